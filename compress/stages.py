@@ -1,0 +1,131 @@
+"""Stages: skip what is already made, replace a result as a whole, keep two runs out of each other's way."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress import __version__
+from compress.console import console
+from compress.errors import UserError
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 over the JSON of `parts`: the identity of a stage's inputs."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Put the finished directory `new` in the place of `target`; `recover_directory` mends a kill in between."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(target: Path) -> None:
+    """Bring back the last good result if a run was killed between the two renames of `replace_directory`."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The artifacts of one recipe: `root/STAGE` holds a stage's result, `root/.stages/STAGE.json` what it was made from."""
+
+    root: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace for this process.
+
+        :raises UserError: another run holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.root}: another run is at work here; wait for it or give this one another recipe name") from None
+            yield
+
+    def scratch(self, stage: str) -> Path:
+        """Where a stage keeps its checkpoints while it runs; gone once it is finished."""
+        return self.root / ".work" / stage
+
+    def is_current(self, stage: str, key: str) -> bool:
+        """Whether the stage's result is there, whole, and made from the inputs behind `key`."""
+        recover_directory(self.root / stage)
+        record = self._record(stage)
+        if record is None or record["key"] != key:
+            return False
+        sizes = _sizes(self.root / stage) if (self.root / stage).is_dir() else None
+        return sizes == record["sizes"]
+
+    def run(self, stage: str, key: str, make: Callable[[Path], None], *, force: bool = False) -> Path:
+        """Make the stage's result with `make(directory)`, or skip it when it is current, and say which.
+
+        `make` fills a temporary sibling, which takes the result's place only when it is complete.
+        Checkpoints of other inputs are thrown away before it starts.
+        """
+        target = self.root / stage
+        if not force and self.is_current(stage, key):
+            console.print(f"[green]✓[/] {stage}: up to date")
+            return target
+        console.print(f"[bold]▸ {stage}[/]")
+        started = time.monotonic()
+        scratch = self.scratch(stage)
+        owner = scratch / "key"
+        if force or not owner.exists() or owner.read_text() != key:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            owner.write_text(key)
+        temporary = self.root / f".{stage}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        make(temporary)
+        record = self.root / ".stages" / f"{stage}.json"
+        record.parent.mkdir(exist_ok=True)
+        record.unlink(missing_ok=True)
+        sizes = _sizes(temporary)
+        replace_directory(temporary, target)
+        seconds = round(time.monotonic() - started, 1)
+        write_json(record, {"key": key, "seconds": seconds, "version": __version__, "sizes": sizes})
+        shutil.rmtree(scratch, ignore_errors=True)
+        console.print(f"[green]✓[/] {stage}: done in {seconds:.0f} s")
+        return target
+
+    def _record(self, stage: str) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.root / ".stages" / f"{stage}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    return {str(p.relative_to(directory)): p.stat().st_size for p in sorted(directory.rglob("*")) if p.is_file()}

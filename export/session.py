@@ -1,0 +1,84 @@
+"""Running a bundle's model: token ids in, logits out. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.encode import Encoded, TextEncoder, pad_batch
+from compress.errors import UserError
+from export.bundle import Bundle
+
+FloatArray = NDArray[np.float32]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxModel:
+    """An ONNX classifier in ONNX Runtime, with a pinned number of threads.
+
+    :param device: "cpu" or "cuda"; never anything else than what was asked for.
+    :raises UserError: the file is no ONNX model, or the device's provider is missing.
+    """
+
+    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu") -> None:
+        import onnxruntime
+
+        provider = PROVIDERS[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise UserError(f"device {device!r}: this ONNX Runtime has no {provider}; pip install 'pocketbert[gpu]' in place of [cpu]")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
+        except Exception as error:  # ORT's exception classes are not part of its public API
+            raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
+        if self.session.get_providers()[0] != provider:
+            raise UserError(f"device {device!r}: ONNX Runtime fell back to {self.session.get_providers()[0]}; check the CUDA libraries")
+        self._inputs = {node.name for node in self.session.get_inputs()}
+
+    def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
+        """Logits (B, C) of a padded batch from `pad_batch`."""
+        feed = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "token_type_ids": batch["segments"]}
+        return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0]
+
+
+class BundleSession:
+    """A bundle ready to classify: tokenizer and model of one precision.
+
+    :param precision: one of the bundle's, default its `default`.
+    """
+
+    def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 1, device: str = "cpu") -> None:
+        self.manifest = bundle.manifest
+        self.precision, entry = bundle.model(precision)
+        self.encoder = TextEncoder(bundle.tokenizer_file, self.manifest.max_length)
+        if entry.runtime == "tensorrt":
+            from export.tensorrt import TensorRTModel
+
+            self.model: OnnxModel | TensorRTModel = TensorRTModel(bundle.directory / entry.file, entry.engine)
+        else:
+            self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device)
+
+    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
+        """Probabilities (N, C), in the order of the texts."""
+        return softmax(self.logits(self.encoder.encode(texts, texts_b), batch_size))
+
+    def logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
+        """Logits (N, C); texts of similar length share a batch, so that little of it is padding."""
+        out = np.empty((len(encoded), len(self.manifest.labels)), np.float32)
+        order = np.argsort([len(e) for e in encoded], kind="stable")
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            out[rows] = self.model.logits(pad_batch([encoded[i] for i in rows], self.manifest.pad_token_id))
+        return out
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Softmax over the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Serving: the bundle over HTTP. Neither torch nor transformers is imported here."""
