@@ -1,0 +1,261 @@
+"""Labelled texts from the embedded corpus, files or the hub, in splits that share no text."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.errors import UserError
+from compress.recipe import DataOptions
+from compress.stages import fingerprint, sha256_file
+
+if TYPE_CHECKING:
+    import pandas
+
+MIN_VALENCE = 0.2  # of the scale −4 … 4: below it 20 raters do not agree on a sign
+DEV, TEST = 0.1, 0.1  # shares of the texts (by hash) that a carved split takes
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts (or pairs) with their labels as indices into `Corpus.labels`; all lists have the same length."""
+
+    texts: list[str]
+    texts_b: list[str] | None
+    labels: list[int]
+    domains: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The splits of a task: always `train` and `dev`, `test` where there is one."""
+
+    labels: list[str]
+    splits: dict[str, Split]
+
+    @property
+    def pair(self) -> bool:
+        """Whether each example is a pair of texts."""
+        return self.splits["train"].texts_b is not None
+
+    @property
+    def report_split(self) -> str:
+        """The split that figures are reported on: `test`, or `dev` where there is no test."""
+        return "test" if "test" in self.splits else "dev"
+
+
+@dataclass(frozen=True)
+class _Row:
+    text: str
+    text_b: str | None
+    label: str
+    domain: str | None
+    group: str  # rows of one group (the same text, the same document) stay on one side of a split
+
+
+def data_key(options: DataOptions) -> str:
+    """Identity of the data without parsing it: the options and the SHA-256 of every file they name.
+
+    :raises UserError: a file is missing.
+    """
+    files = {name: path for name in ("train", "dev", "test") if (path := getattr(options, name))}
+    for name, path in files.items():
+        if not path.is_file():
+            raise UserError(f"data.{name}: {path}: no such file")
+    # Where a table lies does not change what is in it.
+    dumped = options.model_dump(mode="json", exclude={"train", "dev", "test"})
+    return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
+
+
+def load_corpus(options: DataOptions) -> Corpus:
+    """Read, check, split and encode the labels of a task's data.
+
+    :raises UserError: a missing file or column, an empty table, a null text or label, a single class,
+        or a label in dev or test that train never had; the message names the file and the row.
+    """
+    if options.source == "embedded":
+        splits = _carve(_sentiment_rows())
+    elif options.source == "files":
+        splits = {name: _read_file(path, options) for name in ("train", "dev", "test") if (path := getattr(options, name))}
+    else:
+        splits = _read_hub(options)
+    if "dev" not in splits:
+        carved = _carve(splits.pop("train"), test="test" not in splits)
+        splits = {**carved, **splits}
+    if options.limit:
+        splits = {name: rows[: options.limit] for name, rows in splits.items()}
+    labels = _label_names(splits, options)
+    index = {label: i for i, label in enumerate(labels)}
+    ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
+    return Corpus(labels, {name: _to_split(rows, index) for name, rows in ordered.items()})
+
+
+def normalise(text: str) -> str:
+    """Lower-case words only: two texts that differ in case, spacing or punctuation alone are the same text."""
+    return " ".join(re.findall(r"\w+", text.lower())) or text
+
+
+def _sentiment_rows() -> list[_Row]:
+    """The embedded corpus: label = sign of the mean valence, repeated texts merged, undecided ones dropped.
+
+    The sentences of one product review or one editorial form a group, so that no document stands on two sides.
+    """
+    directory = sentiment_corpus()
+    merged: dict[str, tuple[str, str, str, list[float]]] = {}
+    for domain, file in SENTIMENT_FILES.items():
+        for line in (directory / file).read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            number, valence, text = line.split("\t", 2)
+            document = f"{domain}/{number.split('_')[0]}"
+            merged.setdefault(normalise(text), (domain, document, text, []))[3].append(float(valence))
+    rows = []
+    for domain, document, text, valences in merged.values():
+        mean = sum(valences) / len(valences)
+        if abs(mean) >= MIN_VALENCE:
+            rows.append(_Row(text, None, "positive" if mean > 0 else "negative", domain, document))
+    return rows
+
+
+def _carve(rows: list[_Row], *, test: bool = True) -> dict[str, list[_Row]]:
+    """Split by a hash of the group: the same rows give the same splits, whatever their order or number."""
+    splits: dict[str, list[_Row]] = {"train": [], "dev": []} | ({"test": []} if test else {})
+    for row in rows:
+        position = int.from_bytes(hashlib.sha256(row.group.encode()).digest()[:4], "big") / 2**32
+        name = "dev" if position < DEV else "test" if test and position < DEV + TEST else "train"
+        splits[name].append(row)
+    return splits
+
+
+def _read_file(path: Path, options: DataOptions) -> list[_Row]:
+    import pandas
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    suffix = suffixes[-1] if suffixes else ""
+    try:
+        if suffix in (".tsv", ".csv"):
+            quoting = options.quoting if options.quoting is not None else suffix == ".csv"
+            table = pandas.read_csv(
+                path,
+                sep="\t" if suffix == ".tsv" else ",",
+                dtype=str,
+                keep_default_na=False,  # "NA" and "null" are texts; only an empty cell is missing
+                na_values=[""],
+                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+                encoding="utf-8",
+                skip_blank_lines=False,
+            )
+        elif suffix in (".jsonl", ".ndjson"):
+            table = pandas.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8")
+        elif suffix == ".parquet":
+            table = pandas.read_parquet(path)
+        else:
+            raise UserError(f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)")
+    except pandas.errors.EmptyDataError:
+        raise UserError(f"{path}: the table is empty") from None
+    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as {suffix} ({str(error).splitlines()[0]})") from None
+    # Line of a row in a text file: one header line; JSON lines have none.
+    offset = {".tsv": 2, ".csv": 2}.get(suffix, 1)
+    return _rows(table, options, str(path), "row" if suffix == ".parquet" else "line", offset)
+
+
+def _read_hub(options: DataOptions) -> dict[str, list[_Row]]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(options.hub, options.hub_config)
+    except Exception as error:  # the hub client raises many unrelated types
+        raise UserError(f"data.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})") from None
+    if "train" not in loaded:
+        raise UserError(f"data.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
+    splits = {}
+    # The hub's test splits often carry no labels (−1); such a split is no split.
+    for name, hub_name in {"train": "train", "dev": "validation", "test": "test"}.items():
+        if hub_name not in loaded:
+            continue
+        split = loaded[hub_name]
+        feature = split.features.get(options.label)
+        table = split.to_pandas()
+        if isinstance(feature, datasets.ClassLabel):
+            if (table[options.label] < 0).all():
+                continue
+            table[options.label] = [feature.int2str(int(value)) for value in table[options.label]]
+        splits[name] = _rows(table, options, f"{options.hub}/{hub_name}", "row", 0)
+    return splits
+
+
+def _rows(table: pandas.DataFrame, options: DataOptions, place: str, unit: str, offset: int) -> list[_Row]:
+    """Check the columns and cells of a table; `offset` turns a row number into the file's own line number."""
+    wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}
+    columns: dict[str, list[object]] = {}
+    for key, column in wanted.items():
+        if column is None:
+            continue
+        if column not in table.columns:
+            raise UserError(f"{place}: no column {column!r} (data.{key}); it has {', '.join(map(str, table.columns))}")
+        cells = table[column]
+        if cells.isna().any():
+            row = int(cells.isna().to_numpy().argmax()) + offset
+            raise UserError(f"{place}: {unit} {row}: column {column!r} is empty (null); remove the row or fill it in")
+        columns[key] = cells.tolist()
+    if not len(table):
+        raise UserError(f"{place}: the table has no rows")
+    texts = _strings(columns["text"], place, unit, offset, options.text)
+    texts_b = _strings(columns["text_b"], place, unit, offset, str(options.text_b)) if "text_b" in columns else [None] * len(texts)
+    domains = map(str, columns["domain"]) if "domain" in columns else [None] * len(texts)
+    return [
+        _Row(a, b, str(label), domain, normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}")
+        for a, b, label, domain in zip(texts, texts_b, columns["label"], domains, strict=True)
+    ]
+
+
+def _strings(cells: list[object], place: str, unit: str, offset: int, column: str) -> list[str]:
+    for number, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            raise UserError(f"{place}: {unit} {number + offset}: column {column!r} holds {cell!r}, not a text")
+    return cells  # type: ignore[return-value]
+
+
+def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[str]:
+    for name, rows in splits.items():
+        if not rows:
+            raise UserError(f"data: the {name} split is empty; give more rows or a {name} table of its own")
+    seen = {name: Counter(row.label for row in rows) for name, rows in splits.items()}
+    if len(seen["train"]) < 2:
+        raise UserError(f"data: train has one class only ({next(iter(seen['train']))!r}); a classifier needs two")
+    labels = options.labels or _sorted_labels(seen["train"])
+    if len(set(labels)) != len(labels):
+        raise UserError(f"data.labels: a name is given twice in {labels}")
+    for name, counts in seen.items():
+        for label in counts:
+            if label not in labels:
+                raise UserError(f"data.labels: {name} has {label!r}, which is not among the labels {labels}")
+            if label not in seen["train"]:
+                raise UserError(f"data: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}")
+    return list(labels)
+
+
+def _sorted_labels(labels: Iterable[str]) -> list[str]:
+    """Numbers by value, everything else by name."""
+    names = list(labels)
+    return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
+
+
+def _to_split(rows: list[_Row], index: dict[str, int]) -> Split:
+    return Split(
+        [row.text for row in rows],
+        [str(row.text_b) for row in rows] if rows[0].text_b is not None else None,
+        [index[row.label] for row in rows],
+        [str(row.domain) for row in rows] if rows[0].domain is not None else None,
+    )
