@@ -1,0 +1,44 @@
+"""`python -m compress`: from labelled texts and a BERT to a student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.console import run_cli
+from compress.recipe import load_recipe
+from compress.stages import Workspace
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")]
+ArtifactsOption = Annotated[Path, typer.Option(help="where results go, in a folder named after the recipe")]
+DEFAULT_RECIPE = Path("recipes/sentiment.toml")
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    set: SetOption = [],  # noqa: A002, B006 - typer copies the default
+    artifacts: ArtifactsOption = Path("artifacts"),
+    force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
+) -> None:
+    """Make the student: fine-tune the teacher, read out its knowledge, search an architecture, train it."""
+    loaded = load_recipe(recipe, set)
+    workspace = Workspace(artifacts / loaded.name)
+    with workspace.locked():
+        from compress.pipeline import compress
+
+        compress(loaded, workspace, force=force)
+
+
+@app.command(name="recipe")
+def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, set: SetOption = []) -> None:  # noqa: A002, B006
+    """Check a recipe and print it with every default filled in."""
+    typer.echo(load_recipe(recipe, set).model_dump_json(indent=2))
+
+
+if __name__ == "__main__":
+    run_cli(app)

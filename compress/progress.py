@@ -1,0 +1,59 @@
+"""Progress of a training: a live bar on a terminal, a line every few seconds in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compress.console import console
+
+LOG_SECONDS = 15.0
+
+
+class TrainingProgress:
+    """Shows smoothed loss, last dev metrics and the time left."""
+
+    def __init__(self, name: str, steps: int, *, enabled: bool = True) -> None:
+        self.name, self.steps, self.enabled = name, steps, enabled
+        self.loss: float | None = None
+        self.metrics = ""
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> TrainingProgress:
+        self._started = self._logged = time.monotonic()
+        self._first_step: int | None = None
+        if self.enabled and console.is_terminal:
+            columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[info]}"), TimeRemainingColumn()]
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task(self.name, total=self.steps, info="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        if self.enabled:
+            console.print(f"  {self.name}: {text}")
+
+    def advanced(self, step: int, loss: float) -> None:
+        """A step was taken: `step` of `self.steps` are done."""
+        self.loss = loss if self.loss is None else 0.98 * self.loss + 0.02 * loss
+        if self._first_step is None:
+            self._first_step = step
+        if self._bar:
+            self._bar.update(self._task, completed=step, info=f"loss {self.loss:.4f}  {self.metrics}")
+        elif time.monotonic() - self._logged > LOG_SECONDS:
+            self._logged = time.monotonic()
+            done = step - self._first_step
+            left = (self._logged - self._started) / max(done, 1) * (self.steps - step)
+            self.note(f"step {step}/{self.steps}  loss {self.loss:.4f}  {self.metrics}  {left:.0f} s left")
+
+    def evaluated(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Dev metrics after an epoch (counted from one)."""
+        self.metrics = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "metric")
+        self.note(f"epoch {epoch}  loss {self.loss or 0:.4f}  {self.metrics}")

@@ -1,0 +1,55 @@
+"""From architecture weights to a network: genotype, its first weights, its drawing (AdaBERT §3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compress.search.space import EDGES, NODES, OPERATIONS, Edge, Genotype
+from compress.search.supernet import Supernet
+from compress.students.cnn import CnnStudent
+
+EDGES_PER_NODE = 2
+
+
+def derive(alpha: Tensor, depth: Tensor) -> Genotype:
+    """Per edge the strongest operation other than zero, per node its two strongest edges, the likeliest depth.
+
+    An edge is as strong as the probability of its best operation, `zero` taking part in the softmax: an edge that
+    would rather be cut loses to one that would not.
+
+    :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
+    :param depth: (K_max,) logits.
+    """
+    probabilities = torch.softmax(alpha.detach(), dim=1).clone()
+    probabilities[:, OPERATIONS.index("zero")] = -1
+    strength, best = probabilities.max(dim=1)
+    nodes = []
+    for node in range(NODES):
+        entering = [i for i, (target, _) in enumerate(EDGES) if target == node]
+        kept = sorted(sorted(entering, key=lambda i: -float(strength[i]))[:EDGES_PER_NODE])
+        nodes.append(tuple(Edge(source=EDGES[i][1], operation=OPERATIONS[int(best[i])]) for i in kept))
+    return Genotype(cells=int(depth.argmax()) + 1, nodes=tuple(nodes))
+
+
+def inherit(student: CnnStudent, supernet: Supernet) -> None:
+    """Give the derived student the searched weights: embeddings, the kept operations, the read-outs."""
+    genotype = Genotype.model_validate(student.config.genotype)
+    student.embeddings.table.load_state_dict(supernet.embeddings.table.state_dict())
+    for cell, searched in zip(student.cells, supernet.cells, strict=False):
+        cell.node_weights.data.copy_(searched.node_weights.data)
+        for operation, (node, edge) in zip(cell.operations, genotype.edges, strict=True):
+            source = searched.edges[EDGES.index((node, edge.source))][OPERATIONS.index(edge.operation)]
+            operation.load_state_dict(source.state_dict())
+    for readout, searched in zip(student.readouts, supernet.readouts, strict=False):
+        readout.load_state_dict(searched.state_dict())
+
+
+def to_dot(genotype: Genotype) -> str:
+    """The cell as a Graphviz drawing."""
+    lines = ["digraph cell {", "  rankdir=LR; node [shape=box, fontname=sans-serif];", f'  label="{genotype.cells} cells like this one";']
+    names = ["input 1", "input 2", *(f"node {i + 1}" for i in range(NODES))]
+    for node, edge in genotype.edges:
+        lines.append(f'  "{names[edge.source]}" -> "{names[2 + node]}" [label="{edge.operation}"];')
+    lines += [f'  "{name}" -> "output";' for name in names[2:]]
+    return "\n".join([*lines, "}", ""])

@@ -1,0 +1,194 @@
+"""The convolutional student: a genotype as a Hugging Face model (AdaBERT §3.1).
+
+Embeddings → K cells → read-out. There is one read-out per depth: while the student learns, every depth is matched to a
+layer of the teacher; afterwards only the last is computed.
+
+Where this differs from the paper: BatchNorm stands before the ReLU (see operations.py); there are no position
+embeddings, for a convolution sees order; and a pair's read-out compares the two texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from compress.search.space import NODES, Genotype
+from compress.students.operations import Convolution, build_operation
+
+
+class CnnStudentConfig(PretrainedConfig):
+    """Configuration of a `CnnStudent`; `genotype` is `Genotype.model_dump()`."""
+
+    model_type = "pocketbert_cnn"
+
+    def __init__(
+        self,
+        vocab_size: int = 30522,
+        width: int = 128,
+        genotype: dict[str, Any] | None = None,
+        pair: bool = False,
+        dropout: float = 0.1,
+        token_dropout: float = 0.0,
+        pad_token_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        self.vocab_size, self.width, self.genotype, self.pair = vocab_size, width, genotype, pair
+        self.dropout, self.token_dropout = dropout, token_dropout
+
+
+class Embeddings(nn.Module):
+    """Token ids → (B, D, L), zero where the mask is; whole tokens are dropped while training."""
+
+    def __init__(self, vocab_size: int, width: int, dropout: float, token_dropout: float) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, width)
+        self.dropout = nn.Dropout(dropout)
+        self.token_dropout = token_dropout
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids (B, L) and mask (B, 1, L) → (B, D, L)."""
+        x = self.dropout(self.table(input_ids)).transpose(1, 2)
+        if self.training and self.token_dropout:
+            mask = mask * (torch.rand_like(mask) >= self.token_dropout)
+        return x * mask
+
+
+class Cell(nn.Module):
+    """A cell of the derived network: each inner node sums its operations, the output is a weighted sum of the nodes."""
+
+    def __init__(self, genotype: Genotype, width: int) -> None:
+        super().__init__()
+        self.wiring = [(node, edge.source) for node, edge in genotype.edges]
+        self.operations = nn.ModuleList(build_operation(edge.operation, width) for _, edge in genotype.edges)
+        self.node_weights = nn.Parameter(torch.zeros(NODES))
+
+    def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+        """Two inputs (B, D, L) and the mask (B, 1, L) → (B, D, L)."""
+        states = [first, second]
+        for node in range(NODES):
+            entering = [op(states[source], mask) for op, (n, source) in zip(self.operations, self.wiring, strict=True) if n == node]
+            states.append(sum(entering[1:], entering[0]) * mask)
+        return weighted_sum(states[2:], self.node_weights)
+
+
+class ReadOut(nn.Module):
+    """Logits at one depth: masked mean and maximum of every state so far, softmax-weighted sum, tanh, dropout, linear.
+
+    The maximum beside the paper's mean keeps the one decisive phrase of a long text. For a pair, the pooled
+    vectors u, v of the two texts enter as [u, v, |u − v|, u·v].
+    """
+
+    def __init__(self, states: int, width: int, num_labels: int, pair: bool, dropout: float) -> None:
+        super().__init__()
+        self.state_weights = nn.Parameter(torch.zeros(states))
+        self.pair = pair
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(2 * width * (4 if pair else 1), num_labels)
+
+    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Pooled states, each (B, T, 2·D) with T texts → logits (B, C)."""
+        x = torch.tanh(weighted_sum(pooled, self.state_weights))
+        if self.pair:
+            u, v = x[:, 0], x[:, 1]
+            x = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+        else:
+            x = x[:, 0]
+        return self.classifier(self.dropout(x))
+
+
+def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Softmax-weighted sum of equally shaped tensors; `weights` holds at least as many logits."""
+    shares = F.softmax(weights[: len(states)], dim=0)
+    total = states[0] * shares[0]
+    for state, share in zip(states[1:], shares[1:], strict=False):
+        total = total + state * share
+    return total
+
+
+def pool(x: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
+    """Masked mean and maximum of (B, D, L) over each text: (B, T, 2·D). A text without tokens pools to zero."""
+    pooled = []
+    for mask in text_masks:
+        kept = x * mask
+        mean = kept.sum(dim=2) / mask.sum(dim=2).clamp(min=1)
+        # Clamped at zero, the value of masked positions, so that padding never changes the maximum.
+        pooled.append(torch.cat([mean, kept.amax(dim=2).clamp(min=0)], dim=1))
+    return torch.stack(pooled, dim=1)
+
+
+def masks_of(attention_mask: Tensor, token_type_ids: Tensor | None, pair: bool, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+    """The mask of real tokens and one mask per text, each (B, 1, L)."""
+    mask = attention_mask.unsqueeze(1).to(dtype)
+    if not pair:
+        return mask, [mask]
+    if token_type_ids is None:
+        raise ValueError("a student for pairs needs token_type_ids: 0 on the first text, 1 on the second")
+    second = mask * token_type_ids.unsqueeze(1).to(dtype)
+    return mask, [mask - second, second]
+
+
+class CnnStudent(PreTrainedModel):
+    """A searched convolutional classifier that saves and loads like any other Hugging Face model."""
+
+    config_class = CnnStudentConfig
+    base_model_prefix = "student"
+    main_input_name = "input_ids"
+
+    def __init__(self, config: CnnStudentConfig) -> None:
+        super().__init__(config)
+        genotype = Genotype.model_validate(config.genotype)
+        self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
+        self.cells = nn.ModuleList(Cell(genotype, config.width) for _ in range(genotype.cells))
+        self.readouts = nn.ModuleList(
+            ReadOut(depth + 1, config.width, config.num_labels, config.pair, config.dropout) for depth in range(1, genotype.cells + 1)
+        )
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep the initialisation of torch's own layers."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits (B, C) from token ids, mask and, for a pair, token types (B, L).
+
+        `token_type_ids` is 1 on tokens of the second text, special tokens excluded.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        *_, pooled = self._pooled_states(input_ids, attention_mask, token_type_ids)
+        logits = self.readouts[-1](pooled)
+        return SequenceClassifierOutput(loss=None if labels is None else F.cross_entropy(logits, labels), logits=logits)
+
+    def logits_per_cell(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> list[Tensor]:
+        """Logits (B, C) read out after each cell, first to last."""
+        states = self._pooled_states(input_ids, attention_mask, token_type_ids)
+        return [readout(pooled) for readout, pooled in zip(self.readouts, states, strict=True)]
+
+    def fold(self) -> None:
+        """Fold BatchNorm for export. The model then answers as before, but must not be trained further."""
+        for module in self.modules():
+            if isinstance(module, Convolution):
+                module.fold()
+
+    def _pooled_states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Iterator[list[Tensor]]:
+        """After each cell, the pooled states so far, the embedding's included."""
+        mask, texts = masks_of(attention_mask, token_type_ids, self.config.pair, self.embeddings.table.weight.dtype)
+        before = now = self.embeddings(input_ids, mask)
+        pooled = [pool(now, texts)]
+        for cell in self.cells:
+            before, now = now, cell(before, now, mask)
+            pooled.append(pool(now, texts))
+            yield list(pooled)

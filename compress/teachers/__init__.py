@@ -1,0 +1,1 @@
+"""Teachers: fine-tuning the uncompressed classifier and reading out what it knows."""

@@ -1,0 +1,131 @@
+"""The teacher: any Hugging Face sequence classifier, fine-tuned on the task."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from compress.assets import minilm
+from compress.batches import Batch, encode_split, make_loader
+from compress.corpus import Corpus
+from compress.encode import TextEncoder
+from compress.errors import UserError
+from compress.recipe import Recipe, TeacherOptions
+from compress.stages import write_json
+from compress.train import Schedule, Turn, fit, make_accelerator, predict
+
+transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
+transformers_logging.disable_progress_bar()
+
+
+def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
+    """Fine-tune (or take over) the teacher; writes a checkpoint, its tokenizer and `card.json` to `directory`.
+
+    :raises UserError: the model cannot be loaded, has no fast tokenizer, or its head does not fit the labels.
+    """
+    torch.manual_seed(recipe.seed)
+    model = load_classifier(recipe.teacher, corpus.labels)
+    encoder = save_tokenizer(recipe, model, directory)
+    splits = {name: encode_split(split, encoder) for name, split in corpus.splits.items()}
+    accelerator = make_accelerator()
+    options = recipe.teacher
+    pad = model.config.pad_token_id or 0
+    loaders = {name: make_loader(split, 64, pad, shuffle=False) for name, split in splits.items()}
+
+    def accuracy(model: nn.Module, split: str) -> float:
+        logits = predict(model, loaders[split], classify, accelerator)
+        return float((logits.argmax(dim=1) == splits[split].labels).float().mean())
+
+    history: list[dict[str, float]] = []
+    if not options.fine_tuned:
+        turn = Turn(
+            make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
+            torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
+            lambda batch, _: F.cross_entropy(classify(model, batch).float(), batch["labels"]),
+            warmup=options.warmup,
+            max_grad_norm=options.max_grad_norm,
+        )
+        schedule = Schedule(options.epochs, options.patience, recipe.seed)
+
+        def evaluate(model: nn.Module) -> dict[str, float]:
+            dev = accuracy(model, "dev")
+            return {"metric": dev, "dev accuracy": dev}
+
+        history = fit("teacher", model, [turn], evaluate, schedule, scratch, accelerator).history
+    else:
+        model = model.to(accelerator.device)
+    model.save_pretrained(directory)
+    scores = {name: round(accuracy(model, name), 4) for name in splits if name != "train"}
+    write_json(directory / "card.json", {"model": options.model, "accuracy": scores, "history": history})
+
+
+def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedModel:
+    """The recipe's model with a classification head for `labels`.
+
+    :raises UserError: no such model, or its own head is needed and does not fit.
+    """
+    source = str(minilm()) if options.model == "embedded" else options.model
+    names = dict(enumerate(labels))
+    head = {} if options.fine_tuned else {"num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(source, ignore_mismatched_sizes=not options.fine_tuned, **head)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id") from None
+    if options.fine_tuned:
+        own = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        if own != labels:
+            raise UserError(f"teacher.fine_tuned: the model's labels are {own}, the data's {labels}; set data.labels to the model's order")
+    return model
+
+
+def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> TextEncoder:
+    """Write the model's tokenizer to `directory` and open it as the task's text encoder.
+
+    :raises UserError: it has no fast tokenizer, or takes fewer tokens than the recipe's max_length.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
+    if not tokenizer.is_fast:
+        raise UserError(f"teacher.model: {recipe.teacher.model} has no fast tokenizer (tokenizer.json), which serving needs")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and recipe.data.max_length > positions:
+        raise UserError(f"data.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}")
+    tokenizer.save_pretrained(directory)
+    return TextEncoder(directory / "tokenizer.json", recipe.data.max_length)
+
+
+def open_teacher(directory: Path, max_length: int) -> tuple[PreTrainedModel, TextEncoder]:
+    """A finished teacher with its text encoder."""
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    return model, TextEncoder(directory / "tokenizer.json", max_length)
+
+
+def save_tokenizer_copy(teacher: Path, directory: Path) -> None:
+    """Write the teacher's tokenizer beside a student."""
+    AutoTokenizer.from_pretrained(teacher).save_pretrained(directory)
+
+
+def teacher_card(directory: Path) -> dict[str, object]:
+    """`card.json` of a finished teacher."""
+    return json.loads((directory / "card.json").read_text(encoding="utf-8"))
+
+
+def teacher_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The inputs this kind of model takes, out of a batch."""
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    module = getattr(model, "module", model)  # the one inside a multi-GPU wrapper
+    if "token_type_ids" in inspect.signature(module.forward).parameters and getattr(module.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = batch["type_ids"]
+    return inputs
+
+
+def classify(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits (B, C) of a sequence classifier."""
+    return model(**teacher_inputs(model, batch)).logits

@@ -1,0 +1,87 @@
+"""What a frozen teacher knows about the training texts, layer by layer, computed once and kept on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from compress.batches import Batch, EncodedSplit, make_loader
+from compress.console import console
+from compress.stages import write_json
+from compress.teachers.finetune import open_teacher, teacher_inputs
+from compress.train import make_accelerator
+
+PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
+
+
+def make_teacher_outputs(teacher: Path, train: EncodedSplit, max_length: int, directory: Path) -> None:
+    """Run the frozen teacher over the training texts and fit a linear softmax probe on each layer (AdaBERT §3.2.1).
+
+    Writes `hidden.npy` (N, J, d) float16, the mean over real tokens of each layer's hidden states; `logits.npy` (N, C);
+    `probes.npy` (N, J, C), the probes' logits; and `probes.json`, their accuracies on the training texts.
+    """
+    model, _ = open_teacher(teacher, max_length)
+    logits = _hidden_states(model, train, directory)
+    hidden = np.load(directory / "hidden.npy", mmap_mode="r")
+    labels = train.labels.numpy()
+    probes = np.stack([fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)] + [logits], axis=1)
+    np.save(directory / "logits.npy", logits)
+    np.save(directory / "probes.npy", probes.astype(np.float32))
+    accuracies = [round(float((probes[:, layer].argmax(axis=1) == labels).mean()), 4) for layer in range(probes.shape[1])]
+    write_json(directory / "probes.json", {"train_accuracy": accuracies})
+    console.print(f"  probes on layers 1-{len(accuracies)}: train accuracy {' '.join(f'{a:.3f}' for a in accuracies)}")
+
+
+def load_probe_logits(directory: Path) -> Tensor:
+    """`probes.npy` as a tensor (N, J, C): one layer's probe each; the last layer's is the teacher's own head."""
+    return torch.from_numpy(np.load(directory / "probes.npy"))
+
+
+def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits (N, C) of a softmax regression from one layer's pooled states (N, d)."""
+    x = hidden.astype(np.float32)
+    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
+    x = (x - mean) / std
+    classes = int(labels.max()) + 1
+    probe = LogisticRegression(C=0.1, max_iter=200).fit(x[:PROBE_ROWS], labels[:PROBE_ROWS])
+    scores = probe.decision_function(x)
+    if classes == 2:
+        scores = np.stack([-scores / 2, scores / 2], axis=1)
+    out = np.full((len(x), classes), -20.0, np.float32)  # a class that the probe's rows never had stays improbable
+    out[:, probe.classes_] = scores
+    return out
+
+
+def _hidden_states(model: nn.Module, split: EncodedSplit, directory: Path) -> NDArray[np.float32]:
+    """Write `hidden.npy`, straight to disk, and return the logits (N, C)."""
+    config = model.config
+    accelerator = make_accelerator()
+    model.to(accelerator.device).eval()
+    loader = make_loader(split, 64, config.pad_token_id or 0, shuffle=False)
+    logits = np.zeros((len(split), config.num_labels), np.float32)
+    hidden: NDArray[np.float16] | None = None
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in loader:
+            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+            rows = batch["index"].cpu().numpy()
+            out = model(**teacher_inputs(model, batch), output_hidden_states=True)
+            pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch)
+            if hidden is None:
+                shape = (len(split), *pooled.shape[1:])
+                hidden = np.lib.format.open_memmap(directory / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
+            hidden[rows] = pooled.half().cpu().numpy()
+            logits[rows] = out.logits.float().cpu().numpy()
+    assert hidden is not None
+    hidden.flush()  # type: ignore[attr-defined]
+    return logits
+
+
+def mean_pool(states: Tensor, batch: Batch) -> Tensor:
+    """Mean over real tokens: (B, J, L, d) → (B, J, d)."""
+    mask = batch["attention_mask"][:, None, :, None].to(states.dtype)
+    return (states * mask).sum(dim=2) / mask.sum(dim=2)

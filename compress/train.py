@@ -1,0 +1,237 @@
+"""The one training loop: teacher, search and student all run through `fit`.
+
+Progress with loss, dev metric and time left; early stopping; checkpoints from which a killed run goes on exactly
+where it was; mixed precision and several GPUs through accelerate.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from compress.batches import Batch
+from compress.progress import TrainingProgress
+from compress.stages import recover_directory, replace_directory
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Loss(Protocol):
+    """What one optimiser minimises."""
+
+    def __call__(self, batch: Batch, progress: float) -> Tensor:
+        """Scalar loss of a batch; `progress` runs from 0 to 1 over the training."""
+
+
+@dataclass
+class Turn:
+    """One optimiser's part of a step. A plain training has one turn; a search alternates two."""
+
+    loader: DataLoader[int]
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    warmup: float = 0.0  # share of the steps with a rising rate; then it falls linearly to zero
+    max_grad_norm: float = 1.0
+    constant: bool = False  # keep the learning rate as it is
+
+
+@dataclass
+class Schedule:
+    """How long to train, and when to stop."""
+
+    epochs: int
+    patience: int  # epochs without a better dev metric before stopping
+    seed: int
+    keep_last: bool = False  # end with the last epoch's weights and never stop early, as a search does
+
+
+@dataclass
+class FitState:
+    """Where a training stands; saved in every checkpoint. `history` has one entry of dev metrics an epoch."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    seconds: float = 0.0
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        vars(self).update(state)
+
+
+def make_accelerator() -> Accelerator:
+    """Mixed precision (bf16) where the GPU has it, fp32 elsewhere."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    turns: list[Turn],
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    schedule: Schedule,
+    workspace: Path,
+    accelerator: Accelerator,
+) -> FitState:
+    """Train `model` and leave it with the weights of its best epoch (or its last, see `Schedule`).
+
+    :param name: shown beside the progress.
+    :param turns: the parts of a step; the first turn's loader sets the number of steps in an epoch, others go round.
+    :param evaluate: dev metrics of the model after each epoch; the larger `metric`, the better.
+    :param workspace: directory for the checkpoint; a training found there is carried on.
+    """
+    set_seed(schedule.seed)
+    state = FitState()
+    model, turns = _prepare(model, turns, schedule.epochs, accelerator)
+    schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
+    accelerator.register_for_checkpointing(state, *schedulers)
+    checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
+    recover_directory(checkpoint)
+    if checkpoint.is_dir():
+        accelerator.load_state(str(checkpoint))
+    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator)
+    with TrainingProgress(name, schedule.epochs * len(turns[0].loader), enabled=accelerator.is_main_process) as progress:
+        if state.epoch or state.step:
+            progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
+        while state.epoch < schedule.epochs and (schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience):
+            loop.train_epoch(progress)
+            metrics = evaluate(accelerator.unwrap_model(model))
+            loop.finish_epoch(metrics, best)
+            progress.evaluated(state.epoch, metrics)
+    accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location=accelerator.device, weights_only=True))
+    accelerator.free_memory()
+    return state
+
+
+def predict(model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator) -> Tensor:
+    """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU."""
+    model.eval()
+    out: Tensor | None = None
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in loader:
+            values = forward(model, {name: tensor.to(accelerator.device) for name, tensor in batch.items()}).float().cpu()
+            if out is None:
+                out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
+            out[batch["index"]] = values
+    assert out is not None, "an empty split reaches no training"
+    return out
+
+
+@dataclass
+class _Loop:
+    model: nn.Module
+    turns: list[Turn]
+    schedulers: list[LambdaLR]
+    schedule: Schedule
+    state: FitState
+    checkpoint: Path
+    accelerator: Accelerator
+
+    def train_epoch(self, progress: TrainingProgress) -> None:
+        """The rest of the current epoch, with a checkpoint a minute."""
+        self.model.train()
+        steps = len(self.turns[0].loader)
+        streams = [self._batches(turn, self.state.step) for turn in self.turns]
+        saved = time.monotonic()
+        for step in range(self.state.step, steps):
+            started = time.monotonic()
+            done = self.state.epoch * steps + step
+            losses = [
+                self._step(turn, scheduler, next(stream), done / (self.schedule.epochs * steps))
+                for turn, scheduler, stream in zip(self.turns, self.schedulers, streams, strict=True)
+            ]
+            self.state.step = step + 1
+            self.state.seconds += time.monotonic() - started
+            progress.advanced(done + 1, losses[0])
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+
+    def finish_epoch(self, metrics: dict[str, float], best: Path) -> None:
+        """Record the metrics, keep the weights if they are the best, save."""
+        state = self.state
+        if self.schedule.keep_last or state.best_epoch < 0 or metrics["metric"] > state.history[state.best_epoch]["metric"]:
+            state.best_epoch = state.epoch
+            if self.accelerator.is_main_process:
+                best.parent.mkdir(parents=True, exist_ok=True)
+                temporary = best.with_suffix(".tmp")
+                torch.save(self.accelerator.unwrap_model(self.model).state_dict(), temporary)
+                os.replace(temporary, best)
+        state.history.append(metrics)
+        state.epoch, state.step = state.epoch + 1, 0
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint whole, then put it in the old one's place."""
+        temporary = self.checkpoint.with_name("checkpoint.tmp")
+        if self.accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(temporary))
+        if self.accelerator.is_main_process:
+            replace_directory(temporary, self.checkpoint)
+
+    def _step(self, turn: Turn, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
+        with self.accelerator.autocast():
+            loss = turn.loss(batch, progress)
+        self.accelerator.backward(loss)
+        parameters = [p for group in turn.optimizer.param_groups for p in group["params"]]
+        self.accelerator.clip_grad_norm_(parameters, turn.max_grad_norm)
+        turn.optimizer.step()
+        scheduler.step()
+        # Another turn's parameters collected gradients too; theirs must not leak into its next step.
+        self.model.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    def _batches(self, turn: Turn, skip: int) -> Iterator[Batch]:
+        """The turn's batches from position `skip` of the epoch, round and round."""
+        size = len(turn.loader)
+        lap, skip = divmod(skip, size)
+        laps_an_epoch = -(-len(self.turns[0].loader) // size)
+        while True:
+            turn.loader.batch_sampler.set_epoch(self.state.epoch * laps_an_epoch + lap)  # type: ignore[union-attr]
+            yield from self.accelerator.skip_first_batches(turn.loader, skip) if skip else turn.loader
+            lap, skip = lap + 1, 0
+
+
+def _prepare(model: nn.Module, turns: list[Turn], epochs: int, accelerator: Accelerator) -> tuple[nn.Module, list[Turn]]:
+    model = accelerator.prepare(model)
+    prepared = []
+    for turn in turns:
+        sampler = turn.loader.batch_sampler
+        loader, optimizer = accelerator.prepare(turn.loader, turn.optimizer)
+        if not hasattr(loader.batch_sampler, "set_epoch"):
+            # With several processes accelerate wraps the sampler; the epoch still belongs to the one inside.
+            loader.batch_sampler.set_epoch = sampler.set_epoch  # type: ignore[union-attr]
+        prepared.append(Turn(loader, optimizer, turn.loss, turn.warmup, turn.max_grad_norm, turn.constant))
+    return model, prepared
+
+
+def _scheduler(turn: Turn, steps: int) -> LambdaLR:
+    warmup = max(1, round(turn.warmup * steps))
+
+    def factor(step: int) -> float:
+        if turn.constant:
+            return 1.0
+        return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+
+    optimizer = getattr(turn.optimizer, "optimizer", turn.optimizer)  # the one inside accelerate's wrapper
+    return LambdaLR(optimizer, factor)
