@@ -46,6 +46,15 @@ class OnnxModel:
         feed = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "token_type_ids": batch["segments"]}
         return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0]
 
+    def logits_of(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:
+        """Logits (N, C) in the order given; texts of similar length share a batch, so that little of it is padding."""
+        order = np.argsort([len(e) for e in encoded], kind="stable")
+        parts = []
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            parts.append(self.logits(pad_batch([encoded[i] for i in rows], pad_token_id)))
+        return np.concatenate(parts)[np.argsort(order, kind="stable")]
+
 
 class BundleSession:
     """A bundle ready to classify: tokenizer and model of one precision.
@@ -58,24 +67,19 @@ class BundleSession:
         self.precision, entry = bundle.model(precision)
         self.encoder = TextEncoder(bundle.tokenizer_file, self.manifest.max_length)
         if entry.runtime == "tensorrt":
-            from export.tensorrt import TensorRTModel
-
-            self.model: OnnxModel | TensorRTModel = TensorRTModel(bundle.directory / entry.file, entry.engine)
-        else:
-            self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device)
+            raise UserError(
+                f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "
+                f"choose among {', '.join(n for n, m in self.manifest.models.items() if m.runtime == 'onnxruntime')}"
+            )
+        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
         """Probabilities (N, C), in the order of the texts."""
         return softmax(self.logits(self.encoder.encode(texts, texts_b), batch_size))
 
     def logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
-        """Logits (N, C); texts of similar length share a batch, so that little of it is padding."""
-        out = np.empty((len(encoded), len(self.manifest.labels)), np.float32)
-        order = np.argsort([len(e) for e in encoded], kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            out[rows] = self.model.logits(pad_batch([encoded[i] for i in rows], self.manifest.pad_token_id))
-        return out
+        """Logits (N, C), in the order of the texts."""
+        return self.model.logits_of(encoded, self.manifest.pad_token_id, batch_size)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -1,0 +1,52 @@
+"""`python -m export`: from a finished student to a bundle that can be served."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.__main__ import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption
+from compress.console import console, run_cli
+from compress.recipe import load_recipe
+from compress.stages import Workspace
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class TargetName(StrEnum):
+    """What the bundle is to run on."""
+
+    CPU = "cpu"
+    TENSORRT = "tensorrt"
+
+
+@app.command(help=__doc__)
+def run(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    target: Annotated[TargetName, typer.Option(help="tensorrt adds a Q/DQ graph and an engine to the CPU's models")] = TargetName.CPU,
+    set: SetOption = [],  # noqa: A002, B006 - typer copies the default
+    artifacts: ArtifactsOption = Path("artifacts"),
+    force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
+) -> None:
+    """Export, gate and bundle."""
+    loaded = load_recipe(recipe, set)
+    workspace = Workspace(artifacts / loaded.name)
+    with workspace.locked():
+        from export.build import build_bundle
+
+        bundle = build_bundle(loaded, workspace, target.value, force=force)
+    for name, model in bundle.manifest.models.items():
+        accuracy = "not measured" if model.dev_accuracy is None else f"dev {model.dev_accuracy:.2%}"
+        test = "" if model.test_accuracy is None else f", test {model.test_accuracy:.2%}"
+        mark = "  ← default" if name == bundle.manifest.default else ""
+        console.print(f"  {name:14} {bundle.manifest.files[model.file].bytes / 1e6:6.1f} MB   {accuracy}{test}{mark}")
+    teacher = bundle.manifest.provenance["teacher"]["accuracy"]
+    console.print(f"  teacher: {', '.join(f'{split} {value:.2%}' for split, value in teacher.items())}")
+    console.print(f"bundle: {bundle.directory}   serve it: `bentoml serve`   measure it: `python -m bench compare`")
+
+
+if __name__ == "__main__":
+    run_cli(app)

@@ -1,0 +1,91 @@
+"""The student as an fp32 ONNX graph with dynamic batch and length, checked against PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+import compress.students  # noqa: F401 - lets the Auto class open student checkpoints
+from compress.errors import UserError
+from export.session import OnnxModel
+
+OPSET = 18
+PARITY_SHAPES = [(1, 5), (1, 17), (2, 32), (5, 61), (8, 128)]  # (batch, length)
+TOLERANCE = 1e-4  # of a logit; both sides compute in fp32, in different orders
+
+
+class _Positional(nn.Module):
+    """The student with positional inputs and a bare tensor out, as the exporter wants it."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        return self.student(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
+
+
+def export_onnx(student_directory: Path, file: Path) -> float:
+    """Write the student as ONNX: int64 inputs (B, L), float32 `logits` (B, C).
+
+    :returns: the largest difference of a logit from PyTorch's over `PARITY_SHAPES`, padding included.
+    :raises UserError: the difference exceeds `TOLERANCE`.
+    """
+    student = AutoModelForSequenceClassification.from_pretrained(student_directory).eval()
+    student.fold()
+    model = _Positional(student).eval()
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if student.config.pair else [])
+    shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    example = _example(2, 24, student.config.vocab_size, names)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            model,
+            tuple(example.values()),
+            str(file),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=(shape,) * len(names),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    difference = parity(model, file, names, student.config.vocab_size)
+    if not difference <= TOLERANCE:
+        raise UserError(f"{file.name}: ONNX differs from PyTorch by {difference:.2g} (allowed {TOLERANCE:g}); please report this student")
+    return difference
+
+
+def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int) -> float:
+    """Largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`."""
+    onnx_model = OnnxModel(file)
+    worst = 0.0
+    for batch, length in PARITY_SHAPES:
+        inputs = _example(batch, length, vocab_size, names)
+        with torch.inference_mode():
+            expected = model(*inputs.values()).numpy()
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+        arrays["segments"] = arrays.pop("token_type_ids", np.zeros((batch, length), np.int64))
+        worst = max(worst, float(np.abs(onnx_model.logits(arrays) - expected).max()))
+    return worst
+
+
+def _example(batch: int, length: int, vocab_size: int, names: list[str]) -> dict[str, Tensor]:
+    """Random ids; every text but the first is padded, and of a pair the second text begins half way."""
+    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    ids = torch.randint(0, vocab_size, (batch, length), generator=generator)
+    positions = torch.arange(length).expand(batch, length)
+    lengths = torch.tensor([max(2, length - 3 * row) for row in range(batch)])[:, None]
+    mask = (positions < lengths).long()
+    second = ((positions >= lengths // 2) & (positions < lengths)).long()
+    return {name: {"input_ids": ids, "attention_mask": mask, "token_type_ids": second}[name] for name in names}

@@ -1,0 +1,115 @@
+"""Static INT8: Q/DQ graphs calibrated on training texts, for the CPU and for TensorRT, whose rules differ."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from compress.encode import Encoded, pad_batch
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to quantise a graph; `note` describes it in a manifest."""
+
+    note: str
+    operators: tuple[str, ...]
+    method: CalibrationMethod
+    activations: QuantType
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_ALL = ("Conv", "Gather", "Transpose", "Add", "Mul", "MaxPool", "MatMul", "Gemm")
+# U8 activations × S8 weights is what convolution kernels on x86 are written for. Tried in this order until one passes
+# the gate. Weights keep 7 of their 8 bits (reduce_range): without VNNI the kernels add pairs of products in 16 bits and
+# saturate on full-range weights, so an 8-bit bundle measured on one CPU would answer differently on another.
+CPU_SCHEMES = [
+    Scheme("static U8×S8 Q/DQ, per channel, min-max ranges", _ALL, CalibrationMethod.MinMax, QuantType.QUInt8),
+    Scheme(
+        "static U8×S8 Q/DQ, per channel, 99.99 percentile ranges",
+        _ALL,
+        CalibrationMethod.Percentile,
+        QuantType.QUInt8,
+        {"CalibPercentile": 99.99},
+    ),
+    Scheme("static U8×S8 Q/DQ, convolutions only, embeddings and sums in float", ("Conv",), CalibrationMethod.MinMax, QuantType.QUInt8),
+]
+# TensorRT's parser takes symmetric S8 on both sides, no quantised biases, and a Q/DQ pair of its own for each consumer.
+TENSORRT_SCHEME = Scheme(
+    "explicit S8×S8 Q/DQ, convolutions, per channel, min-max ranges",
+    ("Conv",),
+    CalibrationMethod.MinMax,
+    QuantType.QInt8,
+    {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True},
+)
+
+
+class _Texts(CalibrationDataReader):
+    """Calibration batches of similar length."""
+
+    def __init__(self, encoded: Sequence[Encoded], pad_token_id: int, inputs: list[str]) -> None:
+        ordered = sorted(encoded, key=len)
+        chunks = [ordered[i : i + BATCH] for i in range(0, len(ordered), BATCH)]
+        self._batches: Iterator[dict[str, NDArray[np.int64]]] = iter([self._feed(chunk, pad_token_id, inputs) for chunk in chunks])
+
+    @staticmethod
+    def _feed(chunk: Sequence[Encoded], pad_token_id: int, inputs: list[str]) -> dict[str, NDArray[np.int64]]:
+        padded = pad_batch(chunk, pad_token_id)
+        padded["token_type_ids"] = padded["segments"]
+        return {name: padded[name] for name in inputs}
+
+    def get_next(self) -> dict[str, NDArray[np.int64]] | None:  # type: ignore[override]
+        return next(self._batches, None)
+
+
+def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded], pad_token_id: int) -> None:
+    """Write the INT8 form of an fp32 graph.
+
+    :param texts: calibration texts, from the training split.
+    """
+    prepared = target.with_suffix(".prepared.onnx")
+    reduce_range = scheme.activations == QuantType.QUInt8
+    try:
+        with _quiet():
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            inputs = [node.name for node in onnx.load(prepared, load_external_data=False).graph.input]
+            quantize_static(
+                str(prepared),
+                str(target),
+                _Texts(texts, pad_token_id, inputs),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(scheme.operators),
+                per_channel=True,
+                reduce_range=reduce_range,
+                activation_type=scheme.activations,
+                weight_type=QuantType.QInt8,
+                calibrate_method=scheme.method,
+                extra_options=scheme.options,
+            )
+    finally:
+        prepared.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's advice, which is followed here, off the terminal."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(previous)

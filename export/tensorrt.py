@@ -1,0 +1,105 @@
+"""TensorRT engines from explicit Q/DQ graphs, through the full `tensorrt` package or `tensorrt-rtx`.
+
+TensorRT 11 and RTX have neither an INT8 flag nor a calibrator: networks are strongly typed and INT8 comes from Q/DQ nodes
+alone. TensorRT for RTX builds for a named compute capability without a GPU; the full package builds for the GPU it sees.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from compress.errors import UserError
+from export.bundle import Engine
+
+PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
+CURE = "pip install 'pocketbert[rtx]' (builds without a GPU) or 'pocketbert[gpu]' (full TensorRT, needs one)"
+
+
+def load_tensorrt() -> tuple[ModuleType, str]:
+    """The TensorRT module that is installed, the full package first, and the name of its distribution.
+
+    :raises UserError: neither is installed.
+    """
+    for module, package in PACKAGES.items():
+        try:
+            return importlib.import_module(module), package
+        except ImportError:
+            continue
+    raise UserError(f"--target tensorrt: neither tensorrt nor tensorrt-rtx is installed; {CURE}")
+
+
+def build_engine(graph: Path, target: Path, max_length: int, compute_capability: str) -> Engine:
+    """Build and write a serialized engine.
+
+    :param graph: Q/DQ ONNX file that obeys TensorRT's rules (`quantize.TENSORRT_SCHEME`).
+    :param max_length: the longest text; batches of 1-32 texts are allowed.
+    :param compute_capability: the GPU to build for, e.g. "8.9".
+    :returns: what the engine is bound to.
+    :raises UserError: TensorRT refuses the graph, or cannot build for that GPU.
+    """
+    trt, package = load_tensorrt()
+    log = _log(trt)
+    try:
+        builder = trt.Builder(log)
+    except Exception as error:  # pybind11 raises whatever the library does: no driver, no GPU
+        raise UserError(f"{package}: no builder ({error}); the full TensorRT needs a GPU, tensorrt-rtx does not") from None
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(graph.read_bytes()):
+        raise UserError(f"{graph.name}: {package} {trt.__version__} cannot parse it: {parser.get_error(0).desc()}")
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        profile.set_shape(network.get_input(i).name, (1, 1), (1, min(64, max_length)), (32, max_length))
+    config.add_optimization_profile(profile)
+    if package == "tensorrt-rtx":
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(_capability(trt, compute_capability), 0)
+    elif compute_capability != (found := _own_capability()):
+        raise UserError(f"export.compute_capability: tensorrt builds for the GPU it sees ({found}), not for {compute_capability}; use tensorrt-rtx")
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise UserError(f"{graph.name}: {package} {trt.__version__} built no engine: {log.last_error}")
+    target.write_bytes(bytes(serialized))
+    return Engine(package=package, version=trt.__version__, compute_capability=compute_capability)  # type: ignore[arg-type]
+
+
+def _log(trt: ModuleType) -> Any:
+    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
+        """Keeps the last error for our message; the rest is noise."""
+
+        last_error = "no message"
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.last_error = message
+
+    return Log()
+
+
+def _strongly_typed(trt: ModuleType) -> int:
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _capability(trt: ModuleType, wanted: str) -> Any:
+    name = "SM" + wanted.replace(".", "")
+    known = {n: getattr(trt.ComputeCapability, n) for n in dir(trt.ComputeCapability) if n.startswith("SM")}
+    if name not in known:
+        names = ", ".join(sorted((f"{n[2:-1]}.{n[-1]}" for n in known), key=float))
+        raise UserError(f"export.compute_capability: tensorrt-rtx {trt.__version__} does not build for {wanted}; it builds for {names}")
+    return known[name]
+
+
+def _own_capability() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("--target tensorrt: the full tensorrt package needs a GPU to build on; tensorrt-rtx builds without one")
+    return "{}.{}".format(*torch.cuda.get_device_capability())
