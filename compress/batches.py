@@ -35,7 +35,9 @@ class EncodedSplit(Dataset[int]):
         """The examples at `rows`, targets included."""
         index = torch.as_tensor(rows)
         return EncodedSplit(
-            [self.encoded[i] for i in rows], self.labels[index], {name: values[index] for name, values in self.targets.items()}
+            [self.encoded[i] for i in rows],
+            self.labels[index],
+            {name: values[index] for name, values in self.targets.items()},
         )
 
 
@@ -76,7 +78,9 @@ class LengthBatches(Sampler[list[int]]):
         return iter(batches)
 
 
-def make_loader(split: EncodedSplit, batch_size: int, pad_token_id: int, *, shuffle: bool, seed: int = 0) -> DataLoader[int]:
+def make_loader(
+    split: EncodedSplit, batch_size: int, pad_token_id: int, *, shuffle: bool, seed: int = 0
+) -> DataLoader[int]:
     """Batches with `input_ids`, `attention_mask`, `type_ids`, `segments` (B, L), `labels`, `index` (B,) and the targets (B, …)."""
 
     def collate(rows: list[int]) -> Batch:

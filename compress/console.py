@@ -17,11 +17,13 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def run_cli(app: typer.Typer) -> NoReturn:
     """Run a typer application; a `UserError` becomes one line on stderr and exit status 2, Ctrl-C exit status 130."""
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into a silent exit 130
+            raise
         print("interrupted: run the same command again to carry on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -86,14 +87,17 @@ def load_corpus(options: DataOptions) -> Corpus:
     if options.source == "embedded":
         splits = _carve(_sentiment_rows())
     elif options.source == "files":
-        splits = {name: _read_file(path, options) for name in ("train", "dev", "test") if (path := getattr(options, name))}
+        splits = {
+            name: _read_file(path, options) for name in ("train", "dev", "test") if (path := getattr(options, name))
+        }
     else:
         splits = _read_hub(options)
     if "dev" not in splits:
         carved = _carve(splits.pop("train"), test="test" not in splits)
         splits = {**carved, **splits}
     if options.limit:
-        splits = {name: rows[: options.limit] for name, rows in splits.items()}
+        # A sample, for tables are often sorted by label; in the table's order, and always the same one.
+        splits = {name: [rows[i] for i in _sample(len(rows), options.limit)] for name, rows in splits.items()}
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
@@ -127,7 +131,7 @@ def _sentiment_rows() -> list[_Row]:
 
 def _carve(rows: list[_Row], *, test: bool = True) -> dict[str, list[_Row]]:
     """Split by a hash of the group: the same rows give the same splits, whatever their order or number."""
-    splits: dict[str, list[_Row]] = {"train": [], "dev": []} | ({"test": []} if test else {})
+    splits: dict[str, list[_Row]] = {name: [] for name in ("train", "dev", "test") if test or name != "test"}
     for row in rows:
         position = int.from_bytes(hashlib.sha256(row.group.encode()).digest()[:4], "big") / 2**32
         name = "dev" if position < DEV else "test" if test and position < DEV + TEST else "train"
@@ -160,7 +164,9 @@ def _read_file(path: Path, options: DataOptions) -> list[_Row]:
         elif suffix == ".parquet":
             table = pandas.read_parquet(path)
         else:
-            raise UserError(f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)")
+            raise UserError(
+                f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)"
+            )
     except pandas.errors.EmptyDataError:
         raise UserError(f"{path}: the table is empty") from None
     except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
@@ -212,7 +218,11 @@ def _rows(table: pandas.DataFrame, options: DataOptions, place: str, unit: str, 
     if not len(table):
         raise UserError(f"{place}: the table has no rows")
     texts = _strings(columns["text"], place, unit, offset, options.text)
-    texts_b = _strings(columns["text_b"], place, unit, offset, str(options.text_b)) if "text_b" in columns else [None] * len(texts)
+    texts_b = (
+        _strings(columns["text_b"], place, unit, offset, str(options.text_b))
+        if "text_b" in columns
+        else [None] * len(texts)
+    )
     domains = map(str, columns["domain"]) if "domain" in columns else [None] * len(texts)
     return [
         _Row(a, b, str(label), domain, normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}")
@@ -225,6 +235,10 @@ def _strings(cells: list[object], place: str, unit: str, offset: int, column: st
         if not isinstance(cell, str) or not cell.strip():
             raise UserError(f"{place}: {unit} {number + offset}: column {column!r} holds {cell!r}, not a text")
     return cells  # type: ignore[return-value]
+
+
+def _sample(size: int, limit: int) -> list[int]:
+    return sorted(random.Random(0).sample(range(size), min(size, limit)))
 
 
 def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[str]:
@@ -242,7 +256,9 @@ def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[st
             if label not in labels:
                 raise UserError(f"data.labels: {name} has {label!r}, which is not among the labels {labels}")
             if label not in seen["train"]:
-                raise UserError(f"data: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}")
+                raise UserError(
+                    f"data: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
+                )
     return list(labels)
 
 

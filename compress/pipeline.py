@@ -24,7 +24,9 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     # What only the final training uses does not outdate the search.
     final = {name: options.pop(name) for name in ("epochs", "patience")}
     keys = {"data": fingerprint(__version__, data_key(recipe.data))}
-    keys["teacher"] = fingerprint(keys["data"], recipe.teacher.model_dump(mode="json"), recipe.seed, _directory_state(recipe.teacher.model))
+    keys["teacher"] = fingerprint(
+        keys["data"], recipe.teacher.model_dump(mode="json"), recipe.seed, _directory_state(recipe.teacher.model)
+    )
     keys["teacher_outputs"] = fingerprint(keys["teacher"], "outputs")
     keys["search"] = fingerprint(keys["teacher_outputs"], options)
     keys["student"] = fingerprint(keys["search"], final)
@@ -38,7 +40,12 @@ def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False) -> Pa
     """
     keys = stage_keys(recipe)
     run = _Run(recipe, workspace)
-    makers = {"teacher": run.teacher, "teacher_outputs": run.teacher_outputs, "search": run.search, "student": run.student}
+    makers = {
+        "teacher": run.teacher,
+        "teacher_outputs": run.teacher_outputs,
+        "search": run.search,
+        "student": run.student,
+    }
     for stage in STAGES:
         workspace.run(stage, keys[stage], makers[stage], force=force)
     return workspace.root / "student"
@@ -83,7 +90,9 @@ class _Run:
         from compress.search.adabert import train_student
         from compress.teachers.finetune import save_tokenizer_copy, teacher_card
 
-        history = train_student(self._student_task(), self.workspace.root / "search", directory, self.workspace.scratch("student"))
+        history = train_student(
+            self._student_task(), self.workspace.root / "search", directory, self.workspace.scratch("student")
+        )
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {
             "recipe": self.recipe.dump(),

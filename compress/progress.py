@@ -25,13 +25,21 @@ class TrainingProgress:
         self._started = self._logged = time.monotonic()
         self._first_step: int | None = None
         if self.enabled and console.is_terminal:
-            columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[info]}"), TimeRemainingColumn()]
+            columns = [
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[info]}"),
+                TimeRemainingColumn(),
+            ]
             self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task(self.name, total=self.steps, info="")
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
 

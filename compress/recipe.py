@@ -25,7 +25,9 @@ class DataOptions(_Section):
 
     source: Literal["embedded", "files", "hub"] = "embedded"
     train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
-    dev: Path | None = Field(None, description="table for early stopping and the accuracy gate; carved from train if absent")
+    dev: Path | None = Field(
+        None, description="table for early stopping and the accuracy gate; carved from train if absent"
+    )
     test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
@@ -36,16 +38,18 @@ class DataOptions(_Section):
     labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
     quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
     max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
-    limit: Positive | None = Field(None, description="use only the first texts of each split (to try a recipe quickly)")
+    limit: Positive | None = Field(
+        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> DataOptions:
         if self.source == "files" and self.train is None:
-            raise ValueError("source = \"files\" needs data.train, the path of the training table")
+            raise ValueError('source = "files" needs data.train, the path of the training table')
         if self.source == "hub" and self.hub is None:
-            raise ValueError("source = \"hub\" needs data.hub, the dataset's id")
+            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
         if self.source == "embedded" and (self.train or self.dev or self.test or self.hub):
-            raise ValueError("data.train, dev, test and hub need source = \"files\" or \"hub\"")
+            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
         return self
 
 
@@ -96,7 +100,9 @@ class ExportOptions(_Section):
     precisions: list[Literal["fp32", "int8"]] = Field(["fp32", "int8"], min_length=1)
     budget: Annotated[float, Field(ge=0)] = Field(1.0, description="points of dev accuracy a precision may lose")
     calibration_texts: Annotated[int, Field(ge=16)] = Field(512, description="training texts that set the INT8 ranges")
-    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = Field("8.9", description="GPU of a TensorRT engine")
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = Field(
+        "8.9", description="GPU of a TensorRT engine"
+    )
 
 
 class BenchOptions(_Section):
@@ -213,7 +219,11 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
     def resolve(key: str, value: Path) -> Path:
         return (value if key in overridden else folder / value.expanduser()).absolute()
 
-    tables = {name: resolve(f"data.{name}", value) for name in ("train", "dev", "test") if (value := getattr(recipe.data, name))}
+    tables = {
+        name: resolve(f"data.{name}", value)
+        for name in ("train", "dev", "test")
+        if (value := getattr(recipe.data, name))
+    }
     teacher = recipe.teacher
     directory = resolve("teacher.model", Path(teacher.model))
     if teacher.model != "embedded" and directory.is_dir():

@@ -71,7 +71,9 @@ class Workspace:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{self.root}: another run is at work here; wait for it or give this one another recipe name") from None
+                raise UserError(
+                    f"{self.root}: another run is at work here; wait for it or give this one another recipe name"
+                ) from None
             yield
 
     def scratch(self, stage: str) -> Path:

@@ -108,26 +108,36 @@ def fit(
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
     loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator)
-    with TrainingProgress(name, schedule.epochs * len(turns[0].loader), enabled=accelerator.is_main_process) as progress:
+    with TrainingProgress(
+        name, schedule.epochs * len(turns[0].loader), enabled=accelerator.is_main_process
+    ) as progress:
         if state.epoch or state.step:
             progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
-        while state.epoch < schedule.epochs and (schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience):
+        while state.epoch < schedule.epochs and (
+            schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience
+        ):
             loop.train_epoch(progress)
             metrics = evaluate(accelerator.unwrap_model(model))
             loop.finish_epoch(metrics, best)
             progress.evaluated(state.epoch, metrics)
-    accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location=accelerator.device, weights_only=True))
+    accelerator.unwrap_model(model).load_state_dict(
+        torch.load(best, map_location=accelerator.device, weights_only=True)
+    )
     accelerator.free_memory()
     return state
 
 
-def predict(model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator) -> Tensor:
+def predict(
+    model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator
+) -> Tensor:
     """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU."""
     model.eval()
     out: Tensor | None = None
     with torch.inference_mode(), accelerator.autocast():
         for batch in loader:
-            values = forward(model, {name: tensor.to(accelerator.device) for name, tensor in batch.items()}).float().cpu()
+            values = (
+                forward(model, {name: tensor.to(accelerator.device) for name, tensor in batch.items()}).float().cpu()
+            )
             if out is None:
                 out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
             out[batch["index"]] = values
@@ -168,7 +178,11 @@ class _Loop:
     def finish_epoch(self, metrics: dict[str, float], best: Path) -> None:
         """Record the metrics, keep the weights if they are the best, save."""
         state = self.state
-        if self.schedule.keep_last or state.best_epoch < 0 or metrics["metric"] > state.history[state.best_epoch]["metric"]:
+        if (
+            self.schedule.keep_last
+            or state.best_epoch < 0
+            or metrics["metric"] > state.history[state.best_epoch]["metric"]
+        ):
             state.best_epoch = state.epoch
             if self.accelerator.is_main_process:
                 best.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +226,9 @@ class _Loop:
             lap, skip = lap + 1, 0
 
 
-def _prepare(model: nn.Module, turns: list[Turn], epochs: int, accelerator: Accelerator) -> tuple[nn.Module, list[Turn]]:
+def _prepare(
+    model: nn.Module, turns: list[Turn], epochs: int, accelerator: Accelerator
+) -> tuple[nn.Module, list[Turn]]:
     model = accelerator.prepare(model)
     prepared = []
     for turn in turns:

@@ -26,8 +26,10 @@ class TargetName(StrEnum):
 @app.command(help=__doc__)
 def run(
     recipe: RecipeArgument = DEFAULT_RECIPE,
-    target: Annotated[TargetName, typer.Option(help="tensorrt adds a Q/DQ graph and an engine to the CPU's models")] = TargetName.CPU,
-    set: SetOption = [],  # noqa: A002, B006 - typer copies the default
+    target: Annotated[
+        TargetName, typer.Option(help="tensorrt adds a Q/DQ graph and an engine to the CPU's models")
+    ] = TargetName.CPU,
+    set: SetOption = [],  # noqa: B006 - typer copies the default
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
 ) -> None:

@@ -33,9 +33,13 @@ def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force:
     """
     student_key = stage_keys(recipe)["student"]
     if not workspace.is_current("student", student_key):
-        raise UserError(f"{workspace.root / 'student'}: no finished student of this recipe; run `python -m compress run` with it first")
+        raise UserError(
+            f"{workspace.root / 'student'}: no finished student of this recipe; run `python -m compress run` with it first"
+        )
     key = fingerprint(student_key, recipe.export.model_dump(mode="json"), target, onnxruntime.__version__, FORMAT)
-    directory = workspace.run("bundle", key, lambda d: _Export(recipe, workspace, d, workspace.scratch("bundle")).run(target), force=force)
+    directory = workspace.run(
+        "bundle", key, lambda d: _Export(recipe, workspace, d, workspace.scratch("bundle")).run(target), force=force
+    )
     return Bundle(directory)
 
 
@@ -91,7 +95,9 @@ class _Export:
             if verdict.passed:
                 break
             tried.append(f"{scheme.note}: lost {verdict.drop:.2f} points")
-            console.print(f"  [yellow]int8: {tried[-1]}, over the budget of {self.recipe.export.budget}; trying another way[/]")
+            console.print(
+                f"  [yellow]int8: {tried[-1]}, over the budget of {self.recipe.export.budget}; trying another way[/]"
+            )
         assert best is not None
         _, file, verdict, note = best
         shutil.copyfile(file, self.directory / "model.int8.onnx")
@@ -117,17 +123,19 @@ class _Export:
             file=file.name,
             runtime="onnxruntime" if engine is None else "tensorrt",
             engine=engine,
-            dev_accuracy=verdict and verdict.dev,
-            test_accuracy=verdict and verdict.test,
-            drop=verdict and verdict.drop,
-            passed=verdict and verdict.passed,
+            dev_accuracy=verdict.dev if verdict else None,
+            test_accuracy=verdict.test if verdict else None,
+            drop=verdict.drop if verdict else None,
+            passed=verdict.passed if verdict else None,
             note=note,
         )
         console.print(f"  {name}: {file.stat().st_size / 1e6:.1f} MB, {verdict or 'accuracy not measured'} ({note})")
 
     def _calibration_texts(self, corpus: Corpus, encoder: TextEncoder) -> list[Encoded]:
         train = corpus.splits["train"]
-        rows = random.Random(self.recipe.seed).sample(range(len(train)), min(len(train), self.recipe.export.calibration_texts))
+        rows = random.Random(self.recipe.seed).sample(
+            range(len(train)), min(len(train), self.recipe.export.calibration_texts)
+        )
         texts_b = [train.texts_b[i] for i in rows] if train.texts_b else None
         return encoder.encode([train.texts[i] for i in rows], texts_b)
 

@@ -84,7 +84,9 @@ class Bundle:
         """
         name = precision or self.manifest.default
         if name not in self.manifest.models:
-            raise UserError(f"{self.directory}: no precision {name!r}; the bundle has {', '.join(self.manifest.models)}")
+            raise UserError(
+                f"{self.directory}: no precision {name!r}; the bundle has {', '.join(self.manifest.models)}"
+            )
         return name, self.manifest.models[name]
 
     @property
@@ -101,7 +103,15 @@ def newest_bundle(artifacts: Path) -> Path:
     manifests = list(artifacts.glob(f"*/bundle/{MANIFEST}"))
     if not manifests:
         raise UserError(f"no bundle under {artifacts.absolute()}; make one with `make compress-and-export`")
-    return max(manifests, key=lambda path: path.stat().st_mtime).parent
+    return max(manifests, key=_created).parent
+
+
+def _created(manifest: Path) -> str:
+    """When a bundle was made, by its own word: a copied file's time says when it was copied. Unreadable ones are oldest."""
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -134,6 +144,10 @@ def _verify(path: Path, entry: FileEntry) -> None:
         raise UserError(f"{path}: missing from the bundle; export the bundle again")
     size = path.stat().st_size
     if size != entry.bytes:
-        raise UserError(f"{path}: {size} bytes instead of {entry.bytes} (truncated copy?); export or copy the bundle again")
+        raise UserError(
+            f"{path}: {size} bytes instead of {entry.bytes} (truncated copy?); export or copy the bundle again"
+        )
     if file_entry(path).sha256 != entry.sha256:
-        raise UserError(f"{path}: its SHA-256 is not the manifest's (corrupt or altered); export or copy the bundle again")
+        raise UserError(
+            f"{path}: its SHA-256 is not the manifest's (corrupt or altered); export or copy the bundle again"
+        )

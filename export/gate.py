@@ -47,4 +47,3 @@ class Gate:
     def _accuracy(self, model: OnnxModel, split: str) -> float:
         predicted = model.logits_of(self._encoded[split], self._pad).argmax(axis=1)
         return round(float((predicted == self._labels[split]).mean()), 5)
-

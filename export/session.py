@@ -28,7 +28,9 @@ class OnnxModel:
 
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
-            raise UserError(f"device {device!r}: this ONNX Runtime has no {provider}; pip install 'pocketbert[gpu]' in place of [cpu]")
+            raise UserError(
+                f"device {device!r}: this ONNX Runtime has no {provider}; pip install 'pocketbert[gpu]' in place of [cpu]"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container
         options.inter_op_num_threads = 1
@@ -38,12 +40,18 @@ class OnnxModel:
         except Exception as error:  # ORT's exception classes are not part of its public API
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
         if self.session.get_providers()[0] != provider:
-            raise UserError(f"device {device!r}: ONNX Runtime fell back to {self.session.get_providers()[0]}; check the CUDA libraries")
+            raise UserError(
+                f"device {device!r}: ONNX Runtime fell back to {self.session.get_providers()[0]}; check the CUDA libraries"
+            )
         self._inputs = {node.name for node in self.session.get_inputs()}
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         """Logits (B, C) of a padded batch from `pad_batch`."""
-        feed = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "token_type_ids": batch["segments"]}
+        feed = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "token_type_ids": batch["segments"],
+        }
         return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0]
 
     def logits_of(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:

@@ -45,7 +45,9 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
     try:
         builder = trt.Builder(log)
     except Exception as error:  # pybind11 raises whatever the library does: no driver, no GPU
-        raise UserError(f"{package}: no builder ({error}); the full TensorRT needs a GPU, tensorrt-rtx does not") from None
+        raise UserError(
+            f"{package}: no builder ({error}); the full TensorRT needs a GPU, tensorrt-rtx does not"
+        ) from None
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph.read_bytes()):
@@ -59,16 +61,18 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, compute_capability), 0)
     elif compute_capability != (found := _own_capability()):
-        raise UserError(f"export.compute_capability: tensorrt builds for the GPU it sees ({found}), not for {compute_capability}; use tensorrt-rtx")
+        raise UserError(
+            f"export.compute_capability: tensorrt builds for the GPU it sees ({found}), not for {compute_capability}; use tensorrt-rtx"
+        )
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise UserError(f"{graph.name}: {package} {trt.__version__} built no engine: {log.last_error}")
     target.write_bytes(bytes(serialized))
-    return Engine(package=package, version=trt.__version__, compute_capability=compute_capability)  # type: ignore[arg-type]
+    return Engine(package=package, version=trt.__version__, compute_capability=compute_capability)
 
 
 def _log(trt: ModuleType) -> Any:
-    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
+    class Log(trt.ILogger):  # type: ignore[name-defined]
         """Keeps the last error for our message; the rest is noise."""
 
         last_error = "no message"
@@ -93,7 +97,9 @@ def _capability(trt: ModuleType, wanted: str) -> Any:
     known = {n: getattr(trt.ComputeCapability, n) for n in dir(trt.ComputeCapability) if n.startswith("SM")}
     if name not in known:
         names = ", ".join(sorted((f"{n[2:-1]}.{n[-1]}" for n in known), key=float))
-        raise UserError(f"export.compute_capability: tensorrt-rtx {trt.__version__} does not build for {wanted}; it builds for {names}")
+        raise UserError(
+            f"export.compute_capability: tensorrt-rtx {trt.__version__} does not build for {wanted}; it builds for {names}"
+        )
     return known[name]
 
 
@@ -101,5 +107,7 @@ def _own_capability() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError("--target tensorrt: the full tensorrt package needs a GPU to build on; tensorrt-rtx builds without one")
+        raise UserError(
+            "--target tensorrt: the full tensorrt package needs a GPU to build on; tensorrt-rtx builds without one"
+        )
     return "{}.{}".format(*torch.cuda.get_device_capability())

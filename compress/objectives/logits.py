@@ -15,7 +15,9 @@ def matched_layers(student_layers: int, teacher_layers: int) -> list[int]:
     return [int(i * teacher_layers / student_layers + 0.5) for i in range(1, student_layers + 1)]
 
 
-def probe_distillation(student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, tau: float = 1.0) -> Tensor:
+def probe_distillation(
+    student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, tau: float = 1.0
+) -> Tensor:
     """AdaBERT's L_KD (Eq. 4-6): match each student layer to the probe of its teacher layer.
 
     Each term is the cross-entropy between the probe's distribution and the student's, weighted per example by
@@ -35,7 +37,9 @@ def probe_distillation(student_logits: Sequence[Tensor], probe_logits: Tensor, l
     return (weights * cross_entropy).sum(dim=1).mean()
 
 
-def distillation_loss(student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, gamma: float, tau: float = 1.0) -> Tensor:
+def distillation_loss(
+    student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, gamma: float, tau: float = 1.0
+) -> Tensor:
     """(1 − γ)·CE + γ·L_KD (AdaBERT Eq. 1 without the efficiency term); CE on the last layer's logits."""
     hard = F.cross_entropy(student_logits[-1].float(), labels)
     return (1 - gamma) * hard + gamma * probe_distillation(student_logits, probe_logits, labels, tau)

@@ -45,7 +45,14 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
     options = task.options
     torch.manual_seed(task.seed)
     supernet = Supernet(
-        len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, options.dropout, options.token_dropout, options.dense
+        len(task.embeddings),
+        options.width,
+        options.max_cells,
+        len(task.labels),
+        task.pair,
+        options.dropout,
+        options.token_dropout,
+        options.dense,
     )
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, options.width))
     length = int(np.median([len(e) for e in task.train.encoded]))
@@ -73,14 +80,22 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
 
     turns = [
         Turn(
-            make_loader(task.train.subset(rows[cut:]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed),
-            torch.optim.AdamW(supernet.weight_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
+            make_loader(
+                task.train.subset(rows[cut:]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
+            ),
+            torch.optim.AdamW(
+                supernet.weight_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            ),
             task_loss,
             constant=True,
         ),
         Turn(
-            make_loader(task.train.subset(rows[:cut]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1),
-            torch.optim.Adam(supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)),
+            make_loader(
+                task.train.subset(rows[:cut]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
+            ),
+            torch.optim.Adam(
+                supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
+            ),
             architecture_loss,
             constant=True,
         ),
@@ -89,7 +104,9 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
     fit("search", supernet, turns, evaluate, schedule, scratch, accelerator)
     supernet.cpu()
     genotype = derive(supernet.alpha, supernet.depth)
-    console.print(f"  derived: {genotype.cells} cells; " + "; ".join(_describe(node) for node in genotype.model_dump()["nodes"]))
+    console.print(
+        f"  derived: {genotype.cells} cells; " + "; ".join(_describe(node) for node in genotype.model_dump()["nodes"])
+    )
     torch.save(supernet.state_dict(), directory / "supernet.pt")
     (directory / "cell.dot").write_text(to_dot(genotype))
     report = {
@@ -127,7 +144,7 @@ def train_student(task: StudentTask, search: Path, directory: Path, scratch: Pat
     inherit(student, _load_supernet(task, search))
     accelerator = make_accelerator()
 
-    def loss(batch: Batch, _: float) -> Tensor:
+    def loss(batch: Batch, progress: float) -> Tensor:
         logits = student.logits_per_cell(*_inputs(batch))
         return distillation_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
 
@@ -141,7 +158,15 @@ def train_student(task: StudentTask, search: Path, directory: Path, scratch: Pat
         loss,
         warmup=0.1,
     )
-    state = fit("student", student, [turn], evaluate, Schedule(options.epochs, options.patience, task.seed), scratch, accelerator)
+    state = fit(
+        "student",
+        student,
+        [turn],
+        evaluate,
+        Schedule(options.epochs, options.patience, task.seed),
+        scratch,
+        accelerator,
+    )
     student.cpu().save_pretrained(directory)
     return state.history
 
@@ -181,7 +206,9 @@ def _accuracy(model: nn.Module, task: StudentTask, forward: object) -> float:
 
 def _load_supernet(task: StudentTask, search: Path) -> Supernet:
     options = task.options
-    supernet = Supernet(len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, 0.0, 0.0, options.dense)
+    supernet = Supernet(
+        len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, 0.0, 0.0, options.dense
+    )
     supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
     return supernet
 

@@ -72,7 +72,9 @@ def _measure(name: str, width: int, length: int) -> float:
         return 0.0  # the runtime removes both
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(_chain(name, width, length).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        _chain(name, width, length).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     feed = {"x": np.random.default_rng(0).random((1, width, length), np.float32)}
     samples = []
     for _ in range(REPEATS):
@@ -83,7 +85,7 @@ def _measure(name: str, width: int, length: int) -> float:
 
 
 def _chain(name: str, width: int, length: int) -> onnx.ModelProto:
-    """x → Q → (operation → Q/DQ) × CHAIN, U8 activations and S8 weights, as the exporter writes them."""
+    """X → Q → (operation → Q/DQ) × CHAIN, U8 activations and S8 weights, as the exporter writes them."""
     constants = [
         numpy_helper.from_array(np.float32(0.02), "scale"),
         numpy_helper.from_array(np.uint8(0), "zero"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,8 @@ def inherit(student: CnnStudent, supernet: Supernet) -> None:
     """Give the derived student the searched weights: embeddings, the kept operations, the read-outs."""
     genotype = Genotype.model_validate(student.config.genotype)
     student.embeddings.table.load_state_dict(supernet.embeddings.table.state_dict())
+    cell: Any
+    searched: Any
     for cell, searched in zip(student.cells, supernet.cells, strict=False):
         cell.node_weights.data.copy_(searched.node_weights.data)
         for operation, (node, edge) in zip(cell.operations, genotype.edges, strict=True):
@@ -47,7 +51,11 @@ def inherit(student: CnnStudent, supernet: Supernet) -> None:
 
 def to_dot(genotype: Genotype) -> str:
     """The cell as a Graphviz drawing."""
-    lines = ["digraph cell {", "  rankdir=LR; node [shape=box, fontname=sans-serif];", f'  label="{genotype.cells} cells like this one";']
+    lines = [
+        "digraph cell {",
+        "  rankdir=LR; node [shape=box, fontname=sans-serif];",
+        f'  label="{genotype.cells} cells like this one";',
+    ]
     names = ["input 1", "input 2", *(f"node {i + 1}" for i in range(NODES))]
     for node, edge in genotype.edges:
         lines.append(f'  "{names[edge.source]}" -> "{names[2 + node]}" [label="{edge.operation}"];')

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 NODES = 3
-OPERATIONS = ("zero", "identity", "conv3", "conv5", "conv7", "dilated3", "dilated5", "dilated7", "max_pool3", "avg_pool3")
-Operation = Literal["zero", "identity", "conv3", "conv5", "conv7", "dilated3", "dilated5", "dilated7", "max_pool3", "avg_pool3"]
+Operation = Literal[
+    "zero", "identity", "conv3", "conv5", "conv7", "dilated3", "dilated5", "dilated7", "max_pool3", "avg_pool3"
+]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 def node_sources(node: int) -> range:

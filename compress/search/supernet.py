@@ -68,13 +68,23 @@ class Supernet(nn.Module):
     """K_max search cells with architecture weights `alpha` (E, O) and depth weights `depth` (K_max,)."""
 
     def __init__(
-        self, vocab_size: int, width: int, max_cells: int, num_labels: int, pair: bool, dropout: float, token_dropout: float, dense: bool
+        self,
+        vocab_size: int,
+        width: int,
+        max_cells: int,
+        num_labels: int,
+        pair: bool,
+        dropout: float,
+        token_dropout: float,
+        dense: bool,
     ) -> None:
         super().__init__()
         self.pair, self.dense = pair, dense
         self.embeddings = Embeddings(vocab_size, width, dropout, token_dropout)
         self.cells = nn.ModuleList(SearchCell(width) for _ in range(max_cells))
-        self.readouts = nn.ModuleList(ReadOut(depth + 1, width, num_labels, pair, dropout) for depth in range(1, max_cells + 1))
+        self.readouts = nn.ModuleList(
+            ReadOut(depth + 1, width, num_labels, pair, dropout) for depth in range(1, max_cells + 1)
+        )
         self.alpha = nn.Parameter(torch.zeros(len(EDGES), len(OPERATIONS)))
         self.depth = nn.Parameter(torch.zeros(max_cells))
 
@@ -99,7 +109,9 @@ class Supernet(nn.Module):
         gates = F.one_hot(operations, len(OPERATIONS)).to(self.alpha.dtype)
         return Draw(operations.tolist(), gates, depth + 1, torch.ones((), device=self.alpha.device))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, draw: Draw) -> list[Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, draw: Draw
+    ) -> list[Tensor]:
         """Logits (B, C) after each of the drawn architecture's cells."""
         mask, texts = masks_of(attention_mask, token_type_ids, self.pair, self.embeddings.table.weight.dtype)
         before = now = self.embeddings(input_ids, mask)

@@ -73,7 +73,11 @@ class Cell(nn.Module):
         """Two inputs (B, D, L) and the mask (B, 1, L) → (B, D, L)."""
         states = [first, second]
         for node in range(NODES):
-            entering = [op(states[source], mask) for op, (n, source) in zip(self.operations, self.wiring, strict=True) if n == node]
+            entering = [
+                op(states[source], mask)
+                for op, (n, source) in zip(self.operations, self.wiring, strict=True)
+                if n == node
+            ]
             states.append(sum(entering[1:], entering[0]) * mask)
         return weighted_sum(states[2:], self.node_weights)
 
@@ -113,17 +117,22 @@ def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def pool(x: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
-    """Masked mean and maximum of (B, D, L) over each text: (B, T, 2·D). A text without tokens pools to zero."""
+    """Mean and maximum over each text of states (B, D, L) that are zero off the mask: (B, T, 2·D).
+
+    A text without tokens pools to zero.
+    """
     pooled = []
     for mask in text_masks:
-        kept = x * mask
+        kept = x if len(text_masks) == 1 else x * mask
         mean = kept.sum(dim=2) / mask.sum(dim=2).clamp(min=1)
         # Clamped at zero, the value of masked positions, so that padding never changes the maximum.
         pooled.append(torch.cat([mean, kept.amax(dim=2).clamp(min=0)], dim=1))
     return torch.stack(pooled, dim=1)
 
 
-def masks_of(attention_mask: Tensor, token_type_ids: Tensor | None, pair: bool, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+def masks_of(
+    attention_mask: Tensor, token_type_ids: Tensor | None, pair: bool, dtype: torch.dtype
+) -> tuple[Tensor, list[Tensor]]:
     """The mask of real tokens and one mask per text, each (B, 1, L)."""
     mask = attention_mask.unsqueeze(1).to(dtype)
     if not pair:
@@ -147,7 +156,8 @@ class CnnStudent(PreTrainedModel):
         self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
         self.cells = nn.ModuleList(Cell(genotype, config.width) for _ in range(genotype.cells))
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, config.width, config.num_labels, config.pair, config.dropout) for depth in range(1, genotype.cells + 1)
+            ReadOut(depth + 1, config.width, config.num_labels, config.pair, config.dropout)
+            for depth in range(1, genotype.cells + 1)
         )
         self.post_init()
 
@@ -160,7 +170,7 @@ class CnnStudent(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
-        **_: Any,
+        **unused: Any,
     ) -> SequenceClassifierOutput:
         """Logits (B, C) from token ids, mask and, for a pair, token types (B, L).
 
@@ -172,7 +182,9 @@ class CnnStudent(PreTrainedModel):
         logits = self.readouts[-1](pooled)
         return SequenceClassifierOutput(loss=None if labels is None else F.cross_entropy(logits, labels), logits=logits)
 
-    def logits_per_cell(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> list[Tensor]:
+    def logits_per_cell(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> list[Tensor]:
         """Logits (B, C) read out after each cell, first to last."""
         states = self._pooled_states(input_ids, attention_mask, token_type_ids)
         return [readout(pooled) for readout, pooled in zip(self.readouts, states, strict=True)]
@@ -183,7 +195,9 @@ class CnnStudent(PreTrainedModel):
             if isinstance(module, Convolution):
                 module.fold()
 
-    def _pooled_states(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Iterator[list[Tensor]]:
+    def _pooled_states(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None
+    ) -> Iterator[list[Tensor]]:
         """After each cell, the pooled states so far, the embedding's included."""
         mask, texts = masks_of(attention_mask, token_type_ids, self.config.pair, self.embeddings.table.weight.dtype)
         before = now = self.embeddings(input_ids, mask)

@@ -73,16 +73,26 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
     """
     source = str(minilm()) if options.model == "embedded" else options.model
     names = dict(enumerate(labels))
-    head = {} if options.fine_tuned else {"num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    head = (
+        {}
+        if options.fine_tuned
+        else {"num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
+    )
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(source, ignore_mismatched_sizes=not options.fine_tuned, **head)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source, ignore_mismatched_sizes=not options.fine_tuned, **head
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
-        raise UserError(f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id") from None
+        raise UserError(
+            f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id"
+        ) from None
     if options.fine_tuned:
         own = [model.config.id2label[i] for i in range(model.config.num_labels)]
         if own != labels:
-            raise UserError(f"teacher.fine_tuned: the model's labels are {own}, the data's {labels}; set data.labels to the model's order")
+            raise UserError(
+                f"teacher.fine_tuned: the model's labels are {own}, the data's {labels}; set data.labels to the model's order"
+            )
     return model
 
 
@@ -93,10 +103,14 @@ def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> T
     """
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
     if not tokenizer.is_fast:
-        raise UserError(f"teacher.model: {recipe.teacher.model} has no fast tokenizer (tokenizer.json), which serving needs")
+        raise UserError(
+            f"teacher.model: {recipe.teacher.model} has no fast tokenizer (tokenizer.json), which serving needs"
+        )
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions and recipe.data.max_length > positions:
-        raise UserError(f"data.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}")
+        raise UserError(
+            f"data.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}"
+        )
     tokenizer.save_pretrained(directory)
     return TextEncoder(directory / "tokenizer.json", recipe.data.max_length)
 
@@ -121,7 +135,10 @@ def teacher_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The inputs this kind of model takes, out of a batch."""
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     module = getattr(model, "module", model)  # the one inside a multi-GPU wrapper
-    if "token_type_ids" in inspect.signature(module.forward).parameters and getattr(module.config, "type_vocab_size", 0) > 1:
+    if (
+        "token_type_ids" in inspect.signature(module.forward).parameters
+        and getattr(module.config, "type_vocab_size", 0) > 1
+    ):
         inputs["token_type_ids"] = batch["type_ids"]
     return inputs
 

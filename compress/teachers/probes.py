@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from compress.batches import Batch, EncodedSplit, make_loader
 from compress.console import console
@@ -32,7 +33,9 @@ def make_teacher_outputs(teacher: Path, train: EncodedSplit, max_length: int, di
     probes = np.stack([fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)] + [logits], axis=1)
     np.save(directory / "logits.npy", logits)
     np.save(directory / "probes.npy", probes.astype(np.float32))
-    accuracies = [round(float((probes[:, layer].argmax(axis=1) == labels).mean()), 4) for layer in range(probes.shape[1])]
+    accuracies = [
+        round(float((probes[:, layer].argmax(axis=1) == labels).mean()), 4) for layer in range(probes.shape[1])
+    ]
     write_json(directory / "probes.json", {"train_accuracy": accuracies})
     console.print(f"  probes on layers 1-{len(accuracies)}: train accuracy {' '.join(f'{a:.3f}' for a in accuracies)}")
 
@@ -57,7 +60,7 @@ def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray
     return out
 
 
-def _hidden_states(model: nn.Module, split: EncodedSplit, directory: Path) -> NDArray[np.float32]:
+def _hidden_states(model: PreTrainedModel, split: EncodedSplit, directory: Path) -> NDArray[np.float32]:
     """Write `hidden.npy`, straight to disk, and return the logits (N, C)."""
     config = model.config
     accelerator = make_accelerator()

@@ -1,0 +1,187 @@
+"""The uncompressed BERT: a checkpoint, its ONNX export and its INT8 form, made once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.environment import cpu_flags
+from compress import __version__
+from compress.assets import cache_directory
+from compress.console import console
+from compress.encode import TextEncoder
+from compress.errors import UserError
+from compress.stages import fingerprint
+
+_MAKERS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Which BERT the others are compared with; by default BERT-base with random weights and no network access."""
+
+    model: str | None = None  # a hub id or a directory: its weights, under an untrained classification head
+    config: Path | None = None  # config.json of another size, random weights
+
+
+class Baseline:
+    """The files of one BERT classifier, each made when it is first asked for.
+
+    :param tokenizer_file: the tokenizer whose ids it must take.
+    :raises UserError: a config or model that cannot be used.
+    """
+
+    def __init__(self, options: BaselineOptions, tokenizer_file: Path, labels: int) -> None:
+        self._options = options
+        self._config = _load_config(options, _vocabulary(tokenizer_file), labels)
+        key = fingerprint(
+            {name: value for name, value in self._config.to_dict().items() if not name.startswith("_")},
+            {package: version(package) for package in _MAKERS},
+            __version__,
+            options.model,
+            getattr(self._config, "_commit_hash", None),
+        )
+        self._directory = cache_directory() / "bench" / f"bert-{key[:16]}"
+
+    @property
+    def title(self) -> str:
+        """BERT-base, or another BERT by layers and width."""
+        layers, width = self._config.num_hidden_layers, self._config.hidden_size
+        return "BERT-base" if (layers, width) == (12, 768) else f"BERT {layers}×{width}"
+
+    @property
+    def note(self) -> str:
+        """Why it has no accuracy."""
+        return "untrained head: time only" if self._options.model else "random weights: time only"
+
+    @property
+    def max_length(self) -> int:
+        """Tokens it has positions for."""
+        return int(self._config.max_position_embeddings)
+
+    def checkpoint(self) -> Path:
+        """A directory that `from_pretrained` opens."""
+        return self._made("checkpoint", self._make_checkpoint)
+
+    def onnx(self) -> Path:
+        """The checkpoint as fp32 ONNX, by Optimum's exporter."""
+        return self._made("model.onnx", self._make_onnx)
+
+    def int8(self) -> Path:
+        """The ONNX file with dynamically quantised matrix products."""
+        # Without VNNI, the sum of two 8 × 8-bit products saturates 16 bits: keep the weights to 7.
+        reduce_range = not cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp"}
+        name = "model.int8-7bit.onnx" if reduce_range else "model.int8.onnx"
+        return self._made(name, lambda target: self._make_int8(target, reduce_range))
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        target = self._directory / name
+        if target.exists():
+            return target
+        console.print(f"making {self.title} {name} (once, in {self._directory})")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            cure = "set POCKETBERT_CACHE to a writable directory"
+            raise UserError(f"{self._directory}: cannot be made ({error.strerror}); {cure}") from None
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".") as temporary:
+            made = Path(temporary) / name
+            make(made)
+            try:
+                os.replace(made, target)
+            except OSError:  # a directory that another run put there in the meantime is the same one
+                if not target.exists():
+                    raise
+        return target
+
+    def _make_checkpoint(self, target: Path) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        with _quiet():
+            torch.manual_seed(0)
+            if self._options.model is None:
+                model = AutoModelForSequenceClassification.from_config(self._config)
+                for vector in (p for p in model.parameters() if p.dim() == 1):
+                    # Biases start equal, and the exporter stores equal tensors once: a smaller model than the real one.
+                    torch.nn.init.normal_(vector.data, mean=float(vector.data[0]), std=self._config.initializer_range)
+            else:
+                try:
+                    model = AutoModelForSequenceClassification.from_pretrained(self._options.model, config=self._config)
+                except (OSError, ValueError, RuntimeError) as error:
+                    raise _unusable(self._options.model, error) from None
+            model.save_pretrained(target)
+
+    def _make_onnx(self, target: Path) -> None:
+        from optimum.exporters.onnx import main_export
+
+        checkpoint = self.checkpoint()
+        exported = target.parent / "exported"
+        with _quiet():
+            main_export(str(checkpoint), exported, task="text-classification", framework="pt")
+        shutil.move(exported / "model.onnx", target)
+
+    def _make_int8(self, target: Path, reduce_range: bool) -> None:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with _quiet():
+            quantize_dynamic(self.onnx(), target, weight_type=QuantType.QInt8, reduce_range=reduce_range)
+
+
+def _load_config(options: BaselineOptions, vocabulary: int, labels: int) -> Any:
+    from transformers import AutoConfig, BertConfig
+
+    if options.model is not None:
+        try:
+            with _quiet():
+                config = AutoConfig.from_pretrained(options.model, num_labels=labels)
+        except (OSError, ValueError) as error:
+            raise _unusable(options.model, error) from None
+        if config.vocab_size < vocabulary:
+            raise UserError(
+                f"--bert-base {options.model}: its vocabulary of {config.vocab_size} is smaller than "
+                f"the teacher tokenizer's {vocabulary}; choose a BERT with the teacher's vocabulary"
+            )
+        return config
+    try:
+        settings = json.loads(options.config.read_text(encoding="utf-8")) if options.config else {}
+        return BertConfig(**{**settings, "vocab_size": vocabulary, "num_labels": labels})
+    except (OSError, ValueError, TypeError) as error:
+        place = f"--bert-config {options.config}"
+        raise UserError(f"{place}: not the config.json of a BERT ({_first_line(error)})") from None
+
+
+def _unusable(model: str, error: Exception) -> UserError:
+    return UserError(f"--bert-base {model}: cannot be loaded ({_first_line(error)})")
+
+
+def _vocabulary(tokenizer_file: Path) -> int:
+    """One more than the largest token id."""
+    return max(TextEncoder(tokenizer_file, max_length=8).tokenizer.get_vocab().values()) + 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the chatter of loading, exporting and quantising: an untrained head is what is asked for here."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

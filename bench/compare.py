@@ -1,0 +1,131 @@
+"""One comparison from start to end: choose engines, measure each in its own process, write the report."""
+
+from __future__ import annotations
+
+import random
+import shlex
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.baseline import BaselineOptions
+from bench.cells import EngineResult, Job, Labelled
+from bench.engines import EngineSpec
+from bench.environment import describe
+from bench.inputs import Texts
+from bench.isolate import choose_cpus, run_isolated
+from bench.plot import write_plot
+from bench.report import Report, write_report
+from bench.roster import Roster, select
+from compress.console import console
+from compress.corpus import Corpus, load_corpus
+from compress.errors import UserError
+from compress.recipe import Recipe
+from compress.stages import Workspace
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the command line adds to a recipe."""
+
+    workspace: Path  # artifacts/NAME: teacher and bundle in it, the report goes there
+    bundle: Path | None = None  # instead of the workspace's
+    out: Path | None = None  # instead of WORKSPACE/bench
+    only: list[str] = field(default_factory=list)
+    skip: list[str] = field(default_factory=list)
+    device: str = "cpu"
+    baseline: BaselineOptions = field(default_factory=BaselineOptions)
+
+
+def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
+    """Measure the engines of a recipe; the report and the directory it was written to.
+
+    :raises UserError: something to be measured is missing or cannot be used; nothing is written then.
+    """
+    _check_device(options.device)
+    environment = describe(options.device)
+    cpus = choose_cpus(recipe.bench.threads)
+    corpus = load_corpus(recipe.data)
+    bundle = options.bundle or options.workspace / "bundle"
+    roster = Roster(
+        options.workspace / "teacher", bundle, corpus.labels, recipe.data.max_length, options.device, options.baseline
+    )
+    names = select(roster.names(), options.only, options.skip)
+    with Workspace(options.workspace).locked():
+        specs = _specs(roster, names, recipe.bench.lengths)
+        jobs = [
+            Job(
+                spec=spec,
+                device=options.device,
+                threads=recipe.bench.threads,
+                cpus=cpus,
+                lengths=recipe.bench.lengths,
+                batch_size=recipe.bench.batch_size,
+                seconds=recipe.bench.seconds,
+                texts=_own_texts(corpus, recipe),
+                scored=_labelled(corpus) if spec.scored else None,
+            )
+            for spec in specs
+        ]
+        results = _run(jobs)
+        report = Report(
+            name=recipe.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+            device=options.device,
+            threads=recipe.bench.threads,
+            cpus=cpus,
+            batch_size=recipe.bench.batch_size,
+            seconds=recipe.bench.seconds,
+            own_texts=len(jobs[0].texts),
+            split=corpus.report_split,
+            environment=environment,
+            engines=results,
+        )
+        out = options.out or options.workspace / "bench"
+        write_report(report, out)
+        write_plot(report, out)
+    return report, out
+
+
+def _specs(roster: Roster, names: list[str], lengths: list[int]) -> list[EngineSpec]:
+    """The engines in the order of `names`; BERT is resolved last, since its files take a minute to make."""
+    found = {name: roster.spec(name) for name in sorted(names, key=lambda name: name.startswith("bert"))}
+    for name, spec in found.items():
+        if max(lengths) > spec.max_length:
+            raise UserError(f"bench.lengths: {name} takes {spec.max_length} tokens at most, not {max(lengths)}")
+    return [found[name] for name in names]
+
+
+def _run(jobs: list[Job]) -> list[EngineResult]:
+    results = []
+    with console.status("") as status:
+        for job in jobs:
+            result = run_isolated(job, lambda what, title=job.spec.title: status.update(f"{title}: {what}"))  # type: ignore[misc]
+            console.print(f"[green]✓[/] {job.spec.title}")
+            results.append(result)
+    return results
+
+
+def _own_texts(corpus: Corpus, recipe: Recipe) -> Texts:
+    """A fixed random choice: the first rows of a table are often of one kind."""
+    split = corpus.splits[corpus.report_split]
+    rows = random.Random(recipe.seed).sample(range(len(split)), min(recipe.bench.texts, len(split)))
+    return Texts(split.texts, split.texts_b).take(rows)
+
+
+def _labelled(corpus: Corpus) -> Labelled:
+    split = corpus.splits[corpus.report_split]
+    return Labelled(texts=Texts(split.texts, split.texts_b), labels=split.labels)
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                "--device cuda: PyTorch sees no CUDA device; install a CUDA build of torch on a machine with a GPU, "
+                "or use --device cpu"
+            )

@@ -1,0 +1,168 @@
+"""What a client sends and gets: the request and response models, and one line for every request that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from serve.settings import Limits
+
+# fail_fast: a megabyte of wrong items would otherwise cost a megabyte of error objects.
+Texts = str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+
+
+class RefusedError(Exception):
+    """A request that cannot be answered: one line with the field and the cure, and the HTTP status (413 or 422)."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Request(BaseModel):
+    """Body of `POST /classify`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Texts = Field(description="One text, or a list of texts; a blank text is refused.")
+    text_b: Texts | None = Field(None, description="The second text of each pair, in the shape of `text`.")
+    scores: bool = Field(False, description="Whether to answer the probability of every label too.")
+
+    @classmethod
+    def parse(cls, body: bytes, *, pair: bool, limits: Limits) -> Request:
+        """Read and check a body.
+
+        :param pair: whether the bundle classifies pairs, so that `text_b` is required; it is refused otherwise.
+        :raises RefusedError: the body breaks the contract (422) or a limit (413).
+        """
+        content = _read_object(body)
+        try:
+            request = cls.model_validate(content)
+        except ValidationError as error:
+            raise RefusedError(_explain(error)) from None
+        _check_texts("text", request.text, limits)
+        if not pair and request.text_b is not None:
+            raise RefusedError("text_b: this bundle classifies single texts; leave the field out")
+        if pair:
+            if request.text_b is None:
+                raise RefusedError("text_b: missing; this bundle classifies pairs, so send the second text too")
+            _check_texts("text_b", request.text_b, limits)
+            _check_pairs(request.text, request.text_b)
+        return request
+
+    @property
+    def is_list(self) -> bool:
+        """Whether `text` is a list, which makes the answer one as well."""
+        return isinstance(self.text, list)
+
+    @property
+    def texts(self) -> list[str]:
+        """`text` as a list."""
+        return as_list(self.text)
+
+    @property
+    def texts_b(self) -> list[str] | None:
+        """`text_b` as a list."""
+        return None if self.text_b is None else as_list(self.text_b)
+
+
+class Prediction(BaseModel):
+    """The answer for one text or pair."""
+
+    label: str = Field(description="The most probable label.")
+    score: float = Field(description="Its probability, to six decimals.")
+    scores: dict[str, float] | None = Field(
+        None, description="Probability of every label, most probable first; only if the request asked for it."
+    )
+
+
+class Predictions(BaseModel):
+    """The answer for a list, in the order of the texts."""
+
+    results: list[Prediction]
+
+
+class Refusal(BaseModel):
+    """The answer to a request that is refused."""
+
+    error: str = Field(description="One line that names the field and the cure.")
+
+
+class Info(BaseModel):
+    """What is being served."""
+
+    name: str
+    version: str = Field(description="Version of the bundle.")
+    created: str
+    precision: str
+    device: str
+    threads: int
+    labels: list[str]
+    pair: bool = Field(description="Whether `text_b` is required.")
+    max_length: int = Field(description="Tokens of a text or pair; what is longer is cut.")
+    max_texts: int
+    max_characters: int
+    max_bytes: int
+
+
+def as_list(texts: str | list[str]) -> list[str]:
+    """A single text as a list of one."""
+    return texts if isinstance(texts, list) else [texts]
+
+
+def item_name(field: str, row: int, texts: str | Sequence[str]) -> str:
+    """How to name a row to the client: `text` for a single text, `text[3]` in a list."""
+    return field if isinstance(texts, str) else f"{field}[{row}]"
+
+
+def _check_texts(field: str, texts: str | list[str], limits: Limits) -> None:
+    rows = as_list(texts)
+    if len(rows) > limits.texts:
+        raise RefusedError(f"{field}: {len(rows)} texts; send at most {limits.texts} in one request", 413)
+    for row, text in enumerate(rows):
+        if len(text) > limits.characters:
+            name = item_name(field, row, texts)
+            raise RefusedError(f"{name}: {len(text)} characters; send at most {limits.characters} in one text", 413)
+        if not text.strip():
+            raise RefusedError(f"{item_name(field, row, texts)}: blank; send a text with at least one word")
+
+
+def _check_pairs(text: str | list[str], text_b: str | list[str]) -> None:
+    if isinstance(text, str) != isinstance(text_b, str):
+        raise RefusedError("text_b: must have the shape of text: both a string, or both a list")
+    if len(as_list(text)) != len(as_list(text_b)):
+        raise RefusedError(f"text_b: {len(text_b)} texts for {len(text)} in text; send one for each")
+
+
+def _read_object(body: bytes) -> dict[str, object]:
+    example = 'send UTF-8 JSON such as {"text": "..."}'
+    try:
+        content = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise RefusedError(f"body: not JSON ({error}); {example}") from None
+    if not isinstance(content, dict):
+        raise RefusedError(f"body: not a JSON object; {example}")
+    # Here and not in the model, which would make an error object for each of a megabyte of unknown fields.
+    unknown = next((name for name in content if name not in Request.model_fields), None)
+    if unknown is not None:
+        # The client's own string, so it is quoted, kept short and on one line.
+        raise RefusedError(f"{unknown[:40]!a}: unknown field; the fields are {', '.join(Request.model_fields)}")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    # A union reports an error for each of its members: the one that got deepest knows the item, "too_short" the list.
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    detail = max(details, key=lambda one: (len(one["loc"]), one["type"] == "too_short"))
+    field, *inner = detail["loc"]
+    position = next((f"[{part}]" for part in inner if isinstance(part, int)), "")
+    if detail["type"] == "missing":
+        return f'{field}: missing; send {{"{field}": "..."}}'
+    if detail["type"] == "too_short":
+        return f"{field}: the list is empty; send at least one text"
+    if detail["type"] == "bool_type":
+        return f"{field}: must be true or false"
+    return f"{field}{position}: must be a string{'' if position else ' or a list of strings'}"

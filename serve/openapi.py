@@ -1,0 +1,100 @@
+"""The OpenAPI document of the service and the page that shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve.messages import Info, Prediction, Predictions, Refusal, Request
+
+Json = dict[str, Any]
+
+# BentoML's own page, less the tag manager that would load a script from the internet. BentoML serves ./static_content.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="UTF-8">
+    <title>pocketbert</title>
+    <link rel="stylesheet" href="./static_content/swagger-ui.css">
+    <link rel="icon" type="image/png" href="./static_content/favicon-light-32x32.png">
+  </head>
+  <body>
+    <div id="swagger-ui"></div>
+    <script src="./static_content/swagger-ui-bundle.js" charset="UTF-8"></script>
+    <script>SwaggerUIBundle({url: "./openapi.json", dom_id: "#swagger-ui"});</script>
+  </body>
+</html>
+"""
+
+
+def document(info: Info) -> Json:
+    """OpenAPI 3.1 for the bundle that is served: its limits, and `text_b` only where it classifies pairs."""
+    models = (Request, Prediction, Predictions, Refusal, Info)
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    components = schemas["$defs"]
+    _specialise(components["Request"], info)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"pocketbert: {info.name}",
+            "version": info.version,
+            "description": f"Classifies {'pairs of ' if info.pair else ''}texts as one of: {', '.join(info.labels)}.",
+        },
+        "paths": {
+            "/classify": {"post": _classify(info)},
+            "/info": {"get": _operation("The bundle, its labels, the precision and the limits", Info)},
+            "/livez": {"get": _plain("200 while the process runs")},
+            "/readyz": {"get": _plain("200 once the model is loaded")},
+            "/metrics": {"get": _plain("Prometheus metrics")},
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _classify(info: Info) -> Json:
+    example: Json = {"text": "a charming film"}
+    if info.pair:
+        example["text_b"] = "a film that charms"
+    too_large = f"Over {info.max_bytes} bytes, {info.max_texts} texts, or {info.max_characters} characters in a text"
+    invalid = "The body is not JSON, or a field is wrong, missing, unknown or blank"
+    operation = _operation("Label and probability of a text, or of each text of a list", Prediction, Predictions)
+    operation["description"] = (
+        "One text is answered by a Prediction, a list by Predictions. The body is read as UTF-8 JSON whatever the "
+        f"content type says. A text is cut at {info.max_length} tokens."
+    )
+    operation["requestBody"] = {"required": True, **_json(_reference(Request), example=example)}
+    operation["responses"]["413"] = {"description": too_large, **_json(_reference(Refusal))}
+    operation["responses"]["422"] = {"description": invalid, **_json(_reference(Refusal))}
+    return operation
+
+
+def _specialise(request: Json, info: Info) -> None:
+    properties = request["properties"]
+    string, array = properties["text"]["anyOf"]
+    string["maxLength"] = array["items"]["maxLength"] = info.max_characters
+    array["maxItems"] = info.max_texts
+    text_b = properties.pop("text_b")
+    if info.pair:
+        properties["text_b"] = properties["text"] | {"title": text_b["title"], "description": text_b["description"]}
+        request["required"].append("text_b")
+
+
+def _operation(summary: str, *answers: type[BaseModel]) -> Json:
+    schema = _reference(answers[0]) if len(answers) == 1 else {"oneOf": [_reference(answer) for answer in answers]}
+    return {"summary": summary, "responses": {"200": {"description": "OK", **_json(schema)}}}
+
+
+def _json(schema: Json, **more: Json) -> Json:
+    return {"content": {"application/json": {"schema": schema, **more}}}
+
+
+def _plain(summary: str) -> Json:
+    return {"summary": summary, "responses": {"200": {"description": "OK", "content": {"text/plain": {}}}}}
+
+
+def _reference(model: type[BaseModel]) -> Json:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

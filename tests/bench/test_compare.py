@@ -1,0 +1,191 @@
+"""The command from end to end, on a task in miniature, and what it says when something is missing."""
+
+import json
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from bench.__main__ import app
+from bench.isolate import child_environment, choose_cpus
+from bench.roster import select
+from compress.encode import TextEncoder, pad_batch
+from compress.errors import UserError
+
+ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
+
+
+@pytest.fixture
+def bench(task, monkeypatch):
+    """`python -m bench compare tiny.toml ARGUMENTS`, but in this process, which has imported PyTorch already."""
+
+    def run(*arguments: str) -> None:
+        command = ["compare", str(task.recipe), *arguments]
+        monkeypatch.setattr(sys, "argv", ["bench", *command])
+        monkeypatch.setenv("COLUMNS", "250")
+        app(command, standalone_mode=False)
+
+    return run
+
+
+@pytest.fixture
+def error(task, bench):
+    """The error of a command that should fail and leave no report."""
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(UserError) as caught:
+            bench(*arguments)
+        assert not (task.workspace / "bench").exists()
+        return str(caught.value)
+
+    return run
+
+
+def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd):
+    bench("--bert-config", str(task.bert_config))
+    out = task.workspace / "bench"
+    names = {"report.json", "report.md", "latency_accuracy.png", "latency_accuracy.svg"}
+    assert {path.name for path in out.iterdir()} == names  # and nothing temporary
+    report = json.loads((out / "report.json").read_text())
+    assert [engine["spec"]["name"] for engine in report["engines"]] == ENGINES
+    wanted = [(name, size) for name in ("8 tokens", "32 tokens", "own texts") for size in (1, 4)]
+    for engine in report["engines"]:
+        assert [(cell["input"], cell["batch_size"]) for cell in engine["cells"]] == wanted
+        assert engine["parameters"] > 0
+        assert engine["file_bytes"] > 0
+        assert engine["peak_memory_bytes"] > 10e6
+        for cell in engine["cells"]:
+            check_cell(cell)
+    accuracies = {engine["spec"]["name"]: engine["accuracy"] for engine in report["engines"]}
+    assert [name for name in ENGINES if accuracies[name] is None] == ENGINES[:3]  # random weights have none
+    for student in ("student-fp32", "student-int8"):
+        assert accuracies[student] == {"correct": task.right, "total": 8}
+    assert accuracies["teacher-torch"] == {"correct": right_answers_of_teacher(task), "total": 8}
+    check_texts(report, out, capfd.readouterr().out)
+
+
+def check_cell(cell) -> None:
+    """Whole passes over the inputs, at least the minimum of them, and the summary is of these samples."""
+    taken, one_pass = (
+        len(cell["model_ms"]),
+        {"own texts": {1: 8, 4: 2}}.get(cell["input"], {1: 20, 4: 1})[cell["batch_size"]],
+    )
+    assert len(cell["tokenise_ms"]) == taken
+    assert taken % one_pass == 0
+    assert taken >= {1: 20, 4: 3}[cell["batch_size"]]
+    assert cell["texts"] == taken * cell["batch_size"]
+    assert cell["warm_up"] >= 1
+    assert min(cell["model_ms"]) > 0
+    total = sorted(a + b for a, b in zip(cell["tokenise_ms"], cell["model_ms"], strict=True))
+    assert total[0] <= cell["summary"]["total_ms"]["p50"] <= total[-1]
+    assert cell["summary"]["total_texts_per_s"] == pytest.approx(1000 * cell["texts"] / sum(total))
+    assert (cell["summary"]["total_ms"]["p99"] is None) == (taken < 100)
+    if cell["length"]:
+        assert cell["mean_tokens"] == cell["length"]
+
+
+def right_answers_of_teacher(task) -> int:
+    """By the model alone, text by text."""
+    model = AutoModelForSequenceClassification.from_pretrained(task.teacher).eval()
+    encoder = TextEncoder(task.teacher / "tokenizer.json", task.max_length)
+    right = 0
+    for text, answer in zip(task.texts, task.answers, strict=True):
+        batch = pad_batch(encoder.encode([text]), 0)
+        with torch.inference_mode():
+            logits = model(input_ids=torch.from_numpy(batch["input_ids"])).logits
+        right += int(logits.argmax()) == answer
+    return right
+
+
+def check_texts(report, out, printed: str) -> None:
+    """What people read names every engine, says what has no accuracy and why, and how to run it again."""
+    markdown = (out / "report.md").read_text()
+    for engine in report["engines"]:
+        assert markdown.count(engine["spec"]["title"]) >= 7  # the summary, three latency and three throughput tables
+        assert engine["spec"]["title"] in printed
+    assert "BERT 2×32 · PyTorch fp32: random weights: time only." in markdown
+    assert "75.00" in markdown
+    assert f"`{report['command']}`" in markdown
+    assert "python -m bench compare" in report["command"]
+    assert (out / "latency_accuracy.png").read_bytes().startswith(b"\x89PNG")
+    ElementTree.parse(out / "latency_accuracy.svg")
+
+
+def test_only_and_skip_choose_engines_and_out_the_place(bench, tmp_path):
+    place = tmp_path / "elsewhere"
+    bench("--only", "student-*,teacher-torch", "--skip", "teacher-*,student-int8", "--out", str(place))
+    report = json.loads((place / "report.json").read_text())
+    assert [engine["spec"]["name"] for engine in report["engines"]] == ["student-fp32"]
+    # Without PyTorch's BERT there is nothing that a speed-up could be against.
+    assert "×" not in (place / "report.md").read_text().split("## Latency")[1].split("## What")[0]
+
+
+def test_a_bundle_alone_can_be_measured(task, bench):
+    shutil.rmtree(task.teacher)
+    bench("--only", "student-fp32")
+    assert (task.workspace / "bench" / "report.md").exists()
+
+
+def test_missing_teacher_says_what_to_run(task, error):
+    shutil.rmtree(task.teacher)
+    message = error()
+    assert message.startswith("artifacts/tiny/teacher: no teacher there")
+    assert "make compress-and-export" in message
+
+
+def test_missing_bundle_is_one_line_and_exit_status_2(task):
+    command = [sys.executable, "-m", "bench", "compare", str(task.recipe), "--bundle", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(1), timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nowhere: ")
+    assert done.stderr.count("\n") == 1
+    assert "make compress-and-export" in done.stderr
+
+
+def test_unknown_engine_lists_the_engines(error):
+    message = error("--only", "berd-torch")
+    assert message.startswith("--only berd-torch: no such engine")
+    assert all(name in message for name in ENGINES)
+
+
+def test_a_length_beyond_the_models_is_refused_before_anything_is_measured(error):
+    message = error("--only", "student-fp32", "--set", "bench.lengths=[8,64]")
+    assert message == "bench.lengths: student-fp32 takes 48 tokens at most, not 64"
+
+
+def test_an_error_in_the_measuring_process_names_its_engine(task, error):
+    (task.bundle / "model.fp32.onnx").write_bytes(b"no model")
+    task.rewrite_manifest()
+    message = error("--only", "student-fp32")
+    assert message.startswith("student-fp32: ")
+    assert "model.fp32.onnx" in message
+
+
+def test_a_bundle_of_another_task_is_refused(task, error):
+    task.rewrite_manifest(labels=["cold", "warm"])
+    assert "another task's bundle" in error("--only", "student-fp32")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_that_is_not_there_is_an_error(error):
+    assert error("--device", "cuda").startswith("--device cuda: ")
+
+
+def test_more_threads_than_cpus_is_an_error():
+    with pytest.raises(UserError, match=r"bench\.threads: 100000 threads"):
+        choose_cpus(100_000)
+
+
+def test_one_thread_gets_one_cpu():
+    cpus = choose_cpus(1)
+    assert cpus is None or len(cpus) == 1
+
+
+def test_select_keeps_the_order_of_the_table():
+    assert select(ENGINES, ["student-*", "bert-torch"], ["*-int8"]) == ["bert-torch", "student-fp32"]
+    with pytest.raises(UserError, match="leaves no engine"):
+        select(ENGINES, [], ["*"])

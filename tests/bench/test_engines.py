@@ -1,0 +1,124 @@
+"""Engines that should give the same answer do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
+
+from bench.baseline import Baseline, BaselineOptions
+from bench.engines import Engine, EngineSpec, count_weights
+from bench.inputs import Texts
+from bench.roster import Roster
+from compress.errors import UserError
+
+TEXTS = Texts(["the film was very good", "a film", "bad", "the film was not bad and the film is very good"])
+PAIRS = Texts(TEXTS.first, TEXTS.first[::-1])
+
+
+@pytest.fixture
+def roster(task) -> Roster:
+    return Roster(
+        task.teacher, task.bundle, task.labels, task.max_length, "cpu", BaselineOptions(config=task.bert_config)
+    )
+
+
+def logits(spec: EngineSpec, texts: Texts) -> np.ndarray:
+    engine = Engine(spec, threads=1, device="cpu")
+    return engine.logits(engine.encode(texts))
+
+
+@pytest.mark.parametrize("texts", [TEXTS, PAIRS])
+def test_exported_bert_equals_pytorch(roster, texts):
+    reference = logits(roster.spec("bert-torch"), texts)
+    assert reference.shape == (4, 2)
+    np.testing.assert_allclose(logits(roster.spec("bert-onnx"), texts), reference, atol=1e-5)
+    int8 = logits(roster.spec("bert-onnx-int8"), texts)
+    assert not np.allclose(int8, reference, atol=1e-6)  # it is quantised
+    np.testing.assert_allclose(int8, reference, atol=0.05)
+
+
+def test_padding_does_not_change_the_answer(roster):
+    for name in roster.names():
+        spec = roster.spec(name)
+        alone = np.concatenate([logits(spec, Texts([text])) for text in TEXTS.first])
+        atol = 0.05 if "int8" in name else 1e-5  # a dynamic range is that of the whole batch
+        np.testing.assert_allclose(logits(spec, TEXTS), alone, atol=atol)
+
+
+def test_teacher_is_the_checkpoint_that_transformers_opens(roster, task):
+    engine = Engine(roster.spec("teacher-torch"), threads=1, device="cpu")
+    batch = engine.encode(PAIRS)
+    model = AutoModelForSequenceClassification.from_pretrained(task.teacher).eval()
+    with torch.inference_mode():
+        expected = model(
+            input_ids=torch.from_numpy(batch["input_ids"]),
+            attention_mask=torch.from_numpy(batch["attention_mask"]),
+            token_type_ids=torch.from_numpy(batch["type_ids"]),
+        ).logits
+    np.testing.assert_allclose(engine.logits(batch), expected.numpy(), atol=1e-6)
+    assert engine.model.parameters() == model.num_parameters()
+    assert engine.model.file_bytes == (task.teacher / "model.safetensors").stat().st_size
+
+
+def test_student_precisions_agree(roster):
+    fp32, int8 = (logits(roster.spec(f"student-{precision}"), TEXTS) for precision in ("fp32", "int8"))
+    np.testing.assert_allclose(fp32, int8, atol=0.1)
+    # "the film was very good" is seven tokens with [CLS] and [SEP]; "good" alone counts, for ±8, in their mean.
+    np.testing.assert_allclose(fp32[0], [-8 / 7, 8 / 7], rtol=1e-5)
+
+
+def test_weights_are_counted_alike_in_every_form(roster, task):
+    model = AutoModelForSequenceClassification.from_pretrained(roster.spec("bert-torch").path)
+    expected = model.num_parameters()
+    assert count_weights(roster.spec("bert-onnx").path) == expected
+    assert count_weights(roster.spec("bert-onnx-int8").path) == expected
+    # The bundle's table with two columns and its 2 × 2 projection, without scales, zero points and axes.
+    vocabulary = Tokenizer.from_file(str(task.bundle / "tokenizer.json")).get_vocab_size()
+    for precision in ("fp32", "int8"):
+        assert count_weights(task.bundle / f"model.{precision}.onnx") == 2 * vocabulary + 4
+
+
+def test_baseline_files_are_made_once_and_leave_nothing_behind(roster, task):
+    made = roster.spec("bert-onnx-int8").path
+    before = made.stat().st_mtime_ns
+    again = Baseline(BaselineOptions(config=task.bert_config), task.teacher / "tokenizer.json", 2)
+    assert again.int8() == made
+    assert made.stat().st_mtime_ns == before
+    assert {path.name for path in made.parent.iterdir()} == {"checkpoint", "model.onnx", made.name}
+
+
+def test_another_size_or_number_of_labels_is_another_baseline(task):
+    tokenizer = task.teacher / "tokenizer.json"
+    two = Baseline(BaselineOptions(config=task.bert_config), tokenizer, 2).checkpoint()
+    three = Baseline(BaselineOptions(config=task.bert_config), tokenizer, 3).checkpoint()
+    assert two != three
+
+
+def test_default_baseline_is_bert_base_with_the_teachers_vocabulary(task):
+    baseline = Baseline(BaselineOptions(), task.teacher / "tokenizer.json", 2)
+    assert baseline.title == "BERT-base"
+    assert baseline.note == "random weights: time only"
+    assert baseline.max_length == 512
+
+
+def test_weights_of_a_directory_are_used(task):
+    baseline = Baseline(BaselineOptions(model=str(task.teacher)), task.teacher / "tokenizer.json", 2)
+    made, given = (AutoModelForSequenceClassification.from_pretrained(p) for p in (baseline.checkpoint(), task.teacher))
+    assert torch.equal(made.bert.embeddings.word_embeddings.weight, given.bert.embeddings.word_embeddings.weight)
+    assert baseline.note == "untrained head: time only"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (BaselineOptions(model="no/such/directory/here"), "--bert-base no/such/directory/here: cannot be loaded"),
+        (BaselineOptions(config=Path("missing.json")), "--bert-config missing.json: not the config.json of a BERT"),
+        (BaselineOptions(config=Path("train.tsv")), "--bert-config train.tsv: not the config.json of a BERT"),
+    ],
+)
+def test_a_baseline_that_cannot_be_made_is_one_line(task, options, message):
+    with pytest.raises(UserError, match=message):
+        Baseline(options, task.teacher / "tokenizer.json", 2)

@@ -1,0 +1,54 @@
+"""The application of `serve.app` in this process, without BentoML around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from serve.app import create_app
+from serve.predictor import Predictor
+from serve.settings import Limits, Settings
+
+
+class Client:
+    """Sends requests to an application; whatever goes wrong in it comes back as an answer, as over a socket."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.app = app
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, path, **options)
+
+        return anyio.run(send)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def classify(self, **fields: Any) -> httpx.Response:
+        return self.request("POST", "/classify", json=fields)
+
+
+def serve(bundle: Path) -> Client:
+    """Serve a bundle with limits that a test can reach."""
+    limits = Limits(texts=8, characters=5_000, body_bytes=20_000)
+    return Client(create_app(Predictor(Settings(bundle, limits=limits))))
+
+
+@pytest.fixture(scope="session")
+def client(tiny_bundle: Path) -> Client:
+    """A service of single texts: 8 of them, 5,000 characters each, 20,000 bytes."""
+    return serve(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def pair_client(tiny_pair_bundle: Path) -> Client:
+    """A service of pairs of texts, with the same limits."""
+    return serve(tiny_pair_bundle)

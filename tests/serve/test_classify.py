@@ -1,0 +1,122 @@
+"""What a client that keeps to the contract gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+from export.bundle import Bundle
+from export.session import BundleSession
+from serve.app import create_app
+from serve.predictor import Predictor
+from serve.settings import Settings
+from tests.serve.conftest import Client
+
+
+def test_one_text_is_answered_by_its_label_and_probability(client: Client) -> None:
+    answer = client.classify(text="a very good film").json()
+    assert answer.keys() == {"label", "score"}
+    assert answer["label"] == "positive"
+    assert 0.5 < answer["score"] <= 1
+
+
+def test_a_list_is_answered_by_a_list_in_the_order_of_its_texts(client: Client) -> None:
+    # Lengths differ, because the session sorts by length inside.
+    texts = ["the film is bad and it was very very bad", "good", "bad film", "a film that is very very good"]
+    results = client.classify(text=texts).json()["results"]
+    assert [one["label"] for one in results] == ["negative", "positive", "negative", "positive"]
+
+
+def test_a_text_gets_the_same_answer_alone_and_in_a_list(client: Client) -> None:
+    # Padding must not leak into the answer.
+    text = "a good film"
+    alone = client.classify(text=text, scores=True).json()
+    listed = client.classify(text=[text, "bad " * 40], scores=True).json()["results"][0]
+    assert listed["scores"] == pytest.approx(alone["scores"], abs=1e-6)
+
+
+def test_a_list_of_one_is_answered_by_a_list(client: Client) -> None:
+    assert len(client.classify(text=["good"]).json()["results"]) == 1
+
+
+def test_scores_hold_every_label_with_the_session_s_probabilities(client: Client, tiny_bundle: Path) -> None:
+    answer = client.classify(text="a bad film", scores=True).json()
+    expected = BundleSession(Bundle(tiny_bundle)).predict(["a bad film"])[0]
+    assert answer["scores"] == pytest.approx({"negative": expected[0], "positive": expected[1]}, abs=1e-6)
+    assert next(iter(answer["scores"])) == answer["label"]
+    assert answer["scores"][answer["label"]] == answer["score"]
+
+
+def test_a_pair_is_classified_with_its_texts_in_order(pair_client: Client) -> None:
+    # The label compares the second text with the first, so swapping them swaps it.
+    body = {"text": ["good film", "bad film"], "text_b": ["bad film", "good film"]}
+    results = pair_client.classify(**body).json()["results"]
+    assert [one["label"] for one in results] == ["worse", "better"]
+    assert pair_client.classify(text="bad", text_b="good").json()["label"] == "better"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x00",
+        "\u200b",
+        "\ufeff",
+        "\U0001f600" * 50,
+        "e\u0301" * 99,
+        "\u202egood",
+        "[PAD] [CLS]",
+        "good " * 999,
+        "x" * 5_000,
+    ],
+    ids=ascii,
+)
+def test_odd_text_is_classified(client: Client, text: str) -> None:
+    # Control characters, emoji, combining marks, special tokens, and far more tokens than the model takes.
+    response = client.classify(text=[text, "good"])
+    assert response.status_code == 200, response.text
+    assert all(np.isfinite(one["score"]) for one in response.json()["results"])
+
+
+def test_content_type_does_not_matter(client: Client) -> None:
+    # What `curl -d` sends.
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.request("POST", "/classify", content=b'{"text": "good"}', headers=headers).status_code == 200
+
+
+def test_an_absent_text_b_may_be_written_as_null(client: Client) -> None:
+    assert client.classify(text="good", text_b=None).status_code == 200
+
+
+def test_info_names_the_bundle_and_the_limits(client: Client) -> None:
+    info = client.get("/info").json()
+    assert info["name"] == "tiny"
+    assert info["precision"] == "fp32"
+    assert info["labels"] == ["negative", "positive"]
+    assert (info["max_texts"], info["max_characters"], info["max_bytes"]) == (8, 5_000, 20_000)
+
+
+def test_a_short_text_does_not_wait_for_a_large_batch(tiny_bundle: Path) -> None:
+    app = create_app(Predictor(Settings(tiny_bundle)))
+    finished: list[str] = []
+
+    async def send(client: httpx.AsyncClient, name: str, text: str | list[str]) -> None:
+        response = await client.post("/classify", json={"text": text})
+        assert response.status_code == 200
+        finished.append(name)
+
+    async def both() -> None:
+        transport = httpx.ASGITransport(app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(send, client, "large", ["a good film " * 300] * 256)
+            await anyio.sleep(0.05)  # the large one is in its thread by now
+            group.start_soon(send, client, "short", "good")
+
+    anyio.run(both)
+    assert finished == ["short", "large"]

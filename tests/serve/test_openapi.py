@@ -1,0 +1,69 @@
+"""The OpenAPI document says what the service does, and its page needs nothing from the internet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from serve.messages import Prediction, Predictions
+from tests.serve.conftest import Client
+
+
+def references(node: Any) -> set[str]:
+    """Every `$ref` in a document."""
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*map(references, node.values()))
+    return set().union(*map(references, node)) if isinstance(node, list) else set()
+
+
+def test_every_reference_leads_to_a_schema(client: Client) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) == schemas
+
+
+def test_the_paths_that_the_application_answers_are_in_it(client: Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/classify", "/info", "/livez", "/readyz", "/metrics"} == set(paths)
+    assert set(paths["/classify"]["post"]["responses"]) == {"200", "413", "422"}
+
+
+def test_limits_and_labels_are_those_of_the_running_service(client: Client) -> None:
+    document = client.get("/openapi.json").json()
+    string, array = document["components"]["schemas"]["Request"]["properties"]["text"]["anyOf"]
+    assert string["maxLength"] == array["items"]["maxLength"] == 5_000
+    assert (array["minItems"], array["maxItems"]) == (1, 8)
+    assert "negative, positive" in document["info"]["description"]
+
+
+def test_text_b_is_there_and_required_only_for_pairs(client: Client, pair_client: Client) -> None:
+    single = client.get("/openapi.json").json()["components"]["schemas"]["Request"]
+    pair = pair_client.get("/openapi.json").json()["components"]["schemas"]["Request"]
+    assert single["required"] == ["text"]
+    assert "text_b" not in single["properties"]
+    assert pair["required"] == ["text", "text_b"]
+    assert [one["type"] for one in pair["properties"]["text_b"]["anyOf"]] == ["string", "array"]
+
+
+def test_its_example_is_answered(client: Client, pair_client: Client) -> None:
+    for one in (client, pair_client):
+        body = one.get("/openapi.json").json()["paths"]["/classify"]["post"]["requestBody"]
+        assert one.classify(**body["content"]["application/json"]["example"]).status_code == 200
+
+
+def test_answers_are_those_it_describes(client: Client) -> None:
+    Prediction.model_validate(client.classify(text="good", scores=True).json(), strict=True)
+    Predictions.model_validate(client.classify(text=["good", "bad"], scores=True).json(), strict=True)
+
+
+def test_the_page_names_no_other_host(client: Client) -> None:
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert all(address.startswith("./") for address in re.findall(r'(?:src|href|url)[=:] ?"([^"]+)"', page.text))
+        assert "://" not in page.text
+
+
+def test_bentoml_s_own_address_of_the_document_tells_the_same(client: Client) -> None:
+    assert client.get("/docs.json").json() == client.get("/openapi.json").json()
