@@ -54,11 +54,11 @@ class LengthBatches(Sampler[list[int]]):
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch."""
-        self.epoch = epoch
+    def start_at(self, epoch: int, skip: int = 0) -> None:
+        """Let the next pass be that of `epoch`, without its first `skip` batches."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
@@ -75,7 +75,7 @@ class LengthBatches(Sampler[list[int]]):
             batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         if self.shuffle:
             rng.shuffle(batches)
-        return iter(batches)
+        return iter(batches[self.skip :])
 
 
 def make_loader(
@@ -92,7 +92,8 @@ def make_loader(
 
     lengths = [len(e) for e in split.encoded]
     sampler = LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed)
-    return DataLoader(split, batch_sampler=sampler, collate_fn=collate)
+    # A generator of its own: by default each pass takes a number from the global one, and a resumed pass one too many.
+    return DataLoader(split, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(seed))
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -77,14 +77,19 @@ class AdaBertOptions(_Section):
 
     preset: Literal["adabert"] = "adabert"
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels of the student")
-    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(4, description="K_max, the deepest student considered")
+    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(3, description="K_max, the deepest student considered")
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
     gamma: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="share of distillation in the loss")
-    beta: Annotated[float, Field(ge=0)] = Field(4.0, description="weight of the efficiency loss L_E")
+    beta: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="weight of the efficiency loss L_E, which is in [0, 1]"
+    )
     tau: Annotated[float, Field(gt=0)] = Field(1.0, description="temperature of the probe weights")
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
-    dense: bool = Field(False, description="compute all ten operations of an edge instead of the drawn one")
+    dense: bool = Field(
+        True, description="architecture steps compute all ten operations of an edge, not only the drawn one"
+    )
+    architecture_every: Positive = Field(4, description="weight steps to one architecture step")
     search_epochs: Positive = 3
     epochs: Positive = Field(12, description="epochs of the final training")
     batch_size: Positive = 64

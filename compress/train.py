@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ class Turn:
     warmup: float = 0.0  # share of the steps with a rising rate; then it falls linearly to zero
     max_grad_norm: float = 1.0
     constant: bool = False  # keep the learning rate as it is
+    every: int = 1  # take the turn at every so-many-th step only
+    sampler: Any = None  # the loader's `LengthBatches`, filled in by `fit` before accelerate may wrap it
 
 
 @dataclass
@@ -100,7 +102,7 @@ def fit(
     """
     set_seed(schedule.seed)
     state = FitState()
-    model, turns = _prepare(model, turns, schedule.epochs, accelerator)
+    model, turns = _prepare(model, turns, accelerator)
     schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
     accelerator.register_for_checkpointing(state, *schedulers)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
@@ -159,7 +161,7 @@ class _Loop:
         """The rest of the current epoch, with a checkpoint a minute."""
         self.model.train()
         steps = len(self.turns[0].loader)
-        streams = [self._batches(turn, self.state.step) for turn in self.turns]
+        streams = [self._batches(turn, -(-self.state.step // turn.every)) for turn in self.turns]
         saved = time.monotonic()
         for step in range(self.state.step, steps):
             started = time.monotonic()
@@ -167,6 +169,7 @@ class _Loop:
             losses = [
                 self._step(turn, scheduler, next(stream), done / (self.schedule.epochs * steps))
                 for turn, scheduler, stream in zip(self.turns, self.schedulers, streams, strict=True)
+                if step % turn.every == 0
             ]
             self.state.step = step + 1
             self.state.seconds += time.monotonic() - started
@@ -221,23 +224,20 @@ class _Loop:
         lap, skip = divmod(skip, size)
         laps_an_epoch = -(-len(self.turns[0].loader) // size)
         while True:
-            turn.loader.batch_sampler.set_epoch(self.state.epoch * laps_an_epoch + lap)  # type: ignore[union-attr]
-            yield from self.accelerator.skip_first_batches(turn.loader, skip) if skip else turn.loader
+            # The sampler itself skips: accelerate's own way would also have its own idea of the epoch.
+            turn.sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip * self.accelerator.num_processes)
+            yield from turn.loader
             lap, skip = lap + 1, 0
 
 
 def _prepare(
-    model: nn.Module, turns: list[Turn], epochs: int, accelerator: Accelerator
+    model: nn.Module, turns: list[Turn], accelerator: Accelerator
 ) -> tuple[nn.Module, list[Turn]]:
     model = accelerator.prepare(model)
     prepared = []
     for turn in turns:
-        sampler = turn.loader.batch_sampler
         loader, optimizer = accelerator.prepare(turn.loader, turn.optimizer)
-        if not hasattr(loader.batch_sampler, "set_epoch"):
-            # With several processes accelerate wraps the sampler; the epoch still belongs to the one inside.
-            loader.batch_sampler.set_epoch = sampler.set_epoch  # type: ignore[union-attr]
-        prepared.append(Turn(loader, optimizer, turn.loss, turn.warmup, turn.max_grad_norm, turn.constant))
+        prepared.append(replace(turn, loader=loader, optimizer=optimizer, sampler=turn.loader.batch_sampler))
     return model, prepared
 
 

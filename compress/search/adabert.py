@@ -52,7 +52,6 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
         task.pair,
         options.dropout,
         options.token_dropout,
-        options.dense,
     )
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, options.width))
     length = int(np.median([len(e) for e in task.train.encoded]))
@@ -63,15 +62,18 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
     random.Random(task.seed).shuffle(rows)
     cut = max(1, round(len(rows) * ARCHITECTURE_SHARE))
 
-    def task_loss(batch: Batch, progress: float) -> Tensor:
+    def task_loss(batch: Batch, progress: float, dense: bool) -> Tensor:
         first, last = options.gumbel
         draw = supernet.draw(first * (last / first) ** progress)
-        logits = supernet(batch["input_ids"], batch["attention_mask"], batch["segments"], draw)
+        logits = supernet(*_inputs(batch), draw, dense=dense)
         return distillation_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
+
+    def weight_loss(batch: Batch, progress: float) -> Tensor:
+        return task_loss(batch, progress, dense=False)
 
     def architecture_loss(batch: Batch, progress: float) -> Tensor:
         efficiency = efficiency_loss(supernet.alpha, supernet.depth, cost_vector.to(supernet.alpha.device))
-        return task_loss(batch, progress) + options.beta * efficiency
+        return task_loss(batch, progress, options.dense) + options.beta * efficiency
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         with torch.inference_mode():
@@ -86,7 +88,7 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
             torch.optim.AdamW(
                 supernet.weight_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
             ),
-            task_loss,
+            weight_loss,
             constant=True,
         ),
         Turn(
@@ -98,6 +100,7 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
             ),
             architecture_loss,
             constant=True,
+            every=options.architecture_every,
         ),
     ]
     schedule = Schedule(options.search_epochs, options.search_epochs, task.seed, keep_last=True)
@@ -115,7 +118,7 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
         "costs": costs,
         "probabilities": torch.softmax(supernet.alpha, dim=1).tolist(),
         "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),
-        "form": "dense" if options.dense else "drawn operation only",
+        "architecture_steps": "all operations" if options.dense else "drawn operation only",
     }
     write_json(directory / "genotype.json", report)
 
@@ -206,9 +209,7 @@ def _accuracy(model: nn.Module, task: StudentTask, forward: object) -> float:
 
 def _load_supernet(task: StudentTask, search: Path) -> Supernet:
     options = task.options
-    supernet = Supernet(
-        len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, 0.0, 0.0, options.dense
-    )
+    supernet = Supernet(len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, 0.0, 0.0)
     supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
     return supernet
 

@@ -23,7 +23,7 @@ class Draw:
     operations: list[int]  # index into OPERATIONS for each edge
     gates: Tensor  # (E, O)
     depth: int  # number of cells, counted from 1
-    depth_gate: Tensor  # scalar
+    depth_gates: Tensor  # (K_max,)
 
 
 def gumbel_gates(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -54,8 +54,6 @@ class SearchCell(nn.Module):
         return weighted_sum(states[2:], self.node_weights)
 
     def _edge(self, edge: int, x: Tensor, mask: Tensor, draw: Draw, dense: bool) -> Tensor:
-        # The forward value is one-hot, so only the drawn operation has to be computed: ten times cheaper. The dense
-        # form lets the operations that were not drawn have gradients through their gates too.
         chosen = range(len(OPERATIONS)) if dense else [draw.operations[edge]]
         total = torch.zeros_like(x)
         for index in chosen:
@@ -76,10 +74,9 @@ class Supernet(nn.Module):
         pair: bool,
         dropout: float,
         token_dropout: float,
-        dense: bool,
     ) -> None:
         super().__init__()
-        self.pair, self.dense = pair, dense
+        self.pair = pair
         self.embeddings = Embeddings(vocab_size, width, dropout, token_dropout)
         self.cells = nn.ModuleList(SearchCell(width) for _ in range(max_cells))
         self.readouts = nn.ModuleList(
@@ -101,24 +98,38 @@ class Supernet(nn.Module):
         """Sample an architecture."""
         operations, gates = gumbel_gates(self.alpha, temperature)
         depth, depth_gates = gumbel_gates(self.depth, temperature)
-        return Draw(operations.tolist(), gates, int(depth) + 1, depth_gates[depth])
+        return Draw(operations.tolist(), gates, int(depth) + 1, depth_gates)
 
     def likeliest(self) -> Draw:
         """The architecture of largest weight on each edge, without randomness; for evaluation."""
-        operations, depth = self.alpha.argmax(dim=1), int(self.depth.argmax())
+        operations, depth = self.alpha.argmax(dim=1), self.depth.argmax(dim=0)
         gates = F.one_hot(operations, len(OPERATIONS)).to(self.alpha.dtype)
-        return Draw(operations.tolist(), gates, depth + 1, torch.ones((), device=self.alpha.device))
+        depth_gates = F.one_hot(depth, len(self.depth)).to(self.depth.dtype)
+        return Draw(operations.tolist(), gates, int(depth) + 1, depth_gates)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, draw: Draw
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None,
+        draw: Draw,
+        *,
+        dense: bool = False,
     ) -> list[Tensor]:
-        """Logits (B, C) after each of the drawn architecture's cells."""
+        """Logits (B, C) after each of the drawn architecture's cells.
+
+        The gates are one-hot, so what was not drawn adds nothing, and by default is not computed: ten times cheaper,
+        and all that a step on the weights needs. With `dense` everything is computed; the values are the same, but the
+        gates of what was not drawn receive gradients too. A step on the architecture learns from those: through the
+        drawn operation alone it only learns whether to scale up an output that training has already scaled right.
+        """
         mask, texts = masks_of(attention_mask, token_type_ids, self.pair, self.embeddings.table.weight.dtype)
         before = now = self.embeddings(input_ids, mask)
         pooled, logits = [pool(now, texts)], []
-        for depth in range(draw.depth):
-            before, now = now, self.cells[depth](before, now, mask, draw, self.dense)
+        for depth in range(len(self.cells) if dense else draw.depth):
+            before, now = now, self.cells[depth](before, now, mask, draw, dense)
             pooled.append(pool(now, texts))
             logits.append(self.readouts[depth](pooled))
-        logits[-1] = logits[-1] * draw.depth_gate
-        return logits
+        last = draw.depth - 1
+        gated = [z * gate for z, gate in zip(logits, draw.depth_gates, strict=False)]
+        return [*logits[:last], torch.stack(gated).sum(dim=0) if dense else gated[last]]

@@ -1,0 +1,138 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.corpus import Corpus, data_key, load_corpus, normalise
+from compress.errors import UserError
+from compress.recipe import DataOptions
+from tests.tiny_task import sentences, write_tsv
+
+
+def load(train: Path, **options: object) -> Corpus:
+    return load_corpus(DataOptions.model_validate({"source": "files", "train": train, **options}))
+
+
+def test_a_single_table_is_split_in_three_without_sharing_a_text(tmp_path: Path) -> None:
+    rows = sentences(300)
+    # Every text twice, the copy in another case: both must land on one side.
+    corpus = load(write_tsv(tmp_path / "t.tsv", rows + [(text.upper() + "!", label) for text, label in rows]))
+    texts = {name: {normalise(text) for text in split.texts} for name, split in corpus.splits.items()}
+    assert set(texts) == {"train", "dev", "test"}
+    assert not texts["train"] & texts["dev"]
+    assert not texts["train"] & texts["test"]
+    assert not texts["dev"] & texts["test"]
+    assert sum(map(len, corpus.splits.values())) == 600
+    assert 30 <= len(corpus.splits["dev"]) <= 90
+
+
+def test_a_row_added_moves_no_other_row(tmp_path: Path) -> None:
+    rows = sentences(200)
+    before = load(write_tsv(tmp_path / "a.tsv", rows)).splits["dev"].texts
+    after = load(write_tsv(tmp_path / "b.tsv", [("something new entirely", "positive"), *rows])).splits["dev"].texts
+    assert set(before) <= set(after)
+
+
+def test_dev_given_and_no_test_reports_dev(tmp_path: Path) -> None:
+    train, dev = write_tsv(tmp_path / "t.tsv", sentences(50)), write_tsv(tmp_path / "d.tsv", sentences(20, seed=3))
+    corpus = load(train, dev=dev)
+    assert set(corpus.splits) == {"train", "dev"}
+    assert corpus.report_split == "dev"
+    assert len(corpus.splits["train"]) == 50
+
+
+@pytest.mark.parametrize("kind", ["tsv", "tsv.gz", "csv", "jsonl", "parquet"])
+def test_every_kind_of_table_reads_the_same(tmp_path: Path, kind: str) -> None:
+    import pandas
+
+    rows = [('he said "no, thanks"', "0"), ("NA", "1"), ("null, she wrote", "0"), ("fine", "10")]
+    table = pandas.DataFrame(rows, columns=["text", "label"])
+    path = tmp_path / f"t.{kind}"
+    if kind == "tsv":
+        write_tsv(path, rows)
+    elif kind == "tsv.gz":
+        path.write_bytes(gzip.compress(write_tsv(tmp_path / "plain.tsv", rows).read_bytes()))
+    elif kind == "csv":
+        table.to_csv(path, index=False)
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps({"text": text, "label": int(label)}) for text, label in rows))
+    else:
+        table.to_parquet(path)
+    corpus = load(path, dev=path)
+    assert corpus.splits["train"].texts == [text for text, _ in rows]
+    assert corpus.labels == ["0", "1", "10"]  # numbers in their own order
+    assert corpus.splits["train"].labels == [0, 1, 0, 2]
+
+
+def test_pairs_and_domains(tmp_path: Path) -> None:
+    rows = [("a b", "c d", "yes", "x"), ("e f", "g h", "no", "y")]
+    path = write_tsv(tmp_path / "t.tsv", rows, ("one", "two", "label", "genre"))
+    corpus = load(path, dev=path, text="one", text_b="two", domain="genre")
+    assert corpus.pair
+    assert corpus.splits["dev"].texts_b == ["c d", "g h"]
+    assert corpus.splits["dev"].domains == ["x", "y"]
+
+
+BAD_TABLES = [
+    ("", "empty"),
+    ("text\tlabel\n", "no rows"),
+    ("texts\tlabel\na\tb\n", "no column 'text'"),
+    ("text\tlabel\nfine\tx\n\ty\n", "line 3"),
+    ("text\tlabel\nfine\t\nbad\ty\n", "line 2"),
+    ("text\tlabel\n   \tx\nbad\ty\n", "line 2"),
+    ("text\tlabel\nfine\tx\nbad\tx\n", "one class only"),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), BAD_TABLES)
+def test_a_bad_table_is_told_with_file_and_line(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text(content)
+    good = write_tsv(tmp_path / "d.tsv", [("x", "x"), ("y", "y")])
+    with pytest.raises(UserError, match=expected) as caught:
+        load(path, dev=good)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_train_never_had(tmp_path: Path) -> None:
+    train = write_tsv(tmp_path / "t.tsv", [("a", "x"), ("b", "y")])
+    dev = write_tsv(tmp_path / "d.tsv", [("c", "z")])
+    with pytest.raises(UserError, match="'z'"):
+        load(train, dev=dev)
+    with pytest.raises(UserError, match="train never had"):
+        load(train, dev=dev, labels=["x", "y", "z"])
+
+
+def test_missing_and_unknown_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load(tmp_path / "absent.tsv")
+    with pytest.raises(UserError, match="no such file"):
+        data_key(DataOptions(source="files", train=tmp_path / "absent.tsv"))
+    odd = tmp_path / "t.xlsx"
+    odd.write_text("x")
+    with pytest.raises(UserError, match="unknown kind"):
+        load(odd)
+    broken = tmp_path / "t.parquet"
+    broken.write_text("not parquet")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(broken)
+
+
+def test_the_key_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    a, b = write_tsv(tmp_path / "a.tsv", sentences(10)), write_tsv(tmp_path / "b.tsv", sentences(10))
+    c = write_tsv(tmp_path / "c.tsv", sentences(11))
+    keys = [data_key(DataOptions(source="files", train=path)) for path in (a, b, c)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_embedded_corpus_has_four_domains_and_no_leak() -> None:
+    corpus = load_corpus(DataOptions())
+    assert corpus.labels == ["negative", "positive"]
+    texts = {name: {normalise(text) for text in split.texts} for name, split in corpus.splits.items()}
+    assert not (texts["train"] | texts["dev"]) & texts["test"]
+    assert not texts["train"] & texts["dev"]
+    for split in corpus.splits.values():
+        assert set(split.domains or []) == {"movies", "products", "editorials", "tweets"}
+        assert len(split) == len({normalise(text) for text in split.texts})
+    assert len(corpus.splits["train"]) > 15_000

@@ -1,0 +1,141 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.objectives.logits import distillation_loss, matched_layers, probe_distillation
+from compress.search.cost import efficiency_loss, operation_costs
+from compress.search.derive import derive, inherit, to_dot
+from compress.search.space import EDGES, OPERATIONS
+from compress.search.supernet import Draw, Supernet, gumbel_gates
+from compress.students import CnnStudent, CnnStudentConfig
+
+
+def make_supernet(max_cells: int = 3) -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(40, 16, max_cells, 2, pair=False, dropout=0.0, token_dropout=0.0).eval()
+
+
+def draw_of(supernet: Supernet, names: list[str], depth: int) -> Draw:
+    """A draw with straight-through gates for the named operations."""
+    indices = [OPERATIONS.index(name) for name in names]  # type: ignore[arg-type]
+    soft, soft_depth = torch.softmax(supernet.alpha, dim=1), torch.softmax(supernet.depth, dim=0)
+    hard = torch.nn.functional.one_hot(torch.tensor(indices), len(OPERATIONS)).float()
+    hard_depth = torch.nn.functional.one_hot(torch.tensor(depth - 1), len(supernet.depth)).float()
+    return Draw(indices, hard + soft - soft.detach(), depth, hard_depth + soft_depth - soft_depth.detach())
+
+
+NAMES = ["conv3", "identity", "zero", "max_pool3", "dilated5", "avg_pool3", "conv7", "zero", "identity"]
+
+
+def test_dense_and_drawn_forms_have_the_same_values_and_weight_gradients() -> None:
+    supernet = make_supernet()
+    ids, mask = torch.randint(0, 40, (4, 9)), torch.ones(4, 9).long()
+    results = []
+    for dense in (False, True):
+        supernet.zero_grad()
+        logits = supernet(ids, mask, None, draw_of(supernet, NAMES, 2), dense=dense)
+        assert len(logits) == 2
+        sum(z.square().sum() for z in logits).backward()
+        weight = supernet.cells[0].edges[0][OPERATIONS.index("conv3")].conv.weight  # type: ignore[index, union-attr]
+        results.append(([z.detach() for z in logits], weight.grad.clone(), supernet.alpha.grad.clone()))  # type: ignore[union-attr]
+    (drawn, drawn_gradient, drawn_alpha), (full, full_gradient, full_alpha) = results
+    for a, b in zip(drawn, full, strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(drawn_gradient, full_gradient)
+    # What the forms differ in: the gates of operations that were not drawn.
+    assert not torch.allclose(drawn_alpha, full_alpha)
+
+
+def test_straight_through_gates_are_one_hot_with_soft_gradients() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(5, 4, requires_grad=True)
+    index, gates = gumbel_gates(logits, 0.5)
+    assert torch.equal(gates.detach().round(decimals=5), torch.nn.functional.one_hot(index, 4).float())
+    (gates * torch.arange(4.0)).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_derivation_keeps_the_two_strongest_edges_and_never_zero() -> None:
+    alpha = torch.zeros(len(EDGES), len(OPERATIONS))
+
+    def prefer(node: int, source: int, operation: str, strength: float) -> None:
+        alpha[EDGES.index((node, source)), OPERATIONS.index(operation)] = strength  # type: ignore[arg-type]
+
+    prefer(0, 0, "conv3", 3)
+    prefer(0, 1, "conv5", 2)
+    prefer(1, 0, "zero", 9)  # an edge that would rather be cut
+    prefer(1, 1, "identity", 1)
+    prefer(1, 2, "dilated3", 2)
+    prefer(2, 3, "max_pool3", 5)
+    prefer(2, 2, "avg_pool3", 4)
+    prefer(2, 0, "conv7", 1)
+    genotype = derive(alpha, torch.tensor([0.0, 2.0, 1.0]))
+    edges = [[(edge.source, edge.operation) for edge in node] for node in genotype.nodes]
+    assert genotype.cells == 2
+    assert edges == [
+        [(0, "conv3"), (1, "conv5")],
+        [(1, "identity"), (2, "dilated3")],
+        [(2, "avg_pool3"), (3, "max_pool3")],
+    ]
+    assert '"input 1" -> "node 1" [label="conv3"]' in to_dot(genotype)
+
+
+def test_the_derived_student_starts_from_the_searched_weights() -> None:
+    supernet = make_supernet()
+    names = ["conv3", "identity", "zero", "conv5", "max_pool3", "zero", "zero", "dilated3", "avg_pool3"]
+    with torch.no_grad():
+        for edge, name in enumerate(names):
+            supernet.alpha[edge, OPERATIONS.index(name)] = 4.0  # type: ignore[arg-type]
+        supernet.depth[1] = 4.0
+    genotype = derive(supernet.alpha, supernet.depth)
+    config = CnnStudentConfig(vocab_size=40, width=16, genotype=genotype.model_dump(mode="json"), num_labels=2)
+    student = CnnStudent(config).eval()
+    inherit(student, supernet)
+    ids, mask = torch.randint(0, 40, (4, 9)), torch.ones(4, 9).long()
+    searched = supernet(ids, mask, None, supernet.likeliest())
+    for a, b in zip(student.logits_per_cell(ids, mask), searched, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_matched_layers_are_spread_evenly_and_end_at_the_last() -> None:
+    assert matched_layers(1, 6) == [6]
+    assert matched_layers(3, 6) == [2, 4, 6]
+    assert matched_layers(3, 12) == [4, 8, 12]
+    assert matched_layers(4, 6) == [2, 3, 5, 6]
+
+
+def test_probe_distillation_against_numbers_worked_by_hand() -> None:
+    # Two layers; p1 = (¾, ¼), p2 = (½, ½); the label is 0, so w ∝ (¾, ½) = (0.6, 0.4). Student: q1 = (½, ½), q2 = (¼, ¾).
+    probes = torch.log(torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]))
+    student = [torch.zeros(1, 2), torch.log(torch.tensor([[0.25, 0.75]]))]
+    first = math.log(2)
+    second = -(0.5 * math.log(0.25) + 0.5 * math.log(0.75))
+    labels = torch.tensor([0])
+    knowledge = 0.6 * first + 0.4 * second
+    assert probe_distillation(student, probes, labels).item() == pytest.approx(knowledge, rel=1e-5)
+    total = distillation_loss(student, probes, labels, gamma=0.8).item()
+    assert total == pytest.approx(0.2 * -math.log(0.25) + 0.8 * knowledge, rel=1e-5)
+
+
+def test_efficiency_is_the_share_of_the_costliest_and_pulls_the_depth() -> None:
+    costs = torch.linspace(0, 1, len(OPERATIONS))
+    alpha, depth = torch.zeros(len(EDGES), len(OPERATIONS)), torch.zeros(4, requires_grad=True)
+    loss = efficiency_loss(alpha, depth, costs)
+    assert loss.item() == pytest.approx(0.5 * 2.5 / 4, rel=1e-5)
+    loss.backward()
+    assert depth.grad is not None
+    assert depth.grad[0] < 0 < depth.grad[3]
+    costliest = torch.full_like(alpha, -50.0)
+    costliest[:, -1] = 50.0
+    assert efficiency_loss(costliest, torch.tensor([-50.0, 50.0]), costs).item() == pytest.approx(1.0)
+
+
+def test_costs_are_measured_once_and_grow_with_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    costs = operation_costs(32, 24)
+    assert costs["zero"] == costs["identity"] == 0
+    assert 0 < costs["conv3"] < costs["conv5"] < costs["conv7"] <= 1
+    assert operation_costs(32, 24) == costs

@@ -1,0 +1,101 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from compress import assets
+from compress.errors import UserError
+from compress.stages import Workspace, fingerprint, recover_directory, replace_directory
+
+
+def counting_stage(workspace: Workspace, key: str, calls: list[str]) -> None:
+    def make(directory: Path) -> None:
+        calls.append(key)
+        (directory / "result").write_text(key)
+
+    workspace.run("stage", key, make)
+
+
+def test_a_finished_stage_is_skipped_until_its_inputs_change(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path / "w"), []
+    counting_stage(workspace, "a", calls)
+    counting_stage(workspace, "a", calls)
+    counting_stage(workspace, "b", calls)
+    assert calls == ["a", "b"]
+    assert (tmp_path / "w" / "stage" / "result").read_text() == "b"
+
+
+def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path), []
+    counting_stage(workspace, "a", calls)
+    (tmp_path / "stage" / "result").write_text("")
+    counting_stage(workspace, "a", calls)
+    (tmp_path / "stage" / "result").unlink()
+    counting_stage(workspace, "a", calls)
+    assert calls == ["a", "a", "a"]
+
+
+def test_a_stage_that_fails_leaves_the_last_good_result_and_its_checkpoints(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path), []
+    counting_stage(workspace, "a", calls)
+
+    def fail(directory: Path) -> None:
+        (directory / "result").write_text("half")
+        (workspace.scratch("stage") / "checkpoint").write_text("1")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        workspace.run("stage", "b", fail)
+    assert (tmp_path / "stage" / "result").read_text() == "a"
+    assert workspace.is_current("stage", "a")
+    assert not workspace.is_current("stage", "b")
+    # The same inputs find the checkpoint again, other inputs do not.
+    workspace.run(
+        "stage", "b", lambda d: (d / "found").write_text((workspace.scratch("stage") / "checkpoint").read_text())
+    )
+    assert (tmp_path / "stage" / "found").read_text() == "1"
+    assert not (workspace.scratch("stage")).exists()
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.mkdir()
+    os.rename(target, tmp_path / ".result.old")  # where replace_directory was killed
+    recover_directory(target)
+    assert target.is_dir()
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "x").touch()
+    replace_directory(new, target)
+    assert (target / "x").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result"]
+
+
+def test_two_runs_cannot_share_a_workspace(tmp_path: Path) -> None:
+    with Workspace(tmp_path).locked(), pytest.raises(UserError, match="another run"), Workspace(tmp_path).locked():
+        pass
+
+
+def test_fingerprints_tell_inputs_apart() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint("a", "b") != fingerprint("ab")
+
+
+def test_no_network_for_the_assets_is_one_line_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(UserError, match=r"vaderSentiment==3\.3\.2: pip could not fetch it"):
+        assets.sentiment_corpus()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_altered_cached_asset_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    directory = tmp_path / "sentiment-corpus"
+    directory.mkdir()
+    for name in assets.SENTIMENT_FILES.values():
+        (directory / name).write_text("1\t1.0\tforged\n")
+    with pytest.raises(UserError, match="vaderSentiment"):
+        assets.sentiment_corpus()

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compress.batches import Batch, EncodedSplit, LengthBatches, make_loader
+from compress.encode import Encoded
+from compress.train import Schedule, Turn, fit, make_accelerator, predict
+
+
+def split(size: int = 40) -> EncodedSplit:
+    generator = torch.Generator().manual_seed(0)
+    encoded = []
+    for i in range(size):
+        ids = torch.randint(1, 20, (3 + i % 5,), generator=generator).numpy()
+        encoded.append(Encoded(ids, ids * 0, ids * 0))
+    return EncodedSplit(encoded, torch.arange(size) % 2, {"target": torch.arange(size, dtype=torch.float32)})
+
+
+class Bag(nn.Module):
+    """A bag of words with dropout, so that a wrong random state after a resume shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.dropout, self.out = nn.Embedding(20, 8), nn.Dropout(0.3), nn.Linear(8, 2)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        x = self.embedding(batch["input_ids"]) * batch["attention_mask"].unsqueeze(2)
+        return self.out(self.dropout(x.sum(dim=1)))
+
+
+class KilledError(Exception):
+    pass
+
+
+def train(workspace: Path, kill_at: int | None = None) -> tuple[Bag, list[dict[str, float]]]:
+    """Two turns, one of them every other step; `kill_at` ends the training in the middle of that step."""
+    torch.manual_seed(0)
+    model, data, steps = Bag(), split(), 0
+
+    def loss(batch: Batch, progress: float) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == kill_at:
+            raise KilledError
+        return nn.functional.cross_entropy(model(batch), batch["labels"])
+
+    loader = make_loader(data, 8, 0, shuffle=True, seed=1)
+    other = make_loader(data.subset(range(20)), 8, 0, shuffle=True, seed=2)
+    turns = [
+        Turn(loader, torch.optim.AdamW(model.embedding.parameters(), lr=1e-2), loss, warmup=0.1),
+        Turn(other, torch.optim.Adam(model.out.parameters(), lr=1e-2), loss, constant=True, every=2),
+    ]
+    evaluations = iter(range(100))
+    state = fit(
+        "t",
+        model,
+        turns,
+        lambda _: {"metric": float(next(evaluations))},
+        Schedule(4, 4, 0, keep_last=True),
+        workspace,
+        make_accelerator(),
+    )
+    return model, state.history
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = train(tmp_path / "whole")
+    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)  # a checkpoint at every step
+    for kill_at in (3, 20):
+        with pytest.raises(KilledError):
+            train(tmp_path / "killed", kill_at)
+    resumed, history = train(tmp_path / "killed")
+    assert len(history) == 4
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_every_epoch_has_its_own_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, seen = Bag(), []
+
+    def loss(batch: Batch, progress: float) -> torch.Tensor:
+        seen.append(tuple(batch["index"].tolist()))
+        return nn.functional.cross_entropy(model(batch), batch["labels"])
+
+    turn = Turn(make_loader(split(), 8, 0, shuffle=True), torch.optim.SGD(model.parameters(), lr=0.1), loss)
+    fit("t", model, [turn], lambda _: {"metric": 0.0}, Schedule(3, 3, 0, keep_last=True), tmp_path, make_accelerator())
+    epochs = [seen[i : i + 5] for i in (0, 5, 10)]
+    assert all(sorted(row for batch in epoch for row in batch) == list(range(40)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_finished_training_found_again_is_not_repeated(tmp_path: Path) -> None:
+    first, _ = train(tmp_path)
+    again, _ = train(tmp_path, kill_at=1)  # would be killed if it took a step
+    assert torch.equal(first.out.weight, again.out.weight)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Bag()
+    seen: list[torch.Tensor] = []
+    scores = [0.5, 0.9, 0.8, 0.7, 0.6, 0.5]
+
+    def evaluate(m: nn.Module) -> dict[str, float]:
+        seen.append(m.out.weight.detach().clone())  # type: ignore[union-attr, operator]
+        return {"metric": scores[len(seen) - 1]}
+
+    turn = Turn(
+        make_loader(split(), 8, 0, shuffle=True),
+        torch.optim.AdamW(model.parameters(), lr=1e-2),
+        lambda batch, _: nn.functional.cross_entropy(model(batch), batch["labels"]),
+    )
+    state = fit("t", model, [turn], evaluate, Schedule(6, 2, 0), tmp_path, make_accelerator())
+    assert len(seen) == 4  # two epochs without a better score after the second
+    assert state.best_epoch == 1
+    assert torch.equal(model.out.weight, seen[1])
+
+
+def test_batches_hold_every_row_once_and_depend_on_seed_and_epoch_only() -> None:
+    lengths = [i % 17 + 1 for i in range(203)]
+    sampler = LengthBatches(lengths, 8, shuffle=True, seed=3)
+    first = list(sampler)
+    assert sorted(row for batch in first for row in batch) == list(range(203))
+    assert len(first) == len(sampler)
+    sampler.start_at(1)
+    assert list(sampler) != first
+    sampler.start_at(0, skip=5)
+    assert list(sampler) == first[5:]
+
+
+def test_targets_travel_with_their_rows_and_predictions_keep_the_order() -> None:
+    data = split()
+    loader = make_loader(data, 8, 0, shuffle=False)
+    for batch in loader:
+        assert torch.equal(batch["target"], batch["index"].float())
+        assert batch["input_ids"].shape == batch["attention_mask"].shape
+    out = predict(Bag(), loader, lambda _, batch: batch["target"][:, None], make_accelerator())
+    assert torch.equal(out[:, 0], torch.arange(40.0))

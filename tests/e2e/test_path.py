@@ -1,0 +1,154 @@
+"""The whole path on a task of seconds: commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Bundle
+from export.session import BundleSession
+from tests.tiny_task import sentences, tiny_recipe, write_tsv
+
+STAGES = ("teacher", "teacher_outputs", "search", "student", "bundle")
+
+
+def command(module: str, recipe: Path, *more: str) -> list[str]:
+    artifacts = recipe.parent / "artifacts"
+    verb = ["run"] if module == "compress" else []
+    return [sys.executable, "-m", module, *verb, str(recipe), "--artifacts", str(artifacts), *more]
+
+
+def run(module: str, recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(module, recipe, *more), capture_output=True, text=True)
+
+
+def compress_and_export(recipe: Path, *more: str) -> str:
+    output = ""
+    for module in ("compress", "export"):
+        done = run(module, recipe, *more)
+        assert done.returncode == 0, done.stderr
+        output += done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = tiny_recipe(tmp_path_factory.mktemp("task"))
+    output = compress_and_export(recipe)
+    assert all(f"▸ {stage}" in output for stage in STAGES)
+    return recipe
+
+
+def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> None:
+    bundle = Bundle(task.parent / "artifacts" / "tiny" / "bundle")
+    manifest = bundle.manifest
+    assert manifest.default == "int8"
+    assert manifest.models["int8"].passed
+    assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
+    session = BundleSession(bundle)
+    texts = [text for text, _ in sentences(60, seed=9)]
+    labels = [manifest.labels.index(label) for _, label in sentences(60, seed=9)]
+    assert (session.predict(texts).argmax(axis=1) == labels).mean() >= 0.95
+    assert manifest.provenance["recipe"]["name"] == "tiny"
+
+
+def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
+    output = compress_and_export(task)
+    assert all(f"✓ {stage}: up to date" in output for stage in STAGES)
+    assert "▸" not in output
+
+
+def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
+    output = compress_and_export(task, "--set", "compress.epochs=1")
+    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:3])
+    assert all(f"▸ {stage}" in output for stage in STAGES[3:])
+
+
+def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
+    again = tiny_recipe(tmp_path / "again")
+    compress_and_export(again, "--set", "compress.epochs=1")
+    compress_and_export(task, "--set", "compress.epochs=1")
+    weights = [recipe.parent / "artifacts" / "tiny" / "student" / "model.safetensors" for recipe in (task, again)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    root = tmp_path / "artifacts" / "tiny"
+    for stage in STAGES:
+        module = "export" if stage == "bundle" else "compress"
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(command(module, recipe), stderr=subprocess.PIPE, text=True, env=environment)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if f"▸ {stage}" in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (root / stage).exists(), "a half-made result stands where a whole one belongs"
+        if stage == "student":  # finish compression, so that export has something to be killed in
+            assert run("compress", recipe).returncode == 0
+    compress_and_export(recipe)
+    manifest = Bundle(root / "bundle").manifest
+    assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
+    assert sorted(p.name for p in root.iterdir() if not p.name.startswith(".")) == sorted(STAGES)
+
+
+def refused(module: str, recipe: Path, *more: str) -> str:
+    """The one line on stderr of a command that must fail."""
+    done = run(module, recipe, *more)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, rows=40)
+    assert "no such recipe" in refused("compress", tmp_path / "absent.toml")
+    assert "unknown key" in refused("compress", recipe, "--set", "compress.epohcs=3")
+    assert "no such file" in refused("compress", recipe, "--set", "data.dev=/nowhere/dev.tsv")
+    assert "no column 'body'" in refused("compress", recipe, "--set", "data.text=body")
+    one_class = write_tsv(tmp_path / "one.tsv", [("a", "x"), ("b", "x")])
+    assert "one class only" in refused("compress", recipe, "--set", f"data.train={one_class}")
+    unseen = write_tsv(tmp_path / "unseen.tsv", [("a", "neutral")])
+    assert "train never had" in refused("compress", recipe, "--set", f"data.dev={unseen}")
+    assert "run `python -m compress run`" in refused("export", recipe)
+    # Mistakes that show only once torch is there.
+    assert "no/such-model" in refused("compress", recipe, "--set", "teacher.model=no/such-model")
+    assert "64 tokens at most" in refused("compress", recipe, "--set", "data.max_length=128")
+    labels = json.dumps(["positive", "negative"])
+    message = refused("compress", recipe, "--set", "teacher.fine_tuned=true", "--set", f"data.labels={labels}")
+    assert "set data.labels to the model's order" in message
+
+
+def test_a_pair_task_and_a_tensorrt_engine(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    recipe = tiny_recipe(tmp_path)
+    rows = [
+        (text, other, label) for (text, label), (other, _) in zip(sentences(200), sentences(200, seed=5), strict=True)
+    ]
+    header = ("one", "two", "label")
+    write_tsv(tmp_path / "train.tsv", rows, header)
+    write_tsv(tmp_path / "dev.tsv", rows[:60], header)
+    more = ["--set", "data.text=one", "--set", "data.text_b=two"]
+    assert run("compress", recipe, *more).returncode == 0
+    done = run("export", recipe, "--target", "tensorrt", *more)
+    assert done.returncode == 0, done.stderr
+    manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
+    assert manifest.pair
+    engine = manifest.models["tensorrt"].engine
+    assert engine is not None
+    assert engine.compute_capability == "8.9"
+    assert manifest.models["tensorrt-qdq"].passed is not None
+    assert manifest.default in ("int8", "fp32")

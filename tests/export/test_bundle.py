@@ -1,0 +1,104 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from compress.errors import UserError
+from export.bundle import FORMAT, Bundle, newest_bundle
+from export.session import BundleSession, OnnxModel
+from tests.conftest import make_tiny_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "bundle")
+
+
+def edit_manifest(bundle: Path, **changes: object) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        Bundle(bundle)
+    assert "\n" not in str(caught.value)
+    assert str(bundle) in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_whole_bundle_classifies(bundle: Path) -> None:
+    session = BundleSession(Bundle(bundle))
+    probabilities = session.predict(["a good film", "a bad film"], batch_size=1)
+    assert probabilities.argmax(axis=1).tolist() == [1, 0]
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_answers_come_in_the_order_of_the_texts(bundle: Path) -> None:
+    session = BundleSession(Bundle(bundle))
+    texts = ["good", "a very very very bad film", "good good film", "bad", "the film was good"]
+    together = session.predict(texts, batch_size=2)
+    alone = [session.predict([text])[0] for text in texts]
+    assert together == pytest.approx(alone, abs=1e-6)
+
+
+def test_a_truncated_file(bundle: Path) -> None:
+    os.truncate(bundle / "model.fp32.onnx", 100)
+    assert "truncated" in refusal(bundle)
+
+
+def test_an_altered_file(bundle: Path) -> None:
+    file = bundle / "tokenizer.json"
+    file.write_bytes(file.read_bytes().replace(b"good", b"goof"))
+    assert "SHA-256" in refusal(bundle)
+
+
+def test_a_missing_file(bundle: Path) -> None:
+    (bundle / "tokenizer.json").unlink()
+    assert "missing" in refusal(bundle)
+
+
+def test_another_format_version(bundle: Path) -> None:
+    edit_manifest(bundle, format=FORMAT + 1)
+    assert f"format {FORMAT + 1}" in refusal(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '"text"', "\xff"])
+def test_a_manifest_that_is_none(bundle: Path, content: str) -> None:
+    (bundle / "manifest.json").write_bytes(content.encode("latin-1"))
+    assert "export the bundle again" in refusal(bundle)
+
+
+def test_a_directory_without_a_bundle(tmp_path: Path) -> None:
+    assert "make compress-and-export" in refusal(tmp_path)
+    with pytest.raises(UserError, match="make compress-and-export"):
+        newest_bundle(tmp_path)
+
+
+def test_the_newest_bundle_is_the_one_made_last_not_the_one_copied_last(tmp_path: Path) -> None:
+    for name, created in (("late", "2026-02-01T00:00:00+00:00"), ("early", "2026-01-01T00:00:00+00:00")):
+        edit_manifest(make_tiny_bundle(tmp_path / name / "bundle"), created=created)
+    (tmp_path / "broken" / "bundle").mkdir(parents=True)
+    (tmp_path / "broken" / "bundle" / "manifest.json").write_text("{")
+    assert newest_bundle(tmp_path) == tmp_path / "late" / "bundle"
+
+
+def test_an_unknown_precision_names_the_known_ones(bundle: Path) -> None:
+    with pytest.raises(UserError, match="no precision 'int4'; the bundle has fp32"):
+        BundleSession(Bundle(bundle), precision="int4")
+
+
+def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(UserError, match="CUDAExecutionProvider"):
+        BundleSession(Bundle(bundle), device="cuda")
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_text("no model")
+    with pytest.raises(UserError, match="cannot load it"):
+        OnnxModel(tmp_path / "x.onnx")

@@ -1,0 +1,133 @@
+"""Export of a small real student: graphs, parity, calibration, gate, engines."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from compress.corpus import Corpus, Split
+from compress.encode import Encoded, TextEncoder
+from compress.errors import UserError
+from compress.search.space import Edge, Genotype
+from compress.students import CnnStudent, CnnStudentConfig
+from export.gate import Gate
+from export.onnx import export_onnx
+from export.quantize import CPU_SCHEMES, TENSORRT_SCHEME, quantize
+from export.session import OnnxModel
+from export.tensorrt import build_engine
+from tests.conftest import make_tiny_bundle
+
+# All ten operations but zero appear, so every one has to survive export and quantisation.
+GENOTYPE = Genotype(
+    cells=2,
+    nodes=(
+        (Edge(source=0, operation="conv3"), Edge(source=1, operation="dilated5")),
+        (Edge(source=0, operation="max_pool3"), Edge(source=2, operation="avg_pool3")),
+        (Edge(source=1, operation="identity"), Edge(source=3, operation="conv7")),
+    ),
+)
+
+
+def make_student(directory: Path, pair: bool) -> Path:
+    torch.manual_seed(0)
+    config = CnnStudentConfig(
+        vocab_size=300, width=32, genotype=GENOTYPE.model_dump(mode="json"), pair=pair, num_labels=3
+    )
+    student = CnnStudent(config).train()
+    with torch.no_grad():
+        for _ in range(10):
+            student(torch.randint(0, 300, (8, 12)), token_type_ids=torch.ones(8, 12).long())
+    student.eval().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(student directory, its fp32 ONNX file)."""
+    directory = tmp_path_factory.mktemp("student")
+    student = make_student(directory / "student", request.param)
+    export_onnx(student, directory / "model.onnx")
+    return student, directory / "model.onnx"
+
+
+def random_texts(count: int = 64) -> list[Encoded]:
+    rng = np.random.default_rng(0)
+    encoded = []
+    for _ in range(count):
+        length = int(rng.integers(4, 30))
+        ids = rng.integers(0, 300, length)
+        encoded.append(Encoded(ids, ids * 0, (np.arange(length) >= length // 2).astype(np.int64)))
+    return encoded
+
+
+def test_onnx_answers_like_pytorch_at_lengths_it_was_not_traced_with(exported: tuple[Path, Path]) -> None:
+    student_directory, file = exported
+    student = CnnStudent.from_pretrained(student_directory).eval()
+    texts = random_texts(20)
+    logits = OnnxModel(file).logits_of(texts, 0, batch_size=6)
+    for text, row in zip(texts, logits, strict=True):
+        with torch.inference_mode():
+            alone = student(
+                torch.from_numpy(text.input_ids)[None], token_type_ids=torch.from_numpy(text.segments)[None]
+            ).logits
+        np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", CPU_SCHEMES, ids=lambda s: s.note)
+def test_int8_for_the_cpu_is_u8_by_7_bit_s8_and_close(exported: tuple[Path, Path], tmp_path: Path, scheme) -> None:
+    _, file = exported
+    target = tmp_path / "int8.onnx"
+    texts = random_texts()
+    quantize(file, target, scheme, texts, 0)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(target).graph.initializer}
+    filters = [a for a in constants.values() if a.dtype == np.int8 and a.ndim == 3]
+    assert len(filters) == 6  # three convolutions in each of two cells
+    assert all(np.abs(f.astype(int)).max() <= 64 for f in filters)
+    expected, got = (OnnxModel(f).logits_of(texts, 0) for f in (file, target))
+    assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
+    assert [p.name for p in tmp_path.iterdir()] == ["int8.onnx"]
+
+
+def test_tensorrt_builds_an_engine_without_a_gpu(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    _, file = exported
+    graph, engine = tmp_path / "qdq.onnx", tmp_path / "model.engine"
+    quantize(file, graph, TENSORRT_SCHEME, random_texts(), 0)
+    bound = build_engine(graph, engine, 64, "8.9")
+    assert bound.package == "tensorrt-rtx"
+    assert bound.compute_capability == "8.9"
+    assert engine.stat().st_size > 10_000
+    with pytest.raises(UserError, match=r"does not build for 1\.0; it builds for 7\.5"):
+        build_engine(graph, engine, 64, "1.0")
+
+
+def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    _, file = exported
+    quantize(file, tmp_path / "cpu.onnx", CPU_SCHEMES[0], random_texts(), 0)
+    with pytest.raises(UserError, match="cannot parse it"):
+        build_engine(tmp_path / "cpu.onnx", tmp_path / "x.engine", 64, "8.9")
+    assert not (tmp_path / "x.engine").exists()
+
+
+def test_the_gate_measures_real_answers_and_refuses_a_loss_over_the_budget(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    texts = ["a good film", "a bad film", "good good", "bad bad", "the film was very good"] * 4
+    labels = [1, 0, 1, 0, 1] * 4
+    corpus = Corpus(
+        ["negative", "positive"], {name: Split(texts, None, labels, None) for name in ("train", "dev", "test")}
+    )
+    # The same model with its class scores exchanged is wrong everywhere.
+    broken = onnx.load(bundle / "model.fp32.onnx")
+    output = broken.graph.output[0].name
+    broken.graph.node.append(onnx.helper.make_node("Neg", [output], ["negated"]))
+    broken.graph.output[0].name = "negated"
+    onnx.save(broken, tmp_path / "broken.onnx")
+    gate = Gate(corpus, TextEncoder(bundle / "tokenizer.json", 64), 0, budget=1.0)
+    reference, verdict = gate.judge(bundle / "model.fp32.onnx"), gate.judge(tmp_path / "broken.onnx")
+    assert reference.passed
+    assert (reference.dev, reference.test, reference.drop) == (1.0, 1.0, 0.0)
+    assert not verdict.passed
+    assert (verdict.dev, verdict.drop) == (0.0, 100.0)

@@ -1,0 +1,84 @@
+"""A task small enough to train in seconds: labelled sentences, a BERT of two layers, a recipe that joins them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+GOOD = ["good", "great", "lovely", "superb", "fine", "charming"]
+BAD = ["bad", "awful", "dull", "poor", "weak", "boring"]
+NOUNS = ["film", "book", "phone", "meal", "song", "game"]
+
+
+def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) pairs that a bag of words can tell apart, half of each label."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        words, label = (GOOD, "positive") if i % 2 else (BAD, "negative")
+        rows.append(
+            (f"the {rng.choice(NOUNS)} number {i} was {rng.choice(words)} and the {rng.choice(NOUNS)} too", label)
+        )
+    return rows
+
+
+def write_tsv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def tiny_teacher(directory: Path) -> Path:
+    """A BERT checkpoint of two layers × 32 with a WordPiece tokenizer, random weights."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    directory.mkdir(parents=True, exist_ok=True)
+    wordpiece = BertWordPieceTokenizer(lowercase=True)
+    wordpiece.train_from_iterator([text for text, _ in sentences(200)], vocab_size=200, show_progress=False)
+    wordpiece.save_model(str(directory))
+    BertTokenizerFast(vocab_file=str(directory / "vocab.txt")).save_pretrained(directory)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=wordpiece.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertForSequenceClassification(config).save_pretrained(directory)
+    return directory
+
+
+def tiny_recipe(directory: Path, *, rows: int = 400, extra: str = "") -> Path:
+    """A recipe over files in `directory`; trains in seconds."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_tsv(directory / "train.tsv", sentences(rows))
+    write_tsv(directory / "dev.tsv", sentences(100, seed=1))
+    tiny_teacher(directory / "bert")
+    recipe = directory / "tiny.toml"
+    recipe.write_text(
+        f"""name = "tiny"
+[data]
+source = "files"
+train = "train.tsv"
+dev = "dev.tsv"
+max_length = 32
+[teacher]
+model = "bert"
+epochs = 6
+learning_rate = 3e-3
+[compress]
+width = 16
+max_cells = 2
+search_epochs = 1
+epochs = 4
+batch_size = 16
+[export]
+calibration_texts = 64
+{extra}
+""",
+        encoding="utf-8",
+    )
+    return recipe
