@@ -46,6 +46,11 @@ def encode_split(split: Split, encoder: TextEncoder) -> EncodedSplit:
     return EncodedSplit(encoder.encode(split.texts, split.texts_b), torch.tensor(split.labels))
 
 
+def join_splits(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
+    """The examples of both, without targets."""
+    return EncodedSplit([*first.encoded, *second.encoded], torch.cat([first.labels, second.labels]))
+
+
 class LengthBatches(Sampler[list[int]]):
     """Batches of row numbers; within chunks of 50 batches, texts are sorted by length, so that little is padding.
 

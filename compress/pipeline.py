@@ -13,6 +13,8 @@ from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, write_json
 
 if TYPE_CHECKING:
+    from compress.batches import EncodedSplit
+    from compress.encode import TextEncoder
     from compress.search.adabert import StudentTask
 
 STAGES = ("teacher", "teacher_outputs", "search", "student")
@@ -22,12 +24,13 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     """What each stage is made from, each key including those of the stages before it. Imports no torch."""
     options = recipe.compress.model_dump(mode="json")
     # What only the final training uses does not outdate the search.
-    final = {name: options.pop(name) for name in ("epochs", "patience")}
+    final = {name: options.pop(name) for name in ("epochs", "patience", "average")}
+    spans = options.pop("spans")
     keys = {"data": fingerprint(__version__, data_key(recipe.data))}
     keys["teacher"] = fingerprint(
         keys["data"], recipe.teacher.model_dump(mode="json"), recipe.seed, _directory_state(recipe.teacher.model)
     )
-    keys["teacher_outputs"] = fingerprint(keys["teacher"], "outputs")
+    keys["teacher_outputs"] = fingerprint(keys["teacher"], recipe.seed, spans)
     keys["search"] = fingerprint(keys["teacher_outputs"], options)
     keys["student"] = fingerprint(keys["search"], final)
     return keys
@@ -72,14 +75,12 @@ class _Run:
         make_teacher(self.recipe, corpus, directory, self.workspace.scratch("teacher"))
 
     def teacher_outputs(self, directory: Path) -> None:
-        from compress.batches import encode_split
         from compress.encode import TextEncoder
         from compress.teachers.probes import make_teacher_outputs
 
         teacher = self.workspace.root / "teacher"
         encoder = TextEncoder(teacher / "tokenizer.json", self.recipe.data.max_length)
-        train = encode_split(self.corpus.splits["train"], encoder)
-        make_teacher_outputs(teacher, train, self.recipe.data.max_length, directory)
+        make_teacher_outputs(teacher, self._student_texts(encoder), self.recipe.data.max_length, directory)
 
     def search(self, directory: Path) -> None:
         from compress.search.adabert import search_architecture
@@ -110,16 +111,20 @@ class _Run:
         write_json(directory / "card.json", card)
 
     def _student_task(self) -> StudentTask:
+        import torch
+
         from compress.batches import encode_split
         from compress.search.adabert import StudentTask
         from compress.teachers.finetune import open_teacher
         from compress.teachers.probes import load_probe_logits
 
         model, encoder = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
-        train = encode_split(self.corpus.splits["train"], encoder)
-        train.targets["probes"] = load_probe_logits(self.workspace.root / "teacher_outputs")
+        texts = self._student_texts(encoder)
+        texts.targets["probes"] = probes = load_probe_logits(self.workspace.root / "teacher_outputs")
+        texts.labels = torch.where(texts.labels < 0, probes[:, -1].argmax(dim=1), texts.labels)  # the teacher's verdict
         return StudentTask(
-            train,
+            texts,
+            len(self.corpus.splits["train"]),
             encode_split(self.corpus.splits["dev"], encoder),
             self.corpus.labels,
             self.corpus.pair,
@@ -128,6 +133,15 @@ class _Run:
             self.recipe.compress,
             self.recipe.seed,
         )
+
+    def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
+        """The training texts, then the spans sampled from them with the label −1."""
+        from compress.augment.spans import sample_spans
+        from compress.batches import encode_split, join_splits
+
+        train = self.corpus.splits["train"]
+        spans = sample_spans(train, self.recipe.compress.spans, self.recipe.seed)
+        return join_splits(encode_split(train, encoder), encode_split(spans, encoder))
 
 
 def _directory_state(model: str) -> list[tuple[str, int, int]] | None:

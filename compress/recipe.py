@@ -77,8 +77,9 @@ class AdaBertOptions(_Section):
 
     preset: Literal["adabert"] = "adabert"
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels of the student")
-    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(3, description="K_max, the deepest student considered")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(2, description="K_max, the deepest student considered")
+    spans: Annotated[int, Field(ge=0)] = Field(2, description="teacher-labelled spans sampled from each training text")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
     gamma: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="share of distillation in the loss")
     beta: Annotated[float, Field(ge=0)] = Field(
@@ -90,12 +91,15 @@ class AdaBertOptions(_Section):
         True, description="architecture steps compute all ten operations of an edge, not only the drawn one"
     )
     architecture_every: Positive = Field(4, description="weight steps to one architecture step")
-    search_epochs: Positive = 3
-    epochs: Positive = Field(12, description="epochs of the final training")
+    search_epochs: Positive = 2
+    epochs: Positive = Field(5, description="epochs of the final training")
     batch_size: Positive = 64
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     architecture_learning_rate: Annotated[float, Field(gt=0)] = 2e-2
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    average: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.998, description="decay of the weights' moving average, a step"
+    )
     patience: Positive = 4
 
 

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from compress.batches import Batch
@@ -57,6 +58,7 @@ class Schedule:
     patience: int  # epochs without a better dev metric before stopping
     seed: int
     keep_last: bool = False  # end with the last epoch's weights and never stop early, as a search does
+    average: float | None = None  # decay of an exponential moving average, which is then what is judged and kept
 
 
 @dataclass
@@ -104,12 +106,16 @@ def fit(
     state = FitState()
     model, turns = _prepare(model, turns, accelerator)
     schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
-    accelerator.register_for_checkpointing(state, *schedulers)
+    averaged: AveragedModel | None = None
+    if schedule.average is not None:
+        decay = get_ema_multi_avg_fn(schedule.average)
+        averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=decay, use_buffers=True)
+    accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []))
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
     recover_directory(checkpoint)
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
-    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator)
+    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator, averaged)
     with TrainingProgress(
         name, schedule.epochs * len(turns[0].loader), enabled=accelerator.is_main_process
     ) as progress:
@@ -119,7 +125,7 @@ def fit(
             schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience
         ):
             loop.train_epoch(progress)
-            metrics = evaluate(accelerator.unwrap_model(model))
+            metrics = evaluate(loop.judged)
             loop.finish_epoch(metrics, best)
             progress.evaluated(state.epoch, metrics)
     accelerator.unwrap_model(model).load_state_dict(
@@ -156,6 +162,12 @@ class _Loop:
     state: FitState
     checkpoint: Path
     accelerator: Accelerator
+    averaged: AveragedModel | None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is evaluated and kept: the moving average where there is one."""
+        return self.averaged.module if self.averaged else self.accelerator.unwrap_model(self.model)
 
     def train_epoch(self, progress: TrainingProgress) -> None:
         """The rest of the current epoch, with a checkpoint a minute."""
@@ -171,6 +183,8 @@ class _Loop:
                 for turn, scheduler, stream in zip(self.turns, self.schedulers, streams, strict=True)
                 if step % turn.every == 0
             ]
+            if self.averaged:
+                self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
             self.state.step = step + 1
             self.state.seconds += time.monotonic() - started
             progress.advanced(done + 1, losses[0])
@@ -190,7 +204,7 @@ class _Loop:
             if self.accelerator.is_main_process:
                 best.parent.mkdir(parents=True, exist_ok=True)
                 temporary = best.with_suffix(".tmp")
-                torch.save(self.accelerator.unwrap_model(self.model).state_dict(), temporary)
+                torch.save(self.judged.state_dict(), temporary)
                 os.replace(temporary, best)
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
@@ -230,9 +244,7 @@ class _Loop:
             lap, skip = lap + 1, 0
 
 
-def _prepare(
-    model: nn.Module, turns: list[Turn], accelerator: Accelerator
-) -> tuple[nn.Module, list[Turn]]:
+def _prepare(model: nn.Module, turns: list[Turn], accelerator: Accelerator) -> tuple[nn.Module, list[Turn]]:
     model = accelerator.prepare(model)
     prepared = []
     for turn in turns:

@@ -71,6 +71,7 @@ epochs = 6
 learning_rate = 3e-3
 [compress]
 width = 16
+average = 0.9
 max_cells = 2
 search_epochs = 1
 epochs = 4

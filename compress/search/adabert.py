@@ -30,7 +30,8 @@ ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see 
 class StudentTask:
     """All that a student learns from. `train.targets["probes"]` holds the probes' logits (N, J, C)."""
 
-    train: EncodedSplit
+    train: EncodedSplit  # labelled texts first, augmented ones behind them
+    labelled: int  # how many are labelled
     dev: EncodedSplit
     labels: list[str]
     pair: bool
@@ -54,11 +55,11 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
         options.token_dropout,
     )
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, options.width))
-    length = int(np.median([len(e) for e in task.train.encoded]))
+    length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
     costs = operation_costs(options.width, length)
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     accelerator = make_accelerator()
-    rows = list(range(len(task.train)))
+    rows = list(range(task.labelled))  # augmented texts come into the final training only: searching is the dear part
     random.Random(task.seed).shuffle(rows)
     cut = max(1, round(len(rows) * ARCHITECTURE_SHARE))
 
@@ -161,15 +162,8 @@ def train_student(task: StudentTask, search: Path, directory: Path, scratch: Pat
         loss,
         warmup=0.1,
     )
-    state = fit(
-        "student",
-        student,
-        [turn],
-        evaluate,
-        Schedule(options.epochs, options.patience, task.seed),
-        scratch,
-        accelerator,
-    )
+    schedule = Schedule(options.epochs, options.patience, task.seed, average=options.average)
+    state = fit("student", student, [turn], evaluate, schedule, scratch, accelerator)
     student.cpu().save_pretrained(directory)
     return state.history
 

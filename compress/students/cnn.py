@@ -83,9 +83,9 @@ class Cell(nn.Module):
 
 
 class ReadOut(nn.Module):
-    """Logits at one depth: masked mean and maximum of every state so far, softmax-weighted sum, tanh, dropout, linear.
+    """Logits at one depth: mean and maximum of every state so far, softmax-weighted sum, dropout, linear.
 
-    The maximum beside the paper's mean keeps the one decisive phrase of a long text. For a pair, the pooled
+    The maximum beside the paper's mean keeps the one decisive phrase of a long text; the paper's tanh would flatten it. For a pair, the pooled
     vectors u, v of the two texts enter as [u, v, |u − v|, u·v].
     """
 
@@ -98,7 +98,7 @@ class ReadOut(nn.Module):
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states, each (B, T, 2·D) with T texts → logits (B, C)."""
-        x = torch.tanh(weighted_sum(pooled, self.state_weights))
+        x = weighted_sum(pooled, self.state_weights)
         if self.pair:
             u, v = x[:, 0], x[:, 1]
             x = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)

@@ -20,38 +20,42 @@ from compress.train import make_accelerator
 PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
 
 
-def make_teacher_outputs(teacher: Path, train: EncodedSplit, max_length: int, directory: Path) -> None:
-    """Run the frozen teacher over the training texts and fit a linear softmax probe on each layer (AdaBERT §3.2.1).
+def make_teacher_outputs(teacher: Path, texts: EncodedSplit, max_length: int, directory: Path) -> None:
+    """Run the frozen teacher over the student's texts and fit a linear softmax probe on each layer (AdaBERT §3.2.1).
 
     Writes `hidden.npy` (N, J, d) float16, the mean over real tokens of each layer's hidden states; `logits.npy` (N, C);
-    `probes.npy` (N, J, C), the probes' logits; and `probes.json`, their accuracies on the training texts.
+    `probes.npy` (N, J, C), the probes' logits; and `probes.json`, their accuracies on the labelled texts.
+
+    :param texts: texts with the label −1, augmented ones, take no part in fitting the probes.
     """
     model, _ = open_teacher(teacher, max_length)
-    logits = _hidden_states(model, train, directory)
+    logits = _hidden_states(model, texts, directory)
     hidden = np.load(directory / "hidden.npy", mmap_mode="r")
-    labels = train.labels.numpy()
-    probes = np.stack([fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)] + [logits], axis=1)
+    labels = texts.labels.numpy()
+    known = labels >= 0
+    probes = [fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)]
+    stacked = np.stack([*probes, logits], axis=1).astype(np.float32)  # the last layer's probe is the teacher's own head
     np.save(directory / "logits.npy", logits)
-    np.save(directory / "probes.npy", probes.astype(np.float32))
-    accuracies = [
-        round(float((probes[:, layer].argmax(axis=1) == labels).mean()), 4) for layer in range(probes.shape[1])
-    ]
+    np.save(directory / "probes.npy", stacked)
+    right = (stacked.argmax(axis=2) == labels[:, None])[known]
+    accuracies = [round(float(accuracy), 4) for accuracy in right.mean(axis=0)]
     write_json(directory / "probes.json", {"train_accuracy": accuracies})
     console.print(f"  probes on layers 1-{len(accuracies)}: train accuracy {' '.join(f'{a:.3f}' for a in accuracies)}")
 
 
 def load_probe_logits(directory: Path) -> Tensor:
-    """`probes.npy` as a tensor (N, J, C): one layer's probe each; the last layer's is the teacher's own head."""
+    """`probes.npy` as a tensor (N, J, C), one probe for each layer of the teacher."""
     return torch.from_numpy(np.load(directory / "probes.npy"))
 
 
 def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logits (N, C) of a softmax regression from one layer's pooled states (N, d)."""
+    """Logits (N, C) of a softmax regression from one layer's pooled states (N, d), fitted where the label is not −1."""
     x = hidden.astype(np.float32)
     mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = (x - mean) / std
     classes = int(labels.max()) + 1
-    probe = LogisticRegression(C=0.1, max_iter=200).fit(x[:PROBE_ROWS], labels[:PROBE_ROWS])
+    rows = np.flatnonzero(labels >= 0)[:PROBE_ROWS]
+    probe = LogisticRegression(C=0.1, max_iter=200).fit(x[rows], labels[rows])
     scores = probe.decision_function(x)
     if classes == 2:
         scores = np.stack([-scores / 2, scores / 2], axis=1)
