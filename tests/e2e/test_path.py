@@ -103,6 +103,21 @@ def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> No
     assert sorted(p.name for p in root.iterdir() if not p.name.startswith(".")) == sorted(STAGES)
 
 
+def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: Path) -> None:
+    from compress.recipe import load_recipe
+    from compress.stages import Workspace
+    from export.build import build_bundle
+
+    compress_and_export(task)
+    recipe = load_recipe(task)
+    # A budget that no model meets, which a recipe file cannot ask for.
+    recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"budget": -1.0})})
+    manifest = build_bundle(recipe, Workspace(task.parent / "artifacts" / "tiny"), "cpu").manifest
+    assert manifest.default == "fp32"
+    assert manifest.models["int8"].passed is False
+    assert manifest.models["int8"].note.count("lost") == 3
+
+
 def refused(module: str, recipe: Path, *more: str) -> str:
     """The one line on stderr of a command that must fail."""
     done = run(module, recipe, *more)
