@@ -15,8 +15,8 @@ LOG_SECONDS = 15.0
 class TrainingProgress:
     """Shows smoothed loss, last dev metrics and the time left."""
 
-    def __init__(self, name: str, steps: int, *, enabled: bool = True) -> None:
-        self.name, self.steps, self.enabled = name, steps, enabled
+    def __init__(self, name: str, steps: int) -> None:
+        self.name, self.steps = name, steps
         self.loss: float | None = None
         self.metrics = ""
         self._bar: Progress | None = None
@@ -24,7 +24,7 @@ class TrainingProgress:
     def __enter__(self) -> TrainingProgress:
         self._started = self._logged = time.monotonic()
         self._first_step: int | None = None
-        if self.enabled and console.is_terminal:
+        if console.is_terminal:
             columns = [
                 TextColumn("  {task.description}"),
                 BarColumn(),
@@ -45,8 +45,7 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        if self.enabled:
-            console.print(f"  {self.name}: {text}")
+        console.print(f"  {self.name}: {text}")
 
     def advanced(self, step: int, loss: float) -> None:
         """A step was taken: `step` of `self.steps` are done."""

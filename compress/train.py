@@ -1,7 +1,7 @@
 """The one training loop: teacher, search and student all run through `fit`.
 
 Progress with loss, dev metric and time left; early stopping; checkpoints from which a killed run goes on exactly
-where it was; mixed precision and several GPUs through accelerate.
+where it was; device placement and mixed precision through accelerate. One process, on a CPU or one GPU.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class FitState:
 
     epoch: int = 0
     step: int = 0  # within the epoch
-    seconds: float = 0.0
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -116,9 +115,7 @@ def fit(
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
     loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator, averaged)
-    with TrainingProgress(
-        name, schedule.epochs * len(turns[0].loader), enabled=accelerator.is_main_process
-    ) as progress:
+    with TrainingProgress(name, schedule.epochs * len(turns[0].loader)) as progress:
         if state.epoch or state.step:
             progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
         while state.epoch < schedule.epochs and (
@@ -176,7 +173,6 @@ class _Loop:
         streams = [self._batches(turn, -(-self.state.step // turn.every)) for turn in self.turns]
         saved = time.monotonic()
         for step in range(self.state.step, steps):
-            started = time.monotonic()
             done = self.state.epoch * steps + step
             losses = [
                 self._step(turn, scheduler, next(stream), done / (self.schedule.epochs * steps))
@@ -186,7 +182,6 @@ class _Loop:
             if self.averaged:
                 self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
             self.state.step = step + 1
-            self.state.seconds += time.monotonic() - started
             progress.advanced(done + 1, losses[0])
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
@@ -201,11 +196,10 @@ class _Loop:
             or metrics["metric"] > state.history[state.best_epoch]["metric"]
         ):
             state.best_epoch = state.epoch
-            if self.accelerator.is_main_process:
-                best.parent.mkdir(parents=True, exist_ok=True)
-                temporary = best.with_suffix(".tmp")
-                torch.save(self.judged.state_dict(), temporary)
-                os.replace(temporary, best)
+            best.parent.mkdir(parents=True, exist_ok=True)
+            temporary = best.with_suffix(".tmp")
+            torch.save(self.judged.state_dict(), temporary)
+            os.replace(temporary, best)
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
         self.save()
@@ -213,12 +207,9 @@ class _Loop:
     def save(self) -> None:
         """Write the checkpoint whole, then put it in the old one's place."""
         temporary = self.checkpoint.with_name("checkpoint.tmp")
-        if self.accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+        shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.save_state(str(temporary))
-        if self.accelerator.is_main_process:
-            replace_directory(temporary, self.checkpoint)
+        replace_directory(temporary, self.checkpoint)
 
     def _step(self, turn: Turn, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
         with self.accelerator.autocast():
@@ -239,7 +230,7 @@ class _Loop:
         laps_an_epoch = -(-len(self.turns[0].loader) // size)
         while True:
             # The sampler itself skips: accelerate's own way would also have its own idea of the epoch.
-            turn.sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip * self.accelerator.num_processes)
+            turn.sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
             yield from turn.loader
             lap, skip = lap + 1, 0
 

@@ -134,11 +134,8 @@ def teacher_card(directory: Path) -> dict[str, object]:
 def teacher_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The inputs this kind of model takes, out of a batch."""
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    module = getattr(model, "module", model)  # the one inside a multi-GPU wrapper
-    if (
-        "token_type_ids" in inspect.signature(module.forward).parameters
-        and getattr(module.config, "type_vocab_size", 0) > 1
-    ):
+    takes_types = "token_type_ids" in inspect.signature(type(model).forward).parameters
+    if takes_types and getattr(model.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = batch["type_ids"]
     return inputs
 
