@@ -5,6 +5,17 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from compress.search.space import Edge, Genotype
+
+# Two cells with every kind of operation but zero, so that each has to survive saving, export and quantisation.
+GENOTYPE = Genotype(
+    cells=2,
+    nodes=(
+        (Edge(source=0, operation="conv3"), Edge(source=1, operation="dilated5")),
+        (Edge(source=0, operation="max_pool3"), Edge(source=2, operation="avg_pool3")),
+        (Edge(source=1, operation="identity"), Edge(source=3, operation="conv7")),
+    ),
+)
 GOOD = ["good", "great", "lovely", "superb", "fine", "charming"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "boring"]
 NOUNS = ["film", "book", "phone", "meal", "song", "game"]
@@ -51,7 +62,7 @@ def tiny_teacher(directory: Path) -> Path:
     return directory
 
 
-def tiny_recipe(directory: Path, *, rows: int = 400, extra: str = "") -> Path:
+def tiny_recipe(directory: Path, *, rows: int = 400) -> Path:
     """A recipe over files in `directory`; trains in seconds."""
     directory.mkdir(parents=True, exist_ok=True)
     write_tsv(directory / "train.tsv", sentences(rows))
@@ -59,7 +70,7 @@ def tiny_recipe(directory: Path, *, rows: int = 400, extra: str = "") -> Path:
     tiny_teacher(directory / "bert")
     recipe = directory / "tiny.toml"
     recipe.write_text(
-        f"""name = "tiny"
+        """name = "tiny"
 [data]
 source = "files"
 train = "train.tsv"
@@ -78,7 +89,6 @@ epochs = 4
 batch_size = 16
 [export]
 calibration_texts = 64
-{extra}
 """,
         encoding="utf-8",
     )

@@ -4,19 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from compress.search.space import NODES, OPERATIONS, Edge, Genotype
+from compress.search.space import NODES, OPERATIONS
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.operations import build_operation
-
-# Every operation of the space once, in two cells.
-GENOTYPE = Genotype(
-    cells=2,
-    nodes=(
-        (Edge(source=0, operation="conv3"), Edge(source=1, operation="dilated5")),
-        (Edge(source=0, operation="max_pool3"), Edge(source=2, operation="avg_pool3")),
-        (Edge(source=1, operation="identity"), Edge(source=3, operation="conv7")),
-    ),
-)
+from tests.tiny_task import GENOTYPE
 
 
 def make_student(pair: bool = False) -> CnnStudent:

@@ -10,7 +10,6 @@ import torch
 from compress.corpus import Corpus, Split
 from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
-from compress.search.space import Edge, Genotype
 from compress.students import CnnStudent, CnnStudentConfig
 from export.gate import Gate
 from export.onnx import export_onnx
@@ -18,16 +17,7 @@ from export.quantize import CPU_SCHEMES, TENSORRT_SCHEME, quantize
 from export.session import OnnxModel
 from export.tensorrt import build_engine
 from tests.conftest import make_tiny_bundle
-
-# All ten operations but zero appear, so every one has to survive export and quantisation.
-GENOTYPE = Genotype(
-    cells=2,
-    nodes=(
-        (Edge(source=0, operation="conv3"), Edge(source=1, operation="dilated5")),
-        (Edge(source=0, operation="max_pool3"), Edge(source=2, operation="avg_pool3")),
-        (Edge(source=1, operation="identity"), Edge(source=3, operation="conv7")),
-    ),
-)
+from tests.tiny_task import GENOTYPE
 
 
 def make_student(directory: Path, pair: bool) -> Path:
