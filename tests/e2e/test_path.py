@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
 
 
 def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
-    again = tiny_recipe(tmp_path / "again")
+    shutil.copytree(task.parent, tmp_path / "again", ignore=shutil.ignore_patterns("artifacts"))
+    again = tmp_path / "again" / task.name
     compress_and_export(again, "--set", "compress.epochs=1")
     compress_and_export(task, "--set", "compress.epochs=1")
     weights = [recipe.parent / "artifacts" / "tiny" / "student" / "model.safetensors" for recipe in (task, again)]
