@@ -253,12 +253,12 @@ def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[st
         raise UserError(f"data.labels: a name is given twice in {labels}")
     for name, counts in seen.items():
         for label in counts:
-            if label not in labels:
-                raise UserError(f"data.labels: {name} has {label!r}, which is not among the labels {labels}")
             if label not in seen["train"]:
                 raise UserError(
                     f"data: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
                 )
+            if label not in labels:
+                raise UserError(f"data.labels: {name} has {label!r}, which is not among the labels {labels}")
     return list(labels)
 
 
