@@ -29,7 +29,7 @@ class OnnxModel:
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
             raise UserError(
-                f"device {device!r}: this ONNX Runtime has no {provider}; pip install 'pocketbert[gpu]' in place of [cpu]"
+                f"device {device!r}: this ONNX Runtime has no {provider}; in the repository, pip install '.[gpu]' in place of '.[cpu]'"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container

@@ -15,7 +15,7 @@ from compress.errors import UserError
 from export.bundle import Engine
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
-CURE = "pip install 'pocketbert[rtx]' (builds without a GPU) or 'pocketbert[gpu]' (full TensorRT, needs one)"
+CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
 
 
 def load_tensorrt() -> tuple[ModuleType, str]:

@@ -152,7 +152,7 @@ def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
 
 
 def test_a_pair_task_and_a_tensorrt_engine(tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
     recipe = tiny_recipe(tmp_path)
     rows = [
         (text, other, label) for (text, label), (other, _) in zip(sentences(200), sentences(200, seed=5), strict=True)

@@ -81,7 +81,7 @@ def test_int8_for_the_cpu_is_u8_by_7_bit_s8_and_close(exported: tuple[Path, Path
 
 
 def test_tensorrt_builds_an_engine_without_a_gpu(exported: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
     _, file = exported
     graph, engine = tmp_path / "qdq.onnx", tmp_path / "model.engine"
     quantize(file, graph, TENSORRT_SCHEME, random_texts(), 0)
@@ -94,7 +94,7 @@ def test_tensorrt_builds_an_engine_without_a_gpu(exported: tuple[Path, Path], tm
 
 
 def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install 'pocketbert[rtx]'")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
     _, file = exported
     quantize(file, tmp_path / "cpu.onnx", CPU_SCHEMES[0], random_texts(), 0)
     with pytest.raises(UserError, match="cannot parse it"):
