@@ -1,6 +1,6 @@
 """What each operation costs where it will run: measured INT8 time in ONNX Runtime on this CPU, plus parameters.
 
-The published table hardly separates zero (0.0944) from conv 7 (0.1076); measured, they are two orders apart.
+The published table hardly separates zero (0.0944) from conv 7 (0.1076); measured, one is free and the other the dearest.
 """
 
 from __future__ import annotations
