@@ -133,9 +133,12 @@ def test_efficiency_is_the_share_of_the_costliest_and_pulls_the_depth() -> None:
     assert efficiency_loss(costliest, torch.tensor([-50.0, 50.0]), costs).item() == pytest.approx(1.0)
 
 
-def test_costs_are_measured_once_and_grow_with_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_measured_once_and_hold_time_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
     costs = operation_costs(32, 24)
     assert costs["zero"] == costs["identity"] == 0
-    assert 0 < costs["conv3"] < costs["conv5"] < costs["conv7"] <= 1
+    assert max(costs.values()) <= 1
+    for kernel in (3, 5, 7):  # half the cost is the size, whatever the clock says
+        assert costs[f"conv{kernel}"] > kernel / 7 / 2
+    assert 0 < costs["max_pool3"] <= 0.5
     assert operation_costs(32, 24) == costs
