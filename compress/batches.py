@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -99,8 +98,3 @@ def make_loader(
     sampler = LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed)
     # A generator of its own: by default each pass takes a number from the global one, and a resumed pass one too many.
     return DataLoader(split, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(seed))
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A tensor of any device and precision as a float32 array."""
-    return tensor.detach().float().cpu().numpy()

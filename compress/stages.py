@@ -64,10 +64,14 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Hold the workspace for this process.
 
-        :raises UserError: another run holds it.
+        :raises UserError: another run holds it, or the directory cannot be made or written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot be written ({error.strerror}); choose another directory") from None
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

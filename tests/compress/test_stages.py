@@ -76,6 +76,12 @@ def test_two_runs_cannot_share_a_workspace(tmp_path: Path) -> None:
         pass
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/task: cannot be written"), Workspace(tmp_path / "file" / "task").locked():
+        pass
+
+
 def test_fingerprints_tell_inputs_apart() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint("a", "b") != fingerprint("ab")
