@@ -119,8 +119,7 @@ class BertOnnxModel:
 
     def logits(self, batch: Batch) -> FloatArray:
         """Logits (B, C)."""
-        # OnnxModel's token_type_ids are a student's segments; a BERT wants what its tokenizer says.
-        return self._model.logits({**batch, "segments": batch["type_ids"]})
+        return self._model.logits(batch)
 
     def parameters(self) -> int:
         """Number of weights."""

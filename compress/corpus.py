@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from compress.assets import SENTIMENT_FILES, sentiment_corpus
 from compress.errors import UserError
-from compress.recipe import DataOptions
+from compress.options import DataOptions
 from compress.stages import fingerprint, sha256_file
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ def load_corpus(options: DataOptions) -> Corpus:
         splits = {**carved, **splits}
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
-        splits = {name: [rows[i] for i in _sample(len(rows), options.limit)] for name, rows in splits.items()}
+        splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
+    kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
+    if kept < len(splits["train"]):
+        splits["train"] = _sample(splits["train"], kept, options.sample)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
@@ -237,8 +240,9 @@ def _strings(cells: list[object], place: str, unit: str, offset: int, column: st
     return cells  # type: ignore[return-value]
 
 
-def _sample(size: int, limit: int) -> list[int]:
-    return sorted(random.Random(0).sample(range(size), min(size, limit)))
+def _sample(rows: list[_Row], limit: int, number: int) -> list[_Row]:
+    chosen = random.Random(number).sample(range(len(rows)), min(len(rows), limit))
+    return [rows[i] for i in sorted(chosen)]
 
 
 def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[str]:

@@ -1,4 +1,4 @@
-"""The stages of compression in order: teacher → teacher_outputs → search → student."""
+"""The stages of compression in order: teacher → augmented → teacher_outputs → search → student."""
 
 from __future__ import annotations
 
@@ -9,49 +9,78 @@ from typing import TYPE_CHECKING, Any
 
 from compress import __version__
 from compress.corpus import Corpus, data_key, load_corpus
+from compress.options import SPECIAL_INITS, TransformerOptions
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, write_json
 
 if TYPE_CHECKING:
     from compress.batches import EncodedSplit
     from compress.encode import TextEncoder
-    from compress.search.adabert import StudentTask
+    from compress.task import StudentTask
 
-STAGES = ("teacher", "teacher_outputs", "search", "student")
+STAGES = ("teacher", "augmented", "teacher_outputs", "search", "student")
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages that this recipe needs, in order."""
+    skipped = set()
+    if recipe.augmentation.method == "none":
+        skipped.add("augmented")
+    if recipe.objective.method == "none" and recipe.student.kind != "cnn":
+        skipped.add("teacher_outputs")
+    if recipe.student.kind != "cnn":
+        skipped.add("search")
+    return [stage for stage in STAGES if stage not in skipped]
 
 
 def stage_keys(recipe: Recipe) -> dict[str, str]:
     """What each stage is made from, each key including those of the stages before it. Imports no torch."""
-    options = recipe.compress.model_dump(mode="json")
+    sections = ("teacher", "augmentation", "student", "objective", "search", "compress")
+    options = {name: getattr(recipe, name).model_dump(mode="json") for name in sections}
+    training = options["compress"]
+    del training["preset"]  # a name for what is written out beside it
+    model = (recipe.teacher.model, _directory_state(recipe.teacher.model))
+    keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
+    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model)
+    keys["augmented"] = fingerprint(keys["data"], model, options["augmentation"])
+    searched = recipe.student.kind == "cnn"
+    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
     # What only the final training uses does not outdate the search.
-    final = {name: options.pop(name) for name in ("epochs", "patience", "average")}
-    spans = options.pop("spans")
-    keys = {"data": fingerprint(__version__, data_key(recipe.data))}
-    keys["teacher"] = fingerprint(
-        keys["data"], recipe.teacher.model_dump(mode="json"), recipe.seed, _directory_state(recipe.teacher.model)
+    steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
+    keys["search"] = fingerprint(
+        keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
     )
-    keys["teacher_outputs"] = fingerprint(keys["teacher"], recipe.seed, spans)
-    keys["search"] = fingerprint(keys["teacher_outputs"], options)
-    keys["student"] = fingerprint(keys["search"], final)
+    init = _directory_state(getattr(recipe.student, "init", "random"))
+    keys["student"] = fingerprint(
+        keys["search" if searched else "teacher_outputs"], options["student"], options["objective"], training, init
+    )
     return keys
 
 
-def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False) -> Path:
-    """Run the stages that are not up to date; returns the student's directory.
+def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False, until: str = "student") -> Path:
+    """Run the stages that are not up to date; returns the directory of the last one.
 
     :param force: make every stage anew.
+    :param until: the last stage to run.
+    :raises UserError: the student and the objective do not fit the teacher, before anything is trained.
     """
     keys = stage_keys(recipe)
     run = _Run(recipe, workspace)
     makers = {
         "teacher": run.teacher,
+        "augmented": run.augmented,
         "teacher_outputs": run.teacher_outputs,
         "search": run.search,
         "student": run.student,
     }
-    for stage in STAGES:
-        workspace.run(stage, keys[stage], makers[stage], force=force)
-    return workspace.root / "student"
+    if until == "student" and (force or not workspace.is_current("student", keys["student"])):
+        run.check()
+    for stage in stages_of(recipe):
+        runner = workspace.run if stage == "student" else workspace.run_shared
+        runner(stage, keys[stage], makers[stage], force=force)
+        if stage == until:
+            break
+    return workspace.root / until
 
 
 @dataclass
@@ -68,32 +97,56 @@ class _Run:
             self._corpus = load_corpus(self.recipe.data)
         return self._corpus
 
-    def teacher(self, directory: Path) -> None:
+    def teacher(self, directory: Path, scratch: Path) -> None:
         corpus = self.corpus  # before torch is imported: a mistake in the data shows at once
         from compress.teachers.finetune import make_teacher
 
-        make_teacher(self.recipe, corpus, directory, self.workspace.scratch("teacher"))
+        make_teacher(self.recipe, corpus, directory, scratch)
 
-    def teacher_outputs(self, directory: Path) -> None:
+    def check(self) -> None:
+        """Whether student, objective and teacher fit together, as far as their configurations show."""
+        corpus = self.corpus  # before torch is imported: a mistake in the data shows at once
+        if not isinstance(self.recipe.student, TransformerOptions):
+            return
+        from compress.objectives.plan import check_objective
+        from compress.students.transformer import student_config
+        from compress.teachers.finetune import classifier_config
+
+        teacher = classifier_config(self.recipe.teacher, corpus.labels)
+        check_objective(self.recipe.objective, student_config(self.recipe.student, teacher), teacher)
+
+    def augmented(self, directory: Path, scratch: Path) -> None:
+        corpus = self.corpus
+        from compress.augment.stage import make_augmented
+
+        make_augmented(self.recipe, corpus, directory, scratch)
+
+    def teacher_outputs(self, directory: Path, scratch: Path) -> None:
         from compress.encode import TextEncoder
-        from compress.teachers.probes import make_teacher_outputs
+        from compress.teachers.outputs import make_teacher_outputs
 
         teacher = self.workspace.root / "teacher"
         encoder = TextEncoder(teacher / "tokenizer.json", self.recipe.data.max_length)
-        make_teacher_outputs(teacher, self._student_texts(encoder), self.recipe.data.max_length, directory)
+        searched = self.recipe.student.kind == "cnn"
+        make_teacher_outputs(
+            teacher, self._student_texts(encoder), self.recipe.data.max_length, directory, probes=searched
+        )
 
-    def search(self, directory: Path) -> None:
+    def search(self, directory: Path, scratch: Path) -> None:
         from compress.search.adabert import search_architecture
 
-        search_architecture(self._student_task(), directory, self.workspace.scratch("search"))
+        search_architecture(self._student_task(), self.recipe, directory, scratch)
 
-    def student(self, directory: Path) -> None:
-        from compress.search.adabert import train_student
-        from compress.teachers.finetune import save_tokenizer_copy, teacher_card
+    def student(self, directory: Path, scratch: Path) -> None:
+        from compress.distil import train_student
+        from compress.students.build import build_student
+        from compress.teachers.finetune import open_teacher, save_tokenizer_copy, teacher_card
 
-        history = train_student(
-            self._student_task(), self.workspace.root / "search", directory, self.workspace.scratch("student")
-        )
+        task = self._student_task()
+        teacher, _ = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
+        student = build_student(self.recipe, task, teacher, self.workspace.root / "search")
+        history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch)
+        student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {
             "recipe": self.recipe.dump(),
@@ -103,25 +156,30 @@ class _Run:
             "pair": self.corpus.pair,
             "report_split": self.corpus.report_split,
             "teacher": teacher_card(self.workspace.root / "teacher"),
-            "genotype": json.loads((self.workspace.root / "search" / "genotype.json").read_text())["genotype"],
+            "parameters": sum(p.numel() for p in student.parameters()),
             "seed": self.recipe.seed,
             "version": __version__,
             "history": history,
         }
+        if self.recipe.student.kind == "cnn":
+            found = json.loads((self.workspace.root / "search" / "genotype.json").read_text())
+            card["genotype"] = found["genotype"]
         write_json(directory / "card.json", card)
 
     def _student_task(self) -> StudentTask:
         import torch
 
         from compress.batches import encode_split
-        from compress.search.adabert import StudentTask
+        from compress.task import StudentTask
         from compress.teachers.finetune import open_teacher
-        from compress.teachers.probes import load_probe_logits
+        from compress.teachers.outputs import load_outputs
 
         model, encoder = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
         texts = self._student_texts(encoder)
-        texts.targets["probes"] = probes = load_probe_logits(self.workspace.root / "teacher_outputs")
-        texts.labels = torch.where(texts.labels < 0, probes[:, -1].argmax(dim=1), texts.labels)  # the teacher's verdict
+        if "teacher_outputs" in stages_of(self.recipe):
+            texts.targets |= load_outputs(self.workspace.root / "teacher_outputs")
+            verdict = texts.targets["logits"].argmax(dim=1)
+            texts.labels = torch.where(texts.labels < 0, verdict, texts.labels)
         return StudentTask(
             texts,
             len(self.corpus.splits["train"]),
@@ -130,23 +188,24 @@ class _Run:
             self.corpus.pair,
             model.config.pad_token_id or 0,
             model.get_input_embeddings().weight.detach().clone(),
-            self.recipe.compress,
             self.recipe.seed,
         )
 
     def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
-        """The training texts, then the spans sampled from them with the label −1."""
-        from compress.augment.spans import sample_spans
+        """The training texts, then the augmented ones with the label −1."""
         from compress.batches import encode_split, join_splits
 
-        train = self.corpus.splits["train"]
-        spans = sample_spans(train, self.recipe.compress.spans, self.recipe.seed)
-        return join_splits(encode_split(train, encoder), encode_split(spans, encoder))
+        train = encode_split(self.corpus.splits["train"], encoder)
+        if self.recipe.augmentation.method == "none":
+            return train
+        from compress.augment.stage import load_augmented
+
+        return join_splits(train, encode_split(load_augmented(self.workspace.root / "augmented"), encoder))
 
 
 def _directory_state(model: str) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a local teacher's files: a retrained checkpoint is another input."""
+    """Names, sizes and times of a local model's files: a retrained checkpoint is another input."""
     directory = Path(model)
-    if model == "embedded" or not directory.is_dir():
+    if model in ("embedded", *SPECIAL_INITS) or not directory.is_dir():
         return None
     return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(directory.iterdir()) if p.is_file()]

@@ -6,134 +6,74 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from compress.errors import UserError
+from compress.options import (
+    SPECIAL_INITS,
+    AugmentationOptions,
+    BenchOptions,
+    CompressOptions,
+    DataOptions,
+    ExportOptions,
+    ObjectiveOptions,
+    SearchOptions,
+    Section,
+    StudentOptions,
+    TeacherOptions,
+    TransformerOptions,
+)
+from compress.presets import AXES, PRESETS, fill_in
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataOptions(_Section):
-    """Where the labelled texts are and how to read them."""
-
-    source: Literal["embedded", "files", "hub"] = "embedded"
-    train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
-    dev: Path | None = Field(
-        None, description="table for early stopping and the accuracy gate; carved from train if absent"
-    )
-    test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
-    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
-    hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
-    text: str = Field("text", description="column with the text, or the first text of a pair")
-    text_b: str | None = Field(None, description="column with the second text of a pair")
-    label: str = Field("label", description="column with the label")
-    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
-    labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
-    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
-    max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
-    limit: Positive | None = Field(
-        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
-    )
-
-    @model_validator(mode="after")
-    def _check_source(self) -> DataOptions:
-        if self.source == "files" and self.train is None:
-            raise ValueError('source = "files" needs data.train, the path of the training table')
-        if self.source == "hub" and self.hub is None:
-            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
-        if self.source == "embedded" and (self.train or self.dev or self.test or self.hub):
-            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
-        return self
+# Objectives that look inside the student, and what they need of it.
+_NEEDS_TRANSFORMER = {
+    "distilbert": "compares hidden states",
+    "pkd": "compares the [CLS] states of layers",
+    "tinybert": "compares hidden states and attention",
+    "minilm": "compares attention and value relations",
+}
 
 
-class TrainOptions(_Section):
-    """One training: how long, in what steps."""
-
-    epochs: Positive = 1
-    batch_size: Positive = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="fraction of the steps with a rising rate")
-    patience: Positive = Field(3, description="evaluations without a better dev metric before stopping")
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-
-
-class TeacherOptions(TrainOptions):
-    """The uncompressed classifier."""
-
-    model: str = Field("embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id")
-    fine_tuned: bool = Field(False, description="the model already classifies into these labels: do not train it")
-
-
-class AdaBertOptions(_Section):
-    """AdaBERT: differentiable search of a convolutional student (arXiv 2001.04246)."""
-
-    preset: Literal["adabert"] = "adabert"
-    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels of the student")
-    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(2, description="K_max, the deepest student considered")
-    spans: Annotated[int, Field(ge=0)] = Field(2, description="teacher-labelled spans sampled from each training text")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
-    gamma: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="share of distillation in the loss")
-    beta: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="weight of the efficiency loss L_E, which is in [0, 1]"
-    )
-    tau: Annotated[float, Field(gt=0)] = Field(1.0, description="temperature of the probe weights")
-    gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
-    dense: bool = Field(
-        True, description="architecture steps compute all ten operations of an edge, not only the drawn one"
-    )
-    architecture_every: Positive = Field(4, description="weight steps to one architecture step")
-    search_epochs: Positive = 2
-    epochs: Positive = Field(5, description="epochs of the final training")
-    batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    architecture_learning_rate: Annotated[float, Field(gt=0)] = 2e-2
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    average: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.998, description="decay of the weights' moving average, a step"
-    )
-    patience: Positive = 4
-
-
-class ExportOptions(_Section):
-    """Precisions to build and the accuracy they may cost."""
-
-    precisions: list[Literal["fp32", "int8"]] = Field(["fp32", "int8"], min_length=1)
-    budget: Annotated[float, Field(ge=0)] = Field(1.0, description="points of dev accuracy a precision may lose")
-    calibration_texts: Annotated[int, Field(ge=16)] = Field(512, description="training texts that set the INT8 ranges")
-    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = Field(
-        "8.9", description="GPU of a TensorRT engine"
-    )
-
-
-class BenchOptions(_Section):
-    """What `python -m bench compare` measures."""
-
-    threads: Positive = 1
-    lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field([32, 128], min_length=1)
-    batch_size: Positive = 32
-    texts: Positive = Field(200, description="the task's own texts, each timed at batch 1")
-    seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="measuring time of one cell of the table")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One task, from labelled texts to a served bundle."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataOptions = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
-    compress: AdaBertOptions = AdaBertOptions()
+    augmentation: AugmentationOptions
+    student: StudentOptions
+    objective: ObjectiveOptions
+    search: SearchOptions = SearchOptions()
+    compress: CompressOptions
     export: ExportOptions = ExportOptions()
     bench: BenchOptions = BenchOptions()
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> Recipe:
+        """Refuse the points that make no sense, and say why."""
+        kind, objective = self.student.kind, self.objective.method
+        if self.compress.preset not in PRESETS:
+            raise ValueError(f"compress.preset: {self.compress.preset!r} is unknown; there are {', '.join(PRESETS)}")
+        if objective == "probes" and kind != "cnn":
+            raise ValueError(
+                f"objective.method: 'probes' needs a read-out after every cell, which only student.kind = \"cnn\" has, not {kind}; use logits"
+            )
+        if objective in _NEEDS_TRANSFORMER and kind != "transformer":
+            raise ValueError(
+                f"objective.method: {objective!r} {_NEEDS_TRANSFORMER[objective]}, which a {kind} has not; "
+                f'use {"probes, " if kind == "cnn" else ""}logits or mse, or student.kind = "transformer"'
+            )
+        if objective == "none" and self.augmentation.method != "none":
+            raise ValueError(
+                f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
+                '= "none" learns without one; use objective logits'
+            )
+        if "search" in self.model_fields_set and kind != "cnn":
+            raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
+        return self
 
     def dump(self) -> dict[str, Any]:
         """The recipe as plain JSON types."""
@@ -159,11 +99,24 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     table.setdefault("name", path.stem)
     overridden = [_apply_override(table, item) for item in overrides or []]
+    return _validate(table, str(path), text, path.parent, overridden)
+
+
+def recipe_from(table: dict[str, Any], place: str) -> Recipe:
+    """Validate a recipe given as a plain table; relative data paths are relative to the working directory.
+
+    :param place: where the table comes from, for the message.
+    :raises UserError: an unknown key or a wrong value.
+    """
+    return _validate(table, place, "", Path.cwd(), [])
+
+
+def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overridden: list[str]) -> Recipe:
     try:
-        recipe = Recipe.model_validate(table)
+        recipe = Recipe.model_validate(fill_in(table))
     except ValidationError as error:
-        raise UserError(_describe(error, path, text, overridden)) from None
-    return _resolve_paths(recipe, path.parent, overridden)
+        raise UserError(_describe(error, place, text, overridden)) from None
+    return _resolve_paths(recipe, folder, overridden)
 
 
 def _apply_override(table: dict[str, Any], item: str) -> str:
@@ -184,14 +137,26 @@ def _apply_override(table: dict[str, Any], item: str) -> str:
     return key
 
 
-def _describe(error: ValidationError, path: Path, text: str, overridden: list[str]) -> str:
+def _describe(error: ValidationError, path: str, text: str, overridden: list[str]) -> str:
     """The first validation error in one line, with the line of the recipe (or the flag) that holds it."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    location = [part for part in first["loc"] if isinstance(part, str)]
-    key = ".".join(location)
+    first = error.errors(include_url=False)[0]
+    named = [part for part in first["loc"] if isinstance(part, str)]
+    # Where a section has several forms, pydantic names the form after the section; the recipe's text does not.
+    location = named[:1] + named[2:] if named and named[0] in AXES else named
     message = first["msg"].removeprefix("Value error, ")
+    if not location and (
+        found := re.match(r"([\w.]+): (.*)", message, re.DOTALL)
+    ):  # a check across sections names its key
+        location, message = found[1].split("."), found[2]
+    key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        message = f"unknown key; known here: {', '.join(_known_keys(location[:-1]))}"
+        message = f"unknown key; known here: {', '.join(_known_keys(named))}"
+    elif first["type"] == "union_tag_invalid":
+        key, message = (
+            f"{key}.{AXES[key]}",
+            f"must be one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}",
+        )
+        location = key.split(".")
     elif not isinstance(first["input"], dict):
         message = f"{message}, got {first['input']!r}"
     place = f"--set {key}" if key in overridden else f"{path}{_line_of(text, location)}: {key or 'recipe'}"
@@ -199,11 +164,15 @@ def _describe(error: ValidationError, path: Path, text: str, overridden: list[st
     return f"{place}: {message}" + (f" (and {more} more)" if more else "")
 
 
-def _known_keys(sections: list[str]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for section in sections:
-        model = model.model_fields[section].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
+def _known_keys(location: list[str]) -> list[str]:
+    """Keys of the section that holds the one at `location`; of a section with several forms, of the form named."""
+    if len(location) < 2:
+        return list(Recipe.model_fields)
+    annotation = Recipe.model_fields[location[0]].annotation
+    forms: tuple[type[BaseModel], ...] = get_args(annotation) or (annotation,)
+    if location[0] not in AXES:
+        return list(forms[0].model_fields)
+    return next(list(f.model_fields) for f in forms if f.model_fields[AXES[location[0]]].default == location[1])
 
 
 def _line_of(text: str, location: list[str]) -> str:
@@ -223,7 +192,7 @@ def _line_of(text: str, location: list[str]) -> str:
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recipe:
-    """Make data paths and a teacher directory absolute: those of the file against its folder, those of a flag against the cwd."""
+    """Make data paths and model directories absolute: those of the file against its folder, those of a flag against the cwd."""
 
     def resolve(key: str, value: Path) -> Path:
         return (value if key in overridden else folder / value.expanduser()).absolute()
@@ -233,8 +202,12 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
         for name in ("train", "dev", "test")
         if (value := getattr(recipe.data, name))
     }
-    teacher = recipe.teacher
-    directory = resolve("teacher.model", Path(teacher.model))
-    if teacher.model != "embedded" and directory.is_dir():
-        teacher = teacher.model_copy(update={"model": str(directory)})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=tables), "teacher": teacher})
+    updates: dict[str, BaseModel] = {"data": recipe.data.model_copy(update=tables)}
+    directory = resolve("teacher.model", Path(recipe.teacher.model))
+    if recipe.teacher.model != "embedded" and directory.is_dir():
+        updates["teacher"] = recipe.teacher.model_copy(update={"model": str(directory)})
+    if isinstance(recipe.student, TransformerOptions) and recipe.student.init not in SPECIAL_INITS:
+        directory = resolve("student.init", Path(recipe.student.init))
+        if directory.is_dir():
+            updates["student"] = recipe.student.model_copy(update={"init": str(directory)})
+    return recipe.model_copy(update=updates)

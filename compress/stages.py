@@ -18,6 +18,8 @@ from compress import __version__
 from compress.console import console
 from compress.errors import UserError
 
+Maker = Callable[[Path, Path], None]  # fills a directory; the second one keeps its checkpoints while it runs
+
 
 def fingerprint(*parts: Any) -> str:
     """SHA-256 over the JSON of `parts`: the identity of a stage's inputs."""
@@ -56,9 +58,14 @@ def recover_directory(target: Path) -> None:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The artifacts of one recipe: `root/STAGE` holds a stage's result, `root/.stages/STAGE.json` what it was made from."""
+    """The artifacts of one recipe: `root/STAGE` holds a stage's result, `root/.stages/STAGE.json` what it was made from.
+
+    With a `store`, stages that several recipes may share (the teacher of a table's rows, say) are kept there by the key
+    of their inputs, and `root/STAGE` is a link to them.
+    """
 
     root: Path
+    store: Path | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,10 +87,6 @@ class Workspace:
                 ) from None
             yield
 
-    def scratch(self, stage: str) -> Path:
-        """Where a stage keeps its checkpoints while it runs; gone once it is finished."""
-        return self.root / ".work" / stage
-
     def is_current(self, stage: str, key: str) -> bool:
         """Whether the stage's result is there, whole, and made from the inputs behind `key`."""
         recover_directory(self.root / stage)
@@ -93,8 +96,30 @@ class Workspace:
         sizes = _sizes(self.root / stage) if (self.root / stage).is_dir() else None
         return sizes == record["sizes"]
 
-    def run(self, stage: str, key: str, make: Callable[[Path], None], *, force: bool = False) -> Path:
-        """Make the stage's result with `make(directory)`, or skip it when it is current, and say which.
+    def run_shared(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
+        """`run`, in the store if there is one. `force` then makes nothing anew: others rely on what is stored."""
+        if self.store is None:
+            return self.run(stage, key, make, force=force)
+        home = Workspace(self.store / f"{stage}-{key[:16]}")
+        target, record = self.root / stage, self._record_file(stage)
+        with home.locked():
+            result = home.run(stage, key, make)
+        self.root.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():
+            target.unlink()
+        shutil.rmtree(target, ignore_errors=True)  # a result of its own, from a run without the store
+        target.symlink_to(result.absolute())
+        record.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(home._record_file(stage), record)
+        return target
+
+    def seconds(self, stage: str) -> float | None:
+        """How long the stage took to make, in seconds; None if it has not been made."""
+        record = self._record(stage)
+        return None if record is None else float(record["seconds"])
+
+    def run(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
+        """Make the stage's result with `make(directory, scratch)`, or skip it when it is current, and say which.
 
         `make` fills a temporary sibling, which takes the result's place only when it is complete.
         Checkpoints of other inputs are thrown away before it starts.
@@ -105,7 +130,7 @@ class Workspace:
             return target
         console.print(f"[bold]▸ {stage}[/]")
         started = time.monotonic()
-        scratch = self.scratch(stage)
+        scratch = self.root / ".work" / stage
         owner = scratch / "key"
         if force or not owner.exists() or owner.read_text() != key:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -114,8 +139,8 @@ class Workspace:
         temporary = self.root / f".{stage}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        make(temporary)
-        record = self.root / ".stages" / f"{stage}.json"
+        make(temporary, scratch)
+        record = self._record_file(stage)
         record.parent.mkdir(exist_ok=True)
         record.unlink(missing_ok=True)
         sizes = _sizes(temporary)
@@ -126,9 +151,12 @@ class Workspace:
         console.print(f"[green]✓[/] {stage}: done in {seconds:.0f} s")
         return target
 
+    def _record_file(self, stage: str) -> Path:
+        return self.root / ".stages" / f"{stage}.json"
+
     def _record(self, stage: str) -> dict[str, Any] | None:
         try:
-            return json.loads((self.root / ".stages" / f"{stage}.json").read_text(encoding="utf-8"))
+            return json.loads(self._record_file(stage).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 

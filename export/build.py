@@ -38,7 +38,7 @@ def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force:
         )
     key = fingerprint(student_key, recipe.export.model_dump(mode="json"), target, onnxruntime.__version__, FORMAT)
     directory = workspace.run(
-        "bundle", key, lambda d: _Export(recipe, workspace, d, workspace.scratch("bundle")).run(target), force=force
+        "bundle", key, lambda d, scratch: _Export(recipe, workspace, d, scratch).run(target), force=force
     )
     return Bundle(directory)
 
@@ -63,7 +63,7 @@ class _Export:
         fp32 = self._fp32(student, gate)
         default = "fp32"
         if "int8" in self.recipe.export.precisions:
-            self._int8(fp32, gate, texts, pad)
+            self._int8(fp32, gate, texts, pad, config["model_type"])
             default = "int8" if self.models["int8"].passed else "fp32"
         if target == "tensorrt":
             self._tensorrt(fp32, gate, texts, pad)
@@ -76,17 +76,17 @@ class _Export:
         from export.onnx import export_onnx
 
         file = self.directory / "model.fp32.onnx"
-        difference = export_onnx(student, file)
+        difference = export_onnx(student, file, pair=gate.corpus.pair, max_length=self.recipe.data.max_length)
         self._record("fp32", file, gate.judge(file), f"fp32, logits within {difference:.1e} of PyTorch's")
         return file
 
-    def _int8(self, fp32: Path, gate: Gate, texts: list[Encoded], pad: int) -> None:
+    def _int8(self, fp32: Path, gate: Gate, texts: list[Encoded], pad: int, model_type: str) -> None:
         """Try the schemes in order; the first that passes is kept, or else the one that loses least."""
-        from export.quantize import CPU_SCHEMES, quantize
+        from export.quantize import cpu_schemes, quantize
 
         tried: list[str] = []
         best: tuple[float, Path, Verdict, str] | None = None
-        for number, scheme in enumerate(CPU_SCHEMES):
+        for number, scheme in enumerate(cpu_schemes(model_type)):
             file = self.scratch / f"int8.{number}.onnx"
             quantize(fp32, file, scheme, texts, pad)
             verdict = gate.judge(file)

@@ -32,6 +32,7 @@ class Gate:
     def __init__(self, corpus: Corpus, encoder: TextEncoder, pad_token_id: int, budget: float) -> None:
         self._encoded = {n: encoder.encode(s.texts, s.texts_b) for n, s in corpus.splits.items() if n != "train"}
         self._labels = {name: np.asarray(corpus.splits[name].labels) for name in self._encoded}
+        self.corpus = corpus
         self._pad, self._budget = pad_token_id, budget
         self._reference: float | None = None
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 import compress.students  # noqa: F401 - lets the Auto class open student checkpoints
+from compress.classify import takes_segments, takes_types
 from compress.errors import UserError
 from export.session import OnnxModel
 
@@ -30,17 +31,25 @@ class _Positional(nn.Module):
         return self.student(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
 
 
-def export_onnx(student_directory: Path, file: Path) -> float:
+def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int) -> float:
     """Write the student as ONNX: int64 inputs (B, L), float32 `logits` (B, C).
 
+    :param pair: whether the student reads pairs; its third input then is `segments` (our own students) or
+        `token_type_ids` (a Hugging Face model that knows them), see `OnnxModel`.
+    :param max_length: the longest text it has to read.
     :returns: the largest difference of a logit from PyTorch's over `PARITY_SHAPES`, padding included.
     :raises UserError: the difference exceeds `TOLERANCE`.
     """
     student = AutoModelForSequenceClassification.from_pretrained(student_directory).eval()
-    student.fold()
+    if hasattr(student, "fold"):
+        student.fold()
     model = _Positional(student).eval()
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if student.config.pair else [])
-    example = _example(2, 24, student.config.vocab_size, names)
+    names = ["input_ids", "attention_mask"]
+    if pair and takes_segments(student):
+        names.append("segments")
+    elif pair and takes_types(student):
+        names.append("token_type_ids")
+    example = _example(2, min(24, max_length), student.config.vocab_size, names)
     axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,7 +64,7 @@ def export_onnx(student_directory: Path, file: Path) -> float:
             opset_version=OPSET,
             dynamo=False,
         )
-    difference = parity(model, file, names, student.config.vocab_size)
+    difference = parity(model, file, names, student.config.vocab_size, max_length)
     if not difference <= TOLERANCE:
         raise UserError(
             f"{file.name}: ONNX differs from PyTorch by {difference:.2g} (allowed {TOLERANCE:g}); please report this student"
@@ -63,16 +72,18 @@ def export_onnx(student_directory: Path, file: Path) -> float:
     return difference
 
 
-def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int) -> float:
+def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int, max_length: int) -> float:
     """Largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`."""
     onnx_model = OnnxModel(file)
     worst = 0.0
-    for batch, length in PARITY_SHAPES:
+    for batch, longest in PARITY_SHAPES:
+        length = min(longest, max_length)
         inputs = _example(batch, length, vocab_size, names)
         with torch.inference_mode():
             expected = model(*inputs.values()).numpy()
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        arrays["segments"] = arrays.pop("token_type_ids", np.zeros((batch, length), np.int64))
+        second = arrays.get(names[-1]) if len(names) == 3 else None
+        arrays["segments"] = arrays["type_ids"] = np.zeros((batch, length), np.int64) if second is None else second
         worst = max(worst, float(np.abs(onnx_model.logits(arrays) - expected).max()))
     return worst
 
@@ -85,4 +96,4 @@ def _example(batch: int, length: int, vocab_size: int, names: list[str]) -> dict
     lengths = torch.tensor([max(2, length - 3 * row) for row in range(batch)])[:, None]
     mask = (positions < lengths).long()
     second = ((positions >= lengths // 2) & (positions < lengths)).long()
-    return {name: {"input_ids": ids, "attention_mask": mask, "token_type_ids": second}[name] for name in names}
+    return dict(zip(names, (ids, mask, second), strict=False))

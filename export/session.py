@@ -50,7 +50,8 @@ class OnnxModel:
         feed = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
-            "token_type_ids": batch["segments"],
+            "token_type_ids": batch["type_ids"],
+            "segments": batch["segments"],
         }
         return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0]
 

@@ -104,8 +104,8 @@ def _word_counter(tokenizer: Tokenizer, *, pair: bool) -> onnx.ModelProto:
         "one": np.array(1, np.float32),
     }
     sign = [
-        helper.make_node("Cast", ["token_type_ids"], ["segments"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["segments", "two"], ["doubled"]),
+        helper.make_node("Cast", ["segments"], ["second"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["second", "two"], ["doubled"]),
         helper.make_node("Sub", ["doubled", "one"], ["sign"]),
         helper.make_node("Mul", ["mask", "sign"], ["weights"]),
     ]
@@ -120,7 +120,7 @@ def _word_counter(tokenizer: Tokenizer, *, pair: bool) -> onnx.ModelProto:
         helper.make_node("Div", ["sum", "count"], ["mean"]),
         helper.make_node("MatMul", ["mean", "projection"], ["logits"]),
     ]
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if pair else [])
+    names = ["input_ids", "attention_mask"] + (["segments"] if pair else [])
     graph = helper.make_graph(
         nodes,
         "word-counter",

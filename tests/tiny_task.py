@@ -80,11 +80,14 @@ max_length = 32
 model = "bert"
 epochs = 6
 learning_rate = 3e-3
-[compress]
+[student]
+kind = "cnn"
 width = 16
-average = 0.9
 max_cells = 2
-search_epochs = 1
+[search]
+epochs = 1
+[compress]
+average = 0.9
 epochs = 4
 batch_size = 16
 [export]

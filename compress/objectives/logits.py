@@ -1,45 +1,29 @@
-"""Distillation through logits: AdaBERT's probe-based knowledge loss."""
+"""Distillation through predictions. Every loss is per example, (B,), so that a caller can weight examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def matched_layers(student_layers: int, teacher_layers: int) -> list[int]:
-    """Teacher layer (counted from 1) for each student layer i = 1 … K: round(i · teacher_layers / K) (AdaBERT §3.2.1)."""
-    # Halves are rounded up, away from Python's banker's rounding, so that deeper knowledge wins a tie.
-    return [int(i * teacher_layers / student_layers + 0.5) for i in range(1, student_layers + 1)]
+def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """−log p(y): logits (B, C), labels (B,) → (B,)."""
+    return F.cross_entropy(student_logits.float(), labels, reduction="none")
 
 
-def probe_distillation(
-    student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, tau: float = 1.0
-) -> Tensor:
-    """AdaBERT's L_KD (Eq. 4-6): match each student layer to the probe of its teacher layer.
-
-    Each term is the cross-entropy between the probe's distribution and the student's, weighted per example by
-    w_j ∝ exp(log p_j(y) / τ), normalised over the matched layers: a layer that knows the answer teaches more.
-
-    :param student_logits: K tensors (B, C), first layer to last.
-    :param probe_logits: (B, J, C), one probe per teacher layer.
-    :param labels: (B,) int64.
-    :returns: the mean over the batch, a scalar.
-    """
-    layers = torch.as_tensor(matched_layers(len(student_logits), probe_logits.shape[1]), device=probe_logits.device) - 1
-    log_p = F.log_softmax(probe_logits[:, layers].float(), dim=-1)  # (B, K, C)
-    of_label = log_p.gather(2, labels[:, None, None].expand(-1, log_p.shape[1], 1)).squeeze(2)  # (B, K)
-    weights = F.softmax(of_label / tau, dim=1)
-    log_q = F.log_softmax(torch.stack(list(student_logits), dim=1).float(), dim=-1)  # (B, K, C)
-    cross_entropy = -(log_p.exp() * log_q).sum(dim=2)  # (B, K)
-    return (weights * cross_entropy).sum(dim=1).mean()
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """−Σ_c p_T(c) log p_S(c) at τ, without the factor τ² (TinyBERT, arXiv 1909.10351, Eq. 10): (B, C)² → (B,)."""
+    target = F.softmax(teacher_logits.float() / temperature, dim=-1)
+    return -(target * F.log_softmax(student_logits.float() / temperature, dim=-1)).sum(dim=-1)
 
 
-def distillation_loss(
-    student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, gamma: float, tau: float = 1.0
-) -> Tensor:
-    """(1 − γ)·CE + γ·L_KD (AdaBERT Eq. 1 without the efficiency term); CE on the last layer's logits."""
-    hard = F.cross_entropy(student_logits[-1].float(), labels)
-    return (1 - gamma) * hard + gamma * probe_distillation(student_logits, probe_logits, labels, tau)
+def soft_labels(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """τ² · KL(p_T ‖ p_S) at temperature τ (Hinton et al., arXiv 1503.02531, §2.1): (B, C)² → (B,)."""
+    log_p = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
+    log_q = F.log_softmax(student_logits.float() / temperature, dim=-1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def logit_error(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean over classes of the squared difference of the logits (arXiv 1903.12136, Eq. 3): (B, C)² → (B,)."""
+    return (student_logits.float() - teacher_logits.float()).square().mean(dim=-1)

@@ -1,63 +1,49 @@
-"""AdaBERT's procedure: search an architecture against the teacher's probes, derive it, train what was derived (§3.3)."""
+"""AdaBERT's search: an architecture against the teacher's probes and the measured cost, and what is derived of it (§3.3)."""
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.batches import Batch, EncodedSplit, make_loader
+from compress.batches import Batch, make_loader
+from compress.classify import EVALUATION_BATCH
 from compress.console import console
-from compress.objectives.logits import distillation_loss
-from compress.recipe import AdaBertOptions
+from compress.objectives.probes import adabert_loss
+from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
+from compress.recipe import Recipe
 from compress.search.cost import efficiency_loss, operation_costs
 from compress.search.derive import derive, inherit, to_dot
 from compress.search.space import OPERATIONS, Genotype
 from compress.search.supernet import Supernet
 from compress.stages import write_json
 from compress.students import CnnStudent, CnnStudentConfig
+from compress.students.build import label_names, project_embeddings
+from compress.task import StudentTask
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn
 
 
-@dataclass(frozen=True)
-class StudentTask:
-    """All that a student learns from. `train.targets["probes"]` holds the probes' logits (N, J, C)."""
+def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scratch: Path) -> None:
+    """Search; writes `genotype.json` (with the weights behind it), `cell.dot` and `supernet.pt` to `directory`.
 
-    train: EncodedSplit  # labelled texts first, augmented ones behind them
-    labelled: int  # how many are labelled
-    dev: EncodedSplit
-    labels: list[str]
-    pair: bool
-    pad_token_id: int
-    embeddings: Tensor  # the teacher's word embeddings (V, d)
-    options: AdaBertOptions
-    seed: int
-
-
-def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> None:
-    """Search; writes `genotype.json` (with the weights behind it), `cell.dot` and `supernet.pt` to `directory`."""
-    options = task.options
+    The search learns from the probes whatever the final training learns from, unless that is the labels alone.
+    """
+    options, training, student = recipe.search, recipe.compress, recipe.student
+    assert isinstance(student, CnnOptions), "only a cnn is searched"
     torch.manual_seed(task.seed)
-    supernet = Supernet(
-        len(task.embeddings),
-        options.width,
-        options.max_cells,
-        len(task.labels),
-        task.pair,
-        options.dropout,
-        options.token_dropout,
-    )
-    supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, options.width))
+    supernet = _supernet(task, student, student.dropout, student.token_dropout)
+    supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = operation_costs(options.width, length)
+    costs = operation_costs(student.width, length)
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
+    gamma, tau = _distillation(recipe.objective)
     accelerator = make_accelerator()
     rows = list(range(task.labelled))  # augmented texts come into the final training only: searching is the dear part
     random.Random(task.seed).shuffle(rows)
@@ -67,7 +53,7 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
         first, last = options.gumbel
         draw = supernet.draw(first * (last / first) ** progress)
         logits = supernet(*_inputs(batch), draw, dense=dense)
-        return distillation_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
+        return adabert_loss(logits, batch["probes"], batch["labels"], gamma, tau).mean()
 
     def weight_loss(batch: Batch, progress: float) -> Tensor:
         return task_loss(batch, progress, dense=False)
@@ -79,22 +65,25 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
     def evaluate(model: nn.Module) -> dict[str, float]:
         with torch.inference_mode():
             cost = float(efficiency_loss(supernet.alpha, supernet.depth, cost_vector.to(supernet.alpha.device)))
-        return {"metric": _accuracy(model, task, lambda m, b: m(*_inputs(b), m.likeliest())[-1]), "L_E": cost}
+        return {"metric": _dev_accuracy(model, task), "L_E": cost}
 
     turns = [
         Turn(
             make_loader(
-                task.train.subset(rows[cut:]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
+                task.train.subset(rows[cut:]), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
             ),
             torch.optim.AdamW(
-                supernet.weight_parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+                supernet.weight_parameters(),
+                lr=training.learning_rate,
+                weight_decay=training.weight_decay,
+                fused=True,
             ),
             weight_loss,
             constant=True,
         ),
         Turn(
             make_loader(
-                task.train.subset(rows[:cut]), options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
+                task.train.subset(rows[:cut]), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
             ),
             torch.optim.Adam(
                 supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
@@ -104,7 +93,7 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
             every=options.architecture_every,
         ),
     ]
-    schedule = Schedule(options.search_epochs, options.search_epochs, task.seed, keep_last=True)
+    schedule = Schedule(options.epochs, options.epochs, task.seed, keep_last=True)
     fit("search", supernet, turns, evaluate, schedule, scratch, accelerator)
     supernet.cpu()
     genotype = derive(supernet.alpha, supernet.depth)
@@ -124,15 +113,9 @@ def search_architecture(task: StudentTask, directory: Path, scratch: Path) -> No
     write_json(directory / "genotype.json", report)
 
 
-def train_student(task: StudentTask, search: Path, directory: Path, scratch: Path) -> list[dict[str, float]]:
-    """Train the derived network from the searched weights with the distillation loss alone; writes its checkpoint.
-
-    :returns: the dev metrics of each epoch.
-    """
-    options = task.options
+def derived_student(task: StudentTask, options: CnnOptions, search: Path) -> CnnStudent:
+    """The derived network with the searched weights."""
     genotype = Genotype.model_validate(json.loads((search / "genotype.json").read_text())["genotype"])
-    torch.manual_seed(task.seed)
-    names = dict(enumerate(task.labels))
     config = CnnStudentConfig(
         vocab_size=len(task.embeddings),
         width=options.width,
@@ -141,71 +124,40 @@ def train_student(task: StudentTask, search: Path, directory: Path, scratch: Pat
         dropout=options.dropout,
         token_dropout=options.token_dropout,
         pad_token_id=task.pad_token_id,
-        id2label=names,
-        label2id={name: i for i, name in names.items()},
+        **label_names(task.labels),
     )
     student = CnnStudent(config)
-    inherit(student, _load_supernet(task, search))
-    accelerator = make_accelerator()
-
-    def loss(batch: Batch, progress: float) -> Tensor:
-        logits = student.logits_per_cell(*_inputs(batch))
-        return distillation_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        accuracy = _accuracy(model, task, student_logits)
-        return {"metric": accuracy, "dev accuracy": accuracy}
-
-    turn = Turn(
-        make_loader(task.train, options.batch_size, task.pad_token_id, shuffle=True, seed=task.seed),
-        torch.optim.AdamW(student.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
-        loss,
-        warmup=0.1,
-    )
-    schedule = Schedule(options.epochs, options.patience, task.seed, average=options.average)
-    state = fit("student", student, [turn], evaluate, schedule, scratch, accelerator)
-    student.cpu().save_pretrained(directory)
-    return state.history
+    supernet = _supernet(task, options, 0.0, 0.0)
+    supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
+    inherit(student, supernet)
+    return student
 
 
-def project_embeddings(table: Tensor, train: EncodedSplit, width: int) -> Tensor:
-    """The teacher's word embeddings (V, d) on their `width` principal components, weighted by how often a token occurs.
-
-    The projection is folded in from the start: the student stores and trains V × width.
-    """
-    counts = torch.ones(len(table), dtype=torch.float64)  # a token that training never shows still has a place
-    ids = torch.from_numpy(np.concatenate([e.input_ids for e in train.encoded]))
-    counts += torch.bincount(ids, minlength=len(table))
-    share = (counts / counts.sum())[:, None]
-    centred = table.double() - (share * table.double()).sum(dim=0)
-    _, vectors = torch.linalg.eigh((centred * share).T @ centred)
-    projected = centred @ vectors[:, -width:].flip(1)
-    if projected.shape[1] < width:  # a teacher narrower than the student
-        projected = torch.nn.functional.pad(projected, (0, width - projected.shape[1]))
-    return (projected / projected.std() * 0.5).float()
+def _supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
+    vocabulary, classes = len(task.embeddings), len(task.labels)
+    return Supernet(vocabulary, options.width, options.max_cells, classes, task.pair, dropout, token_dropout)
 
 
-def student_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits (B, C) of a student."""
-    input_ids, mask, segments = _inputs(batch)
-    return model(input_ids=input_ids, attention_mask=mask, token_type_ids=segments).logits
+def _distillation(objective: ObjectiveOptions) -> tuple[float, float]:
+    """γ and τ of the search."""
+    if isinstance(objective, ProbesObjective):
+        return objective.gamma, objective.tau
+    return (0.0, 1.0) if isinstance(objective, NoObjective) else (ProbesObjective().gamma, ProbesObjective().tau)
 
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return batch["input_ids"], batch["attention_mask"], batch["segments"]
 
 
-def _accuracy(model: nn.Module, task: StudentTask, forward: object) -> float:
-    loader = make_loader(task.dev, 128, task.pad_token_id, shuffle=False)
-    logits = predict(model, loader, forward, make_accelerator())  # type: ignore[arg-type]
+def _dev_accuracy(supernet: Any, task: StudentTask) -> float:
+    """Accuracy of the likeliest architecture."""
+    loader = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
+
+    def last_logits(model: Any, batch: Batch) -> Tensor:
+        return model(*_inputs(batch), model.likeliest())[-1]
+
+    logits = predict(supernet, loader, last_logits, make_accelerator())
     return float((logits.argmax(dim=1) == task.dev.labels).float().mean())
-
-
-def _load_supernet(task: StudentTask, search: Path) -> Supernet:
-    options = task.options
-    supernet = Supernet(len(task.embeddings), options.width, options.max_cells, len(task.labels), task.pair, 0.0, 0.0)
-    supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
-    return supernet
 
 
 def _describe(node: list[dict[str, object]]) -> str:

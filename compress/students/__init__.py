@@ -2,9 +2,11 @@
 
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from compress.students.bilstm import BiLstmConfig, BiLstmStudent
 from compress.students.cnn import CnnStudent, CnnStudentConfig
 
-AutoConfig.register(CnnStudentConfig.model_type, CnnStudentConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(CnnStudentConfig, CnnStudent, exist_ok=True)
+for _config, _model in ((CnnStudentConfig, CnnStudent), (BiLstmConfig, BiLstmStudent)):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModelForSequenceClassification.register(_config, _model, exist_ok=True)
 
-__all__ = ["CnnStudent", "CnnStudentConfig"]
+__all__ = ["BiLstmConfig", "BiLstmStudent", "CnnStudent", "CnnStudentConfig"]

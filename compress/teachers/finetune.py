@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from compress.assets import minilm
-from compress.batches import Batch, encode_split, make_loader
+from compress.batches import encode_split, make_loader
+from compress.classify import accuracy, classify
 from compress.corpus import Corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
-from compress.recipe import Recipe, TeacherOptions
+from compress.options import TeacherOptions
+from compress.recipe import Recipe
 from compress.stages import write_json
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.train import Schedule, Turn, fit, make_accelerator
 
 transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
 transformers_logging.disable_progress_bar()
@@ -37,17 +44,13 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     accelerator = make_accelerator()
     options = recipe.teacher
     pad = model.config.pad_token_id or 0
-    loaders = {name: make_loader(split, 64, pad, shuffle=False) for name, split in splits.items()}
-
-    def accuracy(model: nn.Module, split: str) -> float:
-        logits = predict(model, loaders[split], classify, accelerator)
-        return float((logits.argmax(dim=1) == splits[split].labels).float().mean())
-
     history: list[dict[str, float]] = []
     if not options.fine_tuned:
         turn = Turn(
             make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
-            torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay),
+            torch.optim.AdamW(
+                model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+            ),
             lambda batch, _: F.cross_entropy(classify(model, batch).float(), batch["labels"]),
             warmup=options.warmup,
             max_grad_norm=options.max_grad_norm,
@@ -55,15 +58,28 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         schedule = Schedule(options.epochs, options.patience, recipe.seed)
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            dev = accuracy(model, "dev")
+            dev = accuracy(model, splits["dev"], pad)
             return {"metric": dev, "dev accuracy": dev}
 
         history = fit("teacher", model, [turn], evaluate, schedule, scratch, accelerator).history
     else:
         model = model.to(accelerator.device)
     model.save_pretrained(directory)
-    scores = {name: round(accuracy(model, name), 4) for name in splits if name != "train"}
+    scores = {name: round(accuracy(model, split, pad), 4) for name, split in splits.items() if name != "train"}
     write_json(directory / "card.json", {"model": options.model, "accuracy": scores, "history": history})
+
+
+def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedConfig:
+    """The configuration that the teacher will have.
+
+    :raises UserError: no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(_source(options))
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(options, error) from None
+    config.num_labels = len(labels)
+    return config
 
 
 def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedModel:
@@ -71,7 +87,6 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
 
     :raises UserError: no such model, or its own head is needed and does not fit.
     """
-    source = str(minilm()) if options.model == "embedded" else options.model
     names = dict(enumerate(labels))
     head = (
         {}
@@ -80,13 +95,10 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
     )
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            source, ignore_mismatched_sizes=not options.fine_tuned, **head
+            _source(options), ignore_mismatched_sizes=not options.fine_tuned, **head
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id"
-        ) from None
+        raise _cannot_load(options, error) from None
     if options.fine_tuned:
         own = [model.config.id2label[i] for i in range(model.config.num_labels)]
         if own != labels:
@@ -131,15 +143,12 @@ def teacher_card(directory: Path) -> dict[str, object]:
     return json.loads((directory / "card.json").read_text(encoding="utf-8"))
 
 
-def teacher_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """The inputs this kind of model takes, out of a batch."""
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    takes_types = "token_type_ids" in inspect.signature(type(model).forward).parameters
-    if takes_types and getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs["token_type_ids"] = batch["type_ids"]
-    return inputs
+def _source(options: TeacherOptions) -> str:
+    return str(minilm()) if options.model == "embedded" else options.model
 
 
-def classify(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits (B, C) of a sequence classifier."""
-    return model(**teacher_inputs(model, batch)).logits
+def _cannot_load(options: TeacherOptions, error: Exception) -> UserError:
+    reason = str(error).split("\n")[0]
+    return UserError(
+        f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id"
+    )

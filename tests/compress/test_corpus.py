@@ -6,7 +6,7 @@ import pytest
 
 from compress.corpus import Corpus, data_key, load_corpus, normalise
 from compress.errors import UserError
-from compress.recipe import DataOptions
+from compress.options import DataOptions
 from tests.tiny_task import sentences, write_tsv
 
 

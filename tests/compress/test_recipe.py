@@ -22,7 +22,10 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[compress]\nwidth = 64\nepohcs = 3\n", [":3", "compress.epohcs", "unknown key", "search_epochs"]),
+        ("[compress]\nepochs = 4\nepohcs = 3\n", [":3", "compress.epohcs", "unknown key", "batch_size"]),
+        ("[student]\nkind = 'cnn'\nwdith = 64\n", [":3", "student.wdith", "unknown key", "max_cells"]),
+        ("[student]\nkind = 'rnn'\n", [":2", "student.kind", "'rnn'", "bilstm"]),
+        ("[compress]\npreset = 'pkb'\n", [":2", "compress.preset", "pkb", "minilm"]),
         ("[compress]\nepochs = 'many'\n", [":2", "compress.epochs", "'many'"]),
         ("[export]\n\nbudget = -1.0\n", [":3", "export.budget", "-1.0"]),
         ("[data]\nsource = 'files'\n", [":1", "data", "data.train"]),
@@ -66,3 +69,60 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "[data]\nsource = 'files'\ntrain = 'sub/train.tsv'\n"))
     assert recipe.data.train == tmp_path / "sub" / "train.tsv"
+
+
+@pytest.mark.parametrize(
+    ("preset", "augmentation", "student", "objective"),
+    [
+        ("adabert", "spans", "cnn", "probes"),
+        ("none", "none", "transformer", "none"),
+        ("logits", "none", "transformer", "logits"),
+        ("distilbert", "none", "transformer", "distilbert"),
+        ("pkd", "none", "transformer", "pkd"),
+        ("minilm", "none", "transformer", "minilm"),
+        ("tinybert", "tinybert", "transformer", "tinybert"),
+        ("bilstm", "sampling", "bilstm", "mse"),
+    ],
+)
+def test_a_preset_names_a_point_on_the_axes(
+    tmp_path: Path, preset: str, augmentation: str, student: str, objective: str
+) -> None:
+    recipe = load_recipe(write(tmp_path, ""), [f"compress.preset={preset}"])
+    assert (recipe.augmentation.method, recipe.student.kind, recipe.objective.method) == (
+        augmentation,
+        student,
+        objective,
+    )
+
+
+def test_the_axes_are_free_and_what_is_set_wins_over_the_preset(tmp_path: Path) -> None:
+    text = "[compress]\npreset = 'tinybert'\n[student]\nkind = 'bilstm'\n[objective]\nmethod = 'logits'\ntemperature = 4.0\n"
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.augmentation.method == "tinybert"  # what the recipe left to the preset
+    assert recipe.student.kind == "bilstm"
+    assert recipe.objective.model_dump() == {"method": "logits", "temperature": 4.0, "alpha": 0.9}
+    assert recipe.compress.learning_rate == 2e-3  # a BiLSTM learns from scratch, whatever the preset
+
+
+def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, "[student]\nkind = 'transformer'\n")).objective.method == "logits"
+    assert load_recipe(write(tmp_path, "[student]\nkind = 'bilstm'\n")).augmentation.method == "sampling"
+    assert load_recipe(write(tmp_path, "[objective]\nmethod = 'pkd'\n")).student.kind == "transformer"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[student]\nkind = 'bilstm'\n[objective]\nmethod = 'probes'\n", "read-out after every cell"),
+        ("[student]\nkind = 'cnn'\n[objective]\nmethod = 'minilm'\n", "compares attention and value relations"),
+        ("[objective]\nmethod = 'none'\n[augmentation]\nmethod = 'eda'\n", "learns without one"),
+        ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", 'only student.kind = "cnn" is searched'),
+        ("[student]\nkind = 'transformer'\nwidth = 312\n", "that of the copied model"),
+        ("[student]\nkind = 'transformer'\ninit = 'random'\nwidth = 100\n", "not a multiple of heads"),
+        ("[student]\nkind = 'transformer'\ncopied = [1, 2]\n", "names 2 layers"),
+    ],
+)
+def test_a_point_that_makes_no_sense_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        load_recipe(write(tmp_path, text))
+    assert "\n" not in str(caught.value)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.objectives.logits import distillation_loss, matched_layers, probe_distillation
+from compress.objectives.layerwise import matched_layers
+from compress.objectives.probes import adabert_loss, probe_distillation
 from compress.search.cost import efficiency_loss, operation_costs
 from compress.search.derive import derive, inherit, to_dot
 from compress.search.space import EDGES, OPERATIONS
@@ -116,7 +117,7 @@ def test_probe_distillation_against_numbers_worked_by_hand() -> None:
     labels = torch.tensor([0])
     knowledge = 0.6 * first + 0.4 * second
     assert probe_distillation(student, probes, labels).item() == pytest.approx(knowledge, rel=1e-5)
-    total = distillation_loss(student, probes, labels, gamma=0.8).item()
+    total = adabert_loss(student, probes, labels, gamma=0.8).item()
     assert total == pytest.approx(0.2 * -math.log(0.25) + 0.8 * knowledge, rel=1e-5)
 
 

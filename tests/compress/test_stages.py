@@ -9,7 +9,7 @@ from compress.stages import Workspace, fingerprint, recover_directory, replace_d
 
 
 def counting_stage(workspace: Workspace, key: str, calls: list[str]) -> None:
-    def make(directory: Path) -> None:
+    def make(directory: Path, scratch: Path) -> None:
         calls.append(key)
         (directory / "result").write_text(key)
 
@@ -39,9 +39,9 @@ def test_a_stage_that_fails_leaves_the_last_good_result_and_its_checkpoints(tmp_
     workspace, calls = Workspace(tmp_path), []
     counting_stage(workspace, "a", calls)
 
-    def fail(directory: Path) -> None:
+    def fail(directory: Path, scratch: Path) -> None:
         (directory / "result").write_text("half")
-        (workspace.scratch("stage") / "checkpoint").write_text("1")
+        (scratch / "checkpoint").write_text("1")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -50,11 +50,33 @@ def test_a_stage_that_fails_leaves_the_last_good_result_and_its_checkpoints(tmp_
     assert workspace.is_current("stage", "a")
     assert not workspace.is_current("stage", "b")
     # The same inputs find the checkpoint again, other inputs do not.
-    workspace.run(
-        "stage", "b", lambda d: (d / "found").write_text((workspace.scratch("stage") / "checkpoint").read_text())
-    )
+    workspace.run("stage", "b", lambda d, scratch: (d / "found").write_text((scratch / "checkpoint").read_text()))
     assert (tmp_path / "stage" / "found").read_text() == "1"
-    assert not (workspace.scratch("stage")).exists()
+    assert not list((tmp_path / ".work").iterdir())
+
+
+def test_recipes_with_a_store_share_a_stage_by_the_key_of_its_inputs(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def share(name: str, key: str) -> Workspace:
+        workspace = Workspace(tmp_path / name, store=tmp_path / "store")
+
+        def make(directory: Path, scratch: Path) -> None:
+            calls.append(key)
+            (directory / "result").write_text(key)
+
+        workspace.run_shared("stage", key, make)
+        return workspace
+
+    first, second = share("first", "a"), share("second", "a")
+    assert calls == ["a"]
+    assert all((w.root / "stage" / "result").read_text() == "a" for w in (first, second))
+    assert second.is_current("stage", "a")
+    share("second", "b")  # its link moves on, the other's stays
+    assert calls == ["a", "b"]
+    assert (second.root / "stage" / "result").read_text() == "b"
+    assert (first.root / "stage" / "result").read_text() == "a"
+    assert first.seconds("stage") is not None
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:

@@ -1,12 +1,23 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+)
 
+from compress.errors import UserError
+from compress.options import TransformerOptions
 from compress.search.space import NODES, OPERATIONS
-from compress.students import CnnStudent, CnnStudentConfig
+from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.students.operations import build_operation
+from compress.students.transformer import copied_layers, make_transformer
 from tests.tiny_task import GENOTYPE
 
 
@@ -43,9 +54,17 @@ def test_average_pooling_counts_real_tokens_only() -> None:
     assert pooled[0, 0, :3].tolist() == [4.5, 6.0, 7.5]
 
 
+def make_bilstm(pair: bool = False) -> BiLstmStudent:
+    torch.manual_seed(0)
+    return BiLstmStudent(BiLstmConfig(vocab_size=50, width=16, hidden=12, pair=pair, num_labels=3)).eval()
+
+
+@pytest.mark.parametrize("make", [make_student, make_bilstm])
 @pytest.mark.parametrize("pair", [False, True])
-def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(pair: bool) -> None:
-    student = make_student(pair)
+def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(
+    make: Callable[[bool], PreTrainedModel], pair: bool
+) -> None:
+    student = make(pair)
     ids, types = torch.randint(1, 50, (1, 7)), torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
     other = torch.randint(1, 50, (1, 15))
     batch_ids = torch.cat([torch.cat([ids, torch.zeros(1, 8).long()], dim=1), other])
@@ -58,8 +77,9 @@ def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(pair: bool) -> 
     torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-5)
 
 
-def test_a_pair_student_tells_its_texts_apart_and_needs_the_types() -> None:
-    student = make_student(pair=True)
+@pytest.mark.parametrize("make", [make_student, make_bilstm])
+def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable[[bool], PreTrainedModel]) -> None:
+    student = make(True)
     ids = torch.randint(1, 50, (1, 8))
     types = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
     assert not torch.allclose(student(ids, token_type_ids=types).logits, student(ids, token_type_ids=1 - types).logits)
@@ -96,3 +116,91 @@ def test_one_readout_a_cell_and_the_last_is_the_answer() -> None:
     assert len(per_cell) == GENOTYPE.cells
     assert torch.equal(per_cell[-1], student(ids).logits)
     assert len(GENOTYPE.nodes) == NODES
+
+
+def test_a_bilstm_reads_each_direction_to_its_own_end() -> None:
+    student = make_bilstm()
+    ids = torch.randint(1, 50, (1, 6))
+    embedded = student.embeddings(ids)
+    _, (onward, _) = student.forwards(embedded)
+    _, (backward, _) = student.backwards(embedded.flip(1))
+    read = student._read(embedded, torch.tensor([0]), torch.tensor([6]))
+    torch.testing.assert_close(read, torch.cat([onward[0], backward[0]], dim=1))
+
+
+def test_a_bilstm_for_pairs_reads_each_text_by_itself() -> None:
+    student = make_bilstm(pair=True)
+    embedded = student.embeddings(torch.randint(1, 50, (2, 9)))
+    apart = student._read(embedded[:1, 4:7], torch.tensor([0]), torch.tensor([3]))
+    within = student._read(embedded, torch.tensor([4, 2]), torch.tensor([3, 0]))  # the second row has no second text
+    torch.testing.assert_close(within[:1], apart)
+    assert torch.isfinite(within).all()
+
+
+def teacher(kind: str = "bert") -> PreTrainedModel:
+    torch.manual_seed(3)
+    if kind == "distilbert":
+        return DistilBertForSequenceClassification(
+            DistilBertConfig(vocab_size=50, dim=16, n_layers=6, n_heads=2, hidden_dim=32, max_position_embeddings=32)
+        ).eval()
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=6, num_attention_heads=2, intermediate_size=32)
+    return BertForSequenceClassification(config).eval()
+
+
+def test_which_layers_are_copied() -> None:
+    assert copied_layers(TransformerOptions(layers=3), 6) == [2, 4, 6]
+    assert copied_layers(TransformerOptions(layers=3, copied="first"), 6) == [1, 2, 3]
+    assert copied_layers(TransformerOptions(layers=3, copied="last"), 6) == [4, 5, 6]
+    assert copied_layers(TransformerOptions(layers=2, copied=[1, 6]), 6) == [1, 6]
+    with pytest.raises(UserError, match="8 to copy, but the model has 6"):
+        copied_layers(TransformerOptions(layers=8), 6)
+    with pytest.raises(UserError, match="layer 7, but the model has 6"):
+        copied_layers(TransformerOptions(layers=2, copied=[1, 7]), 6)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_a_copied_student_is_the_teacher_without_the_layers_between(kind: str) -> None:
+    fine_tuned, pretrained = teacher(kind), teacher(kind)
+    with torch.no_grad():
+        for parameter in fine_tuned.parameters():
+            parameter.add_(0.1)
+    labels = ["a", "b"]
+    all_layers = TransformerOptions(init="teacher", layers=6)
+    ids = torch.randint(0, 50, (2, 7))
+    whole = make_transformer(all_layers, fine_tuned, pretrained, labels, 0).eval()
+    torch.testing.assert_close(whole(ids).logits, fine_tuned(ids).logits)
+    student = make_transformer(TransformerOptions(layers=2), fine_tuned, pretrained, labels, 0)
+    own, source = student.state_dict(), pretrained.state_dict()
+    stack = "bert.encoder.layer" if kind == "bert" else "distilbert.transformer.layer"
+    for name, value in own.items():
+        numbered = name.replace(f"{stack}.0.", f"{stack}.2.").replace(f"{stack}.1.", f"{stack}.5.")
+        assert torch.equal(value, source[numbered]), name
+    assert student.config.num_hidden_layers == 2
+    assert student.config.id2label == {0: "a", 1: "b"}
+
+
+def test_a_random_student_has_its_own_size_and_its_seed() -> None:
+    options = TransformerOptions(init="random", layers=2, width=24, heads=3, intermediate=40)
+    first, again, other = (make_transformer(options, teacher(), teacher(), ["a", "b"], seed) for seed in (0, 0, 1))
+    assert first.config.hidden_size == 24
+    assert first.config.vocab_size == 50
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert first.state_dict()[name].shape == (24, 40)
+    assert torch.equal(first.state_dict()[name], again.state_dict()[name])
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+
+
+def test_a_model_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
+    from tests.tiny_task import tiny_teacher
+
+    directory = tiny_teacher(tmp_path / "bert")
+    own = AutoModelForSequenceClassification.from_pretrained(directory)
+    student = make_transformer(TransformerOptions(init=str(directory)), own, own, ["a", "b"], 0)
+    assert torch.equal(student.bert.pooler.dense.weight, own.bert.pooler.dense.weight)
+    vocabulary = directory / "tokenizer.json"
+    other = tiny_teacher(tmp_path / "other")
+    (other / "tokenizer.json").write_text(vocabulary.read_text().replace('"film":', '"movie":'))
+    with pytest.raises(UserError, match="another vocabulary"):
+        make_transformer(TransformerOptions(init=str(other)), own, own, ["a", "b"], 0)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        make_transformer(TransformerOptions(init=str(tmp_path / "absent")), own, own, ["a", "b"], 0)

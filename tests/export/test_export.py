@@ -13,7 +13,7 @@ from compress.errors import UserError
 from compress.students import CnnStudent, CnnStudentConfig
 from export.gate import Gate
 from export.onnx import export_onnx
-from export.quantize import CPU_SCHEMES, TENSORRT_SCHEME, quantize
+from export.quantize import TENSORRT_SCHEME, cpu_schemes, quantize
 from export.session import OnnxModel
 from export.tensorrt import build_engine
 from tests.conftest import make_tiny_bundle
@@ -38,7 +38,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """(student directory, its fp32 ONNX file)."""
     directory = tmp_path_factory.mktemp("student")
     student = make_student(directory / "student", request.param)
-    export_onnx(student, directory / "model.onnx")
+    export_onnx(student, directory / "model.onnx", pair=request.param, max_length=128)
     return student, directory / "model.onnx"
 
 
@@ -65,7 +65,7 @@ def test_onnx_answers_like_pytorch_at_lengths_it_was_not_traced_with(exported: t
         np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("scheme", CPU_SCHEMES, ids=lambda s: s.note)
+@pytest.mark.parametrize("scheme", cpu_schemes("pocketbert_cnn"), ids=lambda s: s.note)
 def test_int8_for_the_cpu_is_u8_by_7_bit_s8_and_close(exported: tuple[Path, Path], tmp_path: Path, scheme) -> None:
     _, file = exported
     target = tmp_path / "int8.onnx"
@@ -96,7 +96,7 @@ def test_tensorrt_builds_an_engine_without_a_gpu(exported: tuple[Path, Path], tm
 def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Path], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
     _, file = exported
-    quantize(file, tmp_path / "cpu.onnx", CPU_SCHEMES[0], random_texts(), 0)
+    quantize(file, tmp_path / "cpu.onnx", cpu_schemes("pocketbert_cnn")[0], random_texts(), 0)
     with pytest.raises(UserError, match="cannot parse it"):
         build_engine(tmp_path / "cpu.onnx", tmp_path / "x.engine", 64, "8.9")
     assert not (tmp_path / "x.engine").exists()

@@ -12,40 +12,53 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.batches import Batch, EncodedSplit, make_loader
+from compress.classify import EVALUATION_BATCH, classify, model_inputs
 from compress.console import console
 from compress.stages import write_json
-from compress.teachers.finetune import open_teacher, teacher_inputs
-from compress.train import make_accelerator
+from compress.teachers.finetune import open_teacher
+from compress.train import make_accelerator, predict
 
 PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
 
 
-def make_teacher_outputs(teacher: Path, texts: EncodedSplit, max_length: int, directory: Path) -> None:
-    """Run the frozen teacher over the student's texts and fit a linear softmax probe on each layer (AdaBERT §3.2.1).
+def make_teacher_outputs(teacher: Path, texts: EncodedSplit, max_length: int, directory: Path, *, probes: bool) -> None:
+    """Run the frozen teacher over the student's texts; writes `logits.npy` (N, C).
 
-    Writes `hidden.npy` (N, J, d) float16, the mean over real tokens of each layer's hidden states; `logits.npy` (N, C);
-    `probes.npy` (N, J, C), the probes' logits; and `probes.json`, their accuracies on the labelled texts.
+    With `probes`, also fits a linear softmax probe on each layer (AdaBERT §3.2.1) and writes `hidden.npy` (N, J, d) float16,
+    the mean over real tokens of each layer's hidden states; `probes.npy` (N, J, C), the probes' logits; and `probes.json`,
+    their accuracies on the labelled texts.
 
     :param texts: texts with the label −1, augmented ones, take no part in fitting the probes.
     """
     model, _ = open_teacher(teacher, max_length)
-    logits = _hidden_states(model, texts, directory)
+    if probes:
+        logits = _hidden_states(model, texts, directory)
+        _make_probes(texts, logits, directory)
+    else:
+        accelerator = make_accelerator()
+        model.to(accelerator.device)
+        loader = make_loader(texts, EVALUATION_BATCH, model.config.pad_token_id or 0, shuffle=False)
+        logits = predict(model, loader, classify, accelerator).numpy()
+    np.save(directory / "logits.npy", logits)
+
+
+def load_outputs(directory: Path) -> dict[str, Tensor]:
+    """The teacher's outputs on each text: `logits` (N, C) and, where they were made, `probes` (N, J, C)."""
+    names = [name for name in ("logits", "probes") if (directory / f"{name}.npy").exists()]
+    return {name: torch.from_numpy(np.load(directory / f"{name}.npy")) for name in names}
+
+
+def _make_probes(texts: EncodedSplit, logits: NDArray[np.float32], directory: Path) -> None:
     hidden = np.load(directory / "hidden.npy", mmap_mode="r")
     labels = texts.labels.numpy()
     known = labels >= 0
     probes = [fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)]
     stacked = np.stack([*probes, logits], axis=1).astype(np.float32)  # the last layer's probe is the teacher's own head
-    np.save(directory / "logits.npy", logits)
     np.save(directory / "probes.npy", stacked)
     right = (stacked.argmax(axis=2) == labels[:, None])[known]
     accuracies = [round(float(accuracy), 4) for accuracy in right.mean(axis=0)]
     write_json(directory / "probes.json", {"train_accuracy": accuracies})
     console.print(f"  probes on layers 1-{len(accuracies)}: train accuracy {' '.join(f'{a:.3f}' for a in accuracies)}")
-
-
-def load_probe_logits(directory: Path) -> Tensor:
-    """`probes.npy` as a tensor (N, J, C), one probe for each layer of the teacher."""
-    return torch.from_numpy(np.load(directory / "probes.npy"))
 
 
 def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -76,7 +89,7 @@ def _hidden_states(model: PreTrainedModel, split: EncodedSplit, directory: Path)
         for batch in loader:
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
             rows = batch["index"].cpu().numpy()
-            out = model(**teacher_inputs(model, batch), output_hidden_states=True)
+            out = model(**model_inputs(model, batch), output_hidden_states=True)
             pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch)
             if hidden is None:
                 shape = (len(split), *pooled.shape[1:])

@@ -1,0 +1,77 @@
+"""The student's training: any student, by any objective that applies to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.batches import Batch, make_loader
+from compress.classify import accuracy
+from compress.objectives.plan import Learner, Phase, looks_inside, make_learner, plan
+from compress.objectives.states import Observer
+from compress.options import CompressOptions, ObjectiveOptions
+from compress.task import StudentTask
+from compress.train import Schedule, Turn, fit, make_accelerator
+
+
+def train_student(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    task: StudentTask,
+    objective: ObjectiveOptions,
+    training: CompressOptions,
+    scratch: Path,
+) -> list[dict[str, float]]:
+    """Train the student in place, leaving it with the weights of its best epoch, on the CPU.
+
+    :param teacher: runs beside the student where the objective compares inner states; otherwise `task` has its outputs.
+    :returns: the dev metrics of each epoch of the last phase.
+    """
+    learner = make_learner(objective, student, teacher.config)
+    history: list[dict[str, float]] = []
+    with ExitStack() as stack:
+        observers: list[Observer | None] = [None, None]
+        if looks_inside(objective):
+            teacher.to(make_accelerator().device).eval().requires_grad_(False)
+            attention = objective.method in ("tinybert", "minilm")
+            observers = [stack.enter_context(Observer(m, attention=attention)) for m in (teacher, student)]
+        for number, phase in enumerate(plan(objective, training, learner, *observers)):
+            history = _train_phase(phase, learner, task, training, scratch / f"phase-{number}")
+    student.cpu()
+    return history
+
+
+def _student_of(model: nn.Module) -> PreTrainedModel:
+    """The student inside the learner, or inside the moving average of it."""
+    return model.student
+
+
+def _train_phase(
+    phase: Phase, learner: Learner, task: StudentTask, training: CompressOptions, scratch: Path
+) -> list[dict[str, float]]:
+    accelerator = make_accelerator()
+    device = accelerator.device
+
+    def loss(batch: Batch, progress: float) -> Tensor:
+        return phase.loss(batch).mean()
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        if not phase.predicts:
+            return {"metric": 0.0}  # its head has not learned anything yet
+        score = accuracy(_student_of(model).to(device), task.dev, task.pad_token_id)
+        return {"metric": score, "dev accuracy": score}
+
+    turn = Turn(
+        make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed),
+        torch.optim.AdamW(learner.parameters(), lr=phase.learning_rate, weight_decay=training.weight_decay, fused=True),
+        loss,
+        warmup=training.warmup,
+        max_grad_norm=training.max_grad_norm,
+    )
+    average = training.average or None if phase.predicts else None
+    schedule = Schedule(phase.epochs, training.patience, task.seed, keep_last=not phase.predicts, average=average)
+    return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator).history

@@ -1,0 +1,239 @@
+"""From an objective's options to what a student is trained on, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from compress.batches import Batch
+from compress.classify import classify, model_inputs
+from compress.errors import UserError
+from compress.objectives.layerwise import (
+    attention_error,
+    cosine_distance,
+    matched_layers,
+    patient_layers,
+    patient_loss,
+    state_error,
+)
+from compress.objectives.logits import cross_entropy, logit_error, soft_cross_entropy, soft_labels
+from compress.objectives.probes import adabert_loss
+from compress.objectives.relation import attention_relation, value_relation
+from compress.objectives.states import Observer, States, observe_frozen
+from compress.options import (
+    CompressOptions,
+    DistilBertObjective,
+    LogitsObjective,
+    MiniLmObjective,
+    MseObjective,
+    ObjectiveOptions,
+    PkdObjective,
+    ProbesObjective,
+    TinyBertObjective,
+    TwoStageObjective,
+)
+
+PerExample = Callable[[Batch], Tensor]  # a batch with the teacher's outputs → losses (B,)
+
+
+class Learner(nn.Module):
+    """What is trained: the student and, where an objective compares states of unequal width, learned projections."""
+
+    def __init__(self, student: PreTrainedModel, projections: dict[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        self.student = student
+        self.projections = nn.ModuleDict(projections or {})
+
+    def projected(self, name: str, states: Tensor) -> Tensor:
+        """States (B, L, d_S) in the teacher's width, (B, L, d_T)."""
+        return self.projections[name](states) if name in self.projections else states
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training of the learner."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    loss: PerExample
+    predicts: bool  # learns to classify: judged on dev and stopped early; otherwise its last weights are kept
+
+
+def looks_inside(
+    options: ObjectiveOptions,
+) -> TypeGuard[DistilBertObjective | PkdObjective | TinyBertObjective | MiniLmObjective]:
+    """Whether the objective compares more than predictions, so that the teacher runs beside the student."""
+    return isinstance(options, DistilBertObjective | PkdObjective | TinyBertObjective | MiniLmObjective)
+
+
+def check_objective(options: ObjectiveOptions, student: PretrainedConfig, teacher: PretrainedConfig) -> None:
+    """Refuse a student that this objective cannot teach.
+
+    :raises UserError: unequal widths, head counts or vocabularies, or too few layers; the message says why.
+    """
+    if student.vocab_size != teacher.vocab_size:
+        raise UserError(
+            f"student.init: its vocabulary has {student.vocab_size} tokens, the teacher's {teacher.vocab_size}; "
+            "a student reads the tokens of its teacher"
+        )
+    method = options.method
+    if isinstance(options, DistilBertObjective | PkdObjective) and student.hidden_size != teacher.hidden_size:
+        raise UserError(
+            f"objective.method: {method!r} compares hidden states directly, but the student is {student.hidden_size} wide and "
+            f"the teacher {teacher.hidden_size}; use tinybert, whose projections are learned, minilm or logits"
+        )
+    if isinstance(options, PkdObjective) and student.num_hidden_layers < 2:
+        raise UserError("objective.method: 'pkd' matches the layers below the last, and the student has only one")
+    if isinstance(options, TwoStageObjective) and student.num_attention_heads != teacher.num_attention_heads:
+        raise UserError(
+            f"objective.method: {method!r} compares attention head by head, but the student has {student.num_attention_heads} "
+            f"heads and the teacher {teacher.num_attention_heads}; choose student.heads = {teacher.num_attention_heads} or logits"
+        )
+    if student.num_hidden_layers > teacher.num_hidden_layers and looks_inside(options):
+        raise UserError(
+            f"objective.method: {method!r} matches layers, but the student has {student.num_hidden_layers} and the teacher only "
+            f"{teacher.num_hidden_layers}"
+        )
+
+
+def make_learner(options: ObjectiveOptions, student: PreTrainedModel, teacher: PretrainedConfig) -> Learner:
+    """The student with the projections that the objective needs."""
+    own = getattr(student.config, "hidden_size", teacher.hidden_size)
+    if not isinstance(options, TinyBertObjective) or own == teacher.hidden_size:
+        return Learner(student)
+    # One for the embeddings, one for all layers (TinyBERT, Eq. 8 and 9).
+    return Learner(
+        student, {name: nn.Linear(own, teacher.hidden_size, bias=False) for name in ("embeddings", "hidden")}
+    )
+
+
+def plan(
+    options: ObjectiveOptions,
+    training: CompressOptions,
+    learner: Learner,
+    teacher: Observer | None,
+    student: Observer | None,
+) -> list[Phase]:
+    """The phases of an objective, in order.
+
+    :param teacher: the frozen teacher; both observers are needed if `looks_inside`.
+    """
+    predicting = Phase(
+        "student", training.epochs, training.learning_rate, _prediction_loss(options, learner), predicts=True
+    )
+    if not looks_inside(options):
+        return [predicting]
+    assert teacher is not None, "an objective that looks inside needs the teacher"
+    assert student is not None, "an objective that looks inside needs the student's states"
+    both = _Pair(student, teacher, learner)
+    if isinstance(options, TwoStageObjective):
+        inner = both.tinybert if isinstance(options, TinyBertObjective) else both.minilm
+        first = Phase(
+            "student, inner states", options.intermediate_epochs, options.intermediate_learning_rate, inner, False
+        )
+        return [first, predicting]
+    combined = both.pkd(options) if isinstance(options, PkdObjective) else both.distilbert(options)
+    return [Phase("student", training.epochs, training.learning_rate, combined, predicts=True)]
+
+
+def _prediction_loss(options: ObjectiveOptions, learner: Learner) -> PerExample:
+    student: Any = learner.student
+    match options:
+        case ProbesObjective():
+
+            def loss(batch: Batch) -> Tensor:
+                logits = student.logits_per_cell(**model_inputs(student, batch))
+                return adabert_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
+
+        case LogitsObjective():
+
+            def loss(batch: Batch) -> Tensor:
+                logits = classify(student, batch)
+                soft = soft_labels(logits, batch["logits"], options.temperature)
+                return (1 - options.alpha) * cross_entropy(logits, batch["labels"]) + options.alpha * soft
+
+        case MseObjective():
+
+            def loss(batch: Batch) -> Tensor:
+                logits = classify(student, batch)
+                error = logit_error(logits, batch["logits"])
+                return (1 - options.alpha) * cross_entropy(logits, batch["labels"]) + options.alpha * error
+
+        case TwoStageObjective():
+
+            def loss(batch: Batch) -> Tensor:
+                return soft_cross_entropy(classify(student, batch), batch["logits"], options.temperature)
+
+        case _:
+
+            def loss(batch: Batch) -> Tensor:
+                return cross_entropy(classify(student, batch), batch["labels"])
+
+    return loss
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Teacher and student on the same batch."""
+
+    student: Observer
+    teacher: Observer
+    learner: Learner
+
+    def states(self, batch: Batch) -> tuple[States, States, Tensor]:
+        """Student, teacher, and the mask of real tokens (B, L)."""
+        return self.student(batch), observe_frozen(self.teacher, batch), batch["attention_mask"].float()
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """Number of layers of student and teacher."""
+        return self.student.model.config.num_hidden_layers, self.teacher.model.config.num_hidden_layers
+
+    def tinybert(self, batch: Batch) -> Tensor:
+        """Embeddings + Σ over layers of hidden states and attention scores (arXiv 1909.10351, Eq. 11)."""
+        s, t, mask = self.states(batch)
+        total = state_error(self.learner.projected("embeddings", s.hidden[0]), t.hidden[0], mask)
+        for layer, matched in enumerate(matched_layers(*self.layers), start=1):
+            hidden = self.learner.projected("hidden", s.hidden[layer])
+            total = total + state_error(hidden, t.hidden[matched], mask)
+            total = total + attention_error(s.scores(layer - 1), t.scores(matched - 1), mask)
+        return total
+
+    def minilm(self, batch: Batch) -> Tensor:
+        """Attention and value relations of the last layers (arXiv 2002.10957, Eq. 9)."""
+        s, t, mask = self.states(batch)
+        attention = attention_relation(s.scores(-1), t.scores(-1), mask)
+        return attention + value_relation(s.values[-1], t.values[-1], mask)
+
+    def distilbert(self, options: DistilBertObjective) -> PerExample:
+        """The triple loss (arXiv 1910.01108, §3), the labels in the place of the masked words."""
+
+        def loss(batch: Batch) -> Tensor:
+            s, t, mask = self.states(batch)
+            soft = soft_labels(s.logits, t.logits, options.temperature)
+            hard = cross_entropy(s.logits, batch["labels"])
+            cosine = cosine_distance(s.hidden[-1], t.hidden[-1], mask)
+            total = options.soft * soft + options.hard * hard + options.cosine * cosine
+            return total / (options.soft + options.hard + options.cosine)
+
+        return loss
+
+    def pkd(self, options: PkdObjective) -> PerExample:
+        """(1 − α)·CE + α·soft labels + β·patience (arXiv 1908.09355, Eq. 8)."""
+        matched = patient_layers(*self.layers, options.layers)
+
+        def loss(batch: Batch) -> Tensor:
+            s, t, _ = self.states(batch)
+            soft = soft_labels(s.logits, t.logits, options.temperature)
+            hard = cross_entropy(s.logits, batch["labels"])
+            patience = patient_loss(
+                [s.hidden[i][:, 0] for i in range(1, len(matched) + 1)], [t.hidden[j][:, 0] for j in matched]
+            )
+            return (1 - options.alpha) * hard + options.alpha * soft + options.beta * patience
+
+        return loss

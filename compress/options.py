@@ -1,0 +1,326 @@
+"""The sections of a recipe: what may be set, within which bounds, and what each setting means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Copies = Annotated[int, Field(gt=0, le=100)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
+
+
+class Section(BaseModel):
+    """A table of the recipe; unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOptions(Section):
+    """Where the labelled texts are and how to read them."""
+
+    source: Literal["embedded", "files", "hub"] = "embedded"
+    train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
+    dev: Path | None = Field(
+        None, description="table for early stopping and the accuracy gate; carved from train if absent"
+    )
+    test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
+    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
+    hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
+    text: str = Field("text", description="column with the text, or the first text of a pair")
+    text_b: str | None = Field(None, description="column with the second text of a pair")
+    label: str = Field("label", description="column with the label")
+    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
+    labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
+    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
+    max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
+    limit: Positive | None = Field(
+        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
+    )
+    train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="the same as a share of the texts")
+    sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> DataOptions:
+        if self.source == "files" and self.train is None:
+            raise ValueError('source = "files" needs data.train, the path of the training table')
+        if self.source == "hub" and self.hub is None:
+            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
+        if self.source == "embedded" and (self.train or self.dev or self.test or self.hub):
+            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
+        return self
+
+
+class TrainOptions(Section):
+    """One training: how long, in what steps."""
+
+    epochs: Positive = 1
+    batch_size: Positive = 32
+    learning_rate: Rate = 5e-5
+    weight_decay: Weight = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="fraction of the steps with a rising rate")
+    patience: Positive = Field(3, description="evaluations without a better dev metric before stopping")
+    max_grad_norm: Rate = 1.0
+
+
+class TeacherOptions(TrainOptions):
+    """The uncompressed classifier."""
+
+    model: str = Field("embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id")
+    fine_tuned: bool = Field(False, description="the model already classifies into these labels: do not train it")
+
+
+class NoAugmentation(Section):
+    """The labelled texts only."""
+
+    method: Literal["none"] = "none"
+
+
+class SpansOptions(Section):
+    """Contiguous stretches of each text, 15-85 % of its words."""
+
+    method: Literal["spans"] = "spans"
+    copies: Copies = Field(2, description="augmented texts made of each training text")
+
+
+class EdaOptions(Section):
+    """Easy data augmentation: synonyms, insertion, swap, deletion (arXiv 1901.11196)."""
+
+    method: Literal["eda"] = "eda"
+    copies: Copies = 2
+    alpha: Fraction = Field(0.1, description="share of the words that an operation changes")
+
+
+class MaskedLmOptions(Section):
+    """Training of the masked language model behind an augmentation."""
+
+    epochs: Positive = 3
+    learning_rate: Rate = 1e-4
+    batch_size: Positive = 32
+
+
+class CbertOptions(MaskedLmOptions):
+    """Label-conditional masked language model (arXiv 1812.06705)."""
+
+    method: Literal["cbert"] = "cbert"
+    copies: Copies = 2
+    mask: Fraction = Field(0.15, description="share of the words replaced")
+    temperature: Rate = 1.0
+    top_k: Positive = 50
+
+
+class ReplacementOptions(MaskedLmOptions):
+    """TinyBERT's word replacement: masked-LM candidates, nearest embeddings for split words (arXiv 1909.10351, Alg. 1)."""
+
+    method: Literal["tinybert"] = "tinybert"
+    copies: Copies = 2
+    probability: Fraction = Field(0.4, description="chance that a word is replaced")
+    candidates: Positive = Field(15, description="likeliest words to choose from")
+
+
+class SamplingOptions(Section):
+    """Masking, same-POS replacement and n-gram sampling (arXiv 1903.12136 §3.3)."""
+
+    method: Literal["sampling"] = "sampling"
+    copies: Copies = 5
+    mask: Probability = 0.1
+    pos: Probability = 0.1
+    ngram: Probability = 0.25
+
+
+AugmentationOptions = Annotated[
+    NoAugmentation | SpansOptions | EdaOptions | CbertOptions | ReplacementOptions | SamplingOptions,
+    Field(discriminator="method"),
+]
+
+
+class CnnOptions(Section):
+    """A convolutional student whose cell is searched (AdaBERT)."""
+
+    kind: Literal["cnn"] = "cnn"
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
+    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(2, description="K_max, the deepest student considered")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
+
+
+class TransformerOptions(Section):
+    """A small BERT: layers copied from a larger one, or of its own size."""
+
+    kind: Literal["transformer"] = "transformer"
+    init: str = Field(
+        "pretrained",
+        description="'pretrained' (layers of the model the teacher was made from), 'teacher' (of the fine-tuned teacher), "
+        "'random', or a local directory or hub id of a small BERT",
+    )
+    layers: Positive = Field(3, description="layers copied, or of a random student")
+    copied: Literal["skip", "first", "last"] | list[Positive] = Field(
+        "skip",
+        description="which layers to copy: every so-many-th up to the last, the first, the last, or their numbers",
+    )
+    width: Positive | None = Field(None, description="hidden size of a random student (312)")
+    heads: Positive | None = Field(None, description="attention heads of a random student (12)")
+    intermediate: Positive | None = Field(None, description="inner size of its feed-forward layers (4 × width)")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> TransformerOptions:
+        given = [name for name in ("width", "heads", "intermediate") if getattr(self, name) is not None]
+        if self.init != "random" and given:
+            raise ValueError(f'{given[0]} is that of the copied model; only init = "random" chooses its own')
+        if self.init == "random" and (self.width or 312) % (self.heads or 12):
+            raise ValueError(f"width {self.width or 312} is not a multiple of heads {self.heads or 12}")
+        if isinstance(self.copied, list) and len(self.copied) != self.layers:
+            raise ValueError(f"copied names {len(self.copied)} layers, but layers = {self.layers}")
+        return self
+
+
+class BiLstmOptions(Section):
+    """A one-layer bidirectional LSTM (arXiv 1903.12136)."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    width: Annotated[int, Field(ge=8, le=1024)] = Field(256, description="size of the word embeddings")
+    hidden: Annotated[int, Field(ge=8, le=1024)] = Field(150, description="size of each direction's state")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+StudentOptions = Annotated[CnnOptions | TransformerOptions | BiLstmOptions, Field(discriminator="kind")]
+
+
+class NoObjective(Section):
+    """The labels only: what the student learns without a teacher."""
+
+    method: Literal["none"] = "none"
+
+
+class ProbesObjective(Section):
+    """AdaBERT's probe distillation: every cell learns from the probe of its teacher layer."""
+
+    method: Literal["probes"] = "probes"
+    gamma: Probability = Field(0.8, description="share of distillation in the loss")
+    tau: Rate = Field(1.0, description="temperature of the probe weights")
+
+
+class LogitsObjective(Section):
+    """Soft labels (Hinton et al. 2015): (1 − α)·CE + α·τ²·KL."""
+
+    method: Literal["logits"] = "logits"
+    temperature: Rate = 2.0
+    alpha: Probability = 0.9
+
+
+class MseObjective(Section):
+    """Mean squared error of the logits (arXiv 1903.12136): (1 − α)·CE + α·MSE."""
+
+    method: Literal["mse"] = "mse"
+    alpha: Probability = 1.0
+
+
+class DistilBertObjective(Section):
+    """DistilBERT's triple loss: soft labels, labels, cosine of the last hidden states (arXiv 1910.01108)."""
+
+    method: Literal["distilbert"] = "distilbert"
+    temperature: Rate = 2.0
+    soft: Weight = Field(5.0, description="weight of the soft labels")
+    hard: Weight = Field(2.0, description="weight of the labels")
+    cosine: Weight = Field(1.0, description="weight of the cosine loss")
+
+
+class PkdObjective(Section):
+    """Patient knowledge distillation: [CLS] of matched layers besides soft labels (arXiv 1908.09355)."""
+
+    method: Literal["pkd"] = "pkd"
+    temperature: Rate = 5.0
+    alpha: Probability = Field(0.7, description="share of the soft labels against the labels")
+    beta: Weight = Field(100.0, description="weight of the patient loss")
+    layers: Literal["skip", "last"] = Field("skip", description="which teacher layers the student's are matched to")
+
+
+class TwoStageObjective(Section):
+    """An objective whose first stage learns the teacher's inner states and whose second learns its predictions."""
+
+    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs are the second's")
+    intermediate_learning_rate: Rate = 1e-4
+
+
+class TinyBertObjective(TwoStageObjective):
+    """Embeddings, hidden states and attention scores, then predictions (arXiv 1909.10351)."""
+
+    method: Literal["tinybert"] = "tinybert"
+    temperature: Rate = 1.0
+
+
+class MiniLmObjective(TwoStageObjective):
+    """Attention and value relations of the last layer, then predictions (arXiv 2002.10957)."""
+
+    method: Literal["minilm"] = "minilm"
+    temperature: Rate = 1.0
+
+
+ObjectiveOptions = Annotated[
+    NoObjective
+    | ProbesObjective
+    | LogitsObjective
+    | MseObjective
+    | DistilBertObjective
+    | PkdObjective
+    | TinyBertObjective
+    | MiniLmObjective,
+    Field(discriminator="method"),
+]
+
+
+class SearchOptions(Section):
+    """Differentiable search of the cnn's cell (arXiv 2001.04246)."""
+
+    epochs: Positive = 2
+    beta: Weight = Field(0.1, description="weight of the efficiency loss L_E, which is in [0, 1]")
+    gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
+    dense: bool = Field(
+        True, description="architecture steps compute all ten operations of an edge, not only the drawn one"
+    )
+    architecture_every: Positive = Field(4, description="weight steps to one architecture step")
+    architecture_learning_rate: Rate = 2e-2
+
+
+class CompressOptions(Section):
+    """The training of the student."""
+
+    preset: str = Field("adabert", description="names the augmentation, student and objective that are not set")
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Weight = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="decay of the weights' moving average, a step; 0: none is taken"
+    )
+    patience: Positive = 4
+    max_grad_norm: Rate = 1.0
+
+
+class ExportOptions(Section):
+    """Precisions to build and the accuracy they may cost."""
+
+    precisions: list[Literal["fp32", "int8"]] = Field(["fp32", "int8"], min_length=1)
+    budget: Weight = Field(1.0, description="points of dev accuracy a precision may lose")
+    calibration_texts: Annotated[int, Field(ge=16)] = Field(512, description="training texts that set the INT8 ranges")
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = Field(
+        "8.9", description="GPU of a TensorRT engine"
+    )
+
+
+class BenchOptions(Section):
+    """What `python -m bench compare` measures."""
+
+    threads: Positive = 1
+    lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field([32, 128], min_length=1)
+    batch_size: Positive = 32
+    texts: Positive = Field(200, description="the task's own texts, each timed at batch 1")
+    seconds: Rate = Field(5.0, description="measuring time of one cell of the table")

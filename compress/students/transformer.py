@@ -1,0 +1,127 @@
+"""The transformer student: a small BERT, with layers copied from a larger one or of its own size."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from compress.errors import UserError
+from compress.objectives.layerwise import matched_layers
+from compress.options import SPECIAL_INITS, TransformerOptions
+
+
+def copied_layers(options: TransformerOptions, source_layers: int) -> list[int]:
+    """Numbers, counted from 1, of the source's layers that the student gets, bottom to top.
+
+    :raises UserError: the source has not that many.
+    """
+    if options.layers > source_layers:
+        raise UserError(f"student.layers: {options.layers} to copy, but the model has {source_layers}")
+    if isinstance(options.copied, list):
+        if max(options.copied) > source_layers:
+            raise UserError(f"student.copied: layer {max(options.copied)}, but the model has {source_layers}")
+        return options.copied
+    if options.copied == "skip":
+        return matched_layers(options.layers, source_layers)
+    first = 1 if options.copied == "first" else source_layers - options.layers + 1
+    return list(range(first, first + options.layers))
+
+
+def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> PretrainedConfig:
+    """The configuration that a student of this teacher will have.
+
+    :raises UserError: layers that are not there, or a model that cannot be loaded.
+    """
+    if options.init not in SPECIAL_INITS:
+        try:
+            return AutoConfig.from_pretrained(options.init)
+        except (OSError, ValueError) as error:
+            raise _cannot_load(options.init, error) from None
+    config = copy.deepcopy(teacher)
+    config.num_hidden_layers = options.layers
+    if options.init == "random":
+        config.hidden_size = options.width or 312
+        config.num_attention_heads = options.heads or 12
+        config.intermediate_size = options.intermediate or 4 * config.hidden_size
+    else:
+        copied_layers(options, teacher.num_hidden_layers)
+    return config
+
+
+def make_transformer(
+    options: TransformerOptions, teacher: PreTrainedModel, pretrained: PreTrainedModel, labels: list[str], seed: int
+) -> PreTrainedModel:
+    """A classifier with these labels.
+
+    :param teacher: the fine-tuned teacher.
+    :param pretrained: the model it was made from, with a new head.
+    :raises UserError: a model that cannot be loaded, or that reads other tokens than the teacher.
+    """
+    torch.manual_seed(seed)
+    names = dict(enumerate(labels))
+    heads = {"num_labels": len(labels), "id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if options.init not in SPECIAL_INITS:
+        try:
+            _check_tokens(options.init, teacher)
+            return AutoModelForSequenceClassification.from_pretrained(
+                options.init, ignore_mismatched_sizes=True, **heads
+            )
+        except (OSError, ValueError) as error:
+            raise _cannot_load(options.init, error) from None
+    config = student_config(options, teacher.config)
+    for name, value in heads.items():
+        setattr(config, name, value)
+    student = AutoModelForSequenceClassification.from_config(config)
+    if options.init != "random":
+        source = teacher if options.init == "teacher" else pretrained
+        copy_layers(source, student, copied_layers(options, source.config.num_hidden_layers))
+    return student
+
+
+def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
+    """Give the student all of the source's weights, its layer i being the source's layer `layers[i]` (from 1)."""
+    stack = _layer_stack(source)
+    wanted = {number - 1: position for position, number in enumerate(layers)}
+    state = {}
+    for name, value in source.state_dict().items():
+        found = re.match(rf"{re.escape(stack)}\.(\d+)\.(.*)", name)
+        if found is None:
+            state[name] = value
+        elif int(found[1]) in wanted:
+            state[f"{stack}.{wanted[int(found[1])]}.{found[2]}"] = value
+    student.load_state_dict(state)
+
+
+def _layer_stack(model: PreTrainedModel) -> str:
+    """Path of the list of layers inside the model, e.g. `bert.encoder.layer`."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
+            return path
+    raise UserError(
+        f"student.init: {type(model).__name__} has no list of layers to copy from; use random or another model"
+    )
+
+
+def _check_tokens(init: str, teacher: PreTrainedModel) -> None:
+    own, other = (AutoTokenizer.from_pretrained(source).get_vocab() for source in (teacher.name_or_path, init))
+    if own != other:
+        raise UserError(
+            f"student.init: {init} has another vocabulary than the teacher; a student reads the tokens of its teacher"
+        )
+
+
+def _cannot_load(init: str, error: Exception) -> UserError:
+    reason = str(error).split("\n")[0]
+    return UserError(
+        f"student.init: {init!r} cannot be loaded ({reason}); give 'pretrained', 'teacher', 'random', a directory or a hub id"
+    )

@@ -1,0 +1,27 @@
+"""What a student learns from, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from compress.batches import EncodedSplit
+
+
+@dataclass(frozen=True)
+class StudentTask:
+    """Texts, the teacher's outputs on them, and the words' first meaning.
+
+    `train.targets` has `logits` (N, C), the teacher's, and for a searched student `probes` (N, J, C), one probe for each
+    of its layers. The label of an augmented text is the teacher's verdict.
+    """
+
+    train: EncodedSplit  # labelled texts first, augmented ones behind them
+    labelled: int  # how many are labelled
+    dev: EncodedSplit
+    labels: list[str]
+    pair: bool
+    pad_token_id: int
+    embeddings: Tensor  # the teacher's word embeddings (V, d)
+    seed: int
