@@ -80,8 +80,10 @@ class BiLstmStudent(PreTrainedModel):
             second = token_type_ids.sum(dim=1)
             start = token_type_ids.argmax(dim=1)
             # [CLS] a [SEP] b [SEP]: the first text keeps its special tokens, the second starts behind the first [SEP].
-            u = self._read(embedded, torch.zeros_like(start), torch.where(second > 0, start, lengths))
-            v = self._read(embedded, start, second)
+            first = torch.where(second > 0, start, lengths)
+            # Both texts in one call, stacked: a quantiser wants each LSTM's weights to have one user.
+            starts, ends = torch.cat([torch.zeros_like(start), start]), torch.cat([first, second])
+            u, v = self._read(torch.cat([embedded, embedded]), starts, ends).chunk(2)
             read = torch.cat([u, v, u * v, (u - v).abs()], dim=-1)
         else:
             read = self._read(embedded, torch.zeros_like(lengths), lengths)

@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from compress.corpus import Corpus, Split
 from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
-from compress.students import CnnStudent, CnnStudentConfig
+from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from export.gate import Gate
 from export.onnx import export_onnx
 from export.quantize import TENSORRT_SCHEME, cpu_schemes, quantize
@@ -100,6 +101,40 @@ def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Pa
     with pytest.raises(UserError, match="cannot parse it"):
         build_engine(tmp_path / "cpu.onnx", tmp_path / "x.engine", 64, "8.9")
     assert not (tmp_path / "x.engine").exists()
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
+@pytest.mark.parametrize(("kind", "operator"), [("transformer", "MatMulInteger"), ("bilstm", "DynamicQuantizeLSTM")])
+def test_transformers_and_lstms_are_exported_quantised_and_built_as_well(
+    tmp_path: Path, kind: str, operator: str, pair: bool
+) -> None:
+    torch.manual_seed(0)
+    bert = BertConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=3
+    )
+    lstm = BiLstmConfig(vocab_size=300, width=32, hidden=16, pair=pair, num_labels=3)
+    student = BertForSequenceClassification(bert) if kind == "transformer" else BiLstmStudent(lstm)
+    with torch.no_grad():
+        student.classifier.weight.mul_(10)  # logits that differ from text to text
+    student.eval().save_pretrained(tmp_path / "student")
+    fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    export_onnx(tmp_path / "student", fp32, pair=pair, max_length=64)
+    texts = [Encoded(t.input_ids, t.segments, t.segments) for t in random_texts()]
+    for text, row in zip(texts[:10], OnnxModel(fp32).logits_of(texts[:10], 0, batch_size=4), strict=True):
+        types = torch.from_numpy(text.segments)[None] if pair else None
+        with torch.inference_mode():
+            alone = student(torch.from_numpy(text.input_ids)[None], token_type_ids=types).logits
+        np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
+    for scheme in cpu_schemes(student.config.model_type):
+        quantize(fp32, int8, scheme, texts, 0)
+        assert operator in {node.op_type for node in onnx.load(int8).graph.node}
+        expected, got = (OnnxModel(f).logits_of(texts, 0) for f in (fp32, int8))
+        assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
+        assert int8.stat().st_size < 0.9 * fp32.stat().st_size
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
+    quantize(fp32, tmp_path / "qdq.onnx", TENSORRT_SCHEME, texts, 0)
+    build_engine(tmp_path / "qdq.onnx", tmp_path / "model.engine", 64, "8.9")
+    assert (tmp_path / "model.engine").stat().st_size > 10_000
 
 
 def test_the_gate_measures_real_answers_and_refuses_a_loss_over_the_budget(tmp_path: Path) -> None:
