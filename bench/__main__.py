@@ -12,7 +12,11 @@ from rich.table import Table
 
 from bench.baseline import BaselineOptions
 from bench.compare import CompareOptions, compare
-from bench.report import Report, summary
+from bench.paper.render import render
+from bench.paper.results import Results
+from bench.paper.runner import PaperOptions, Planned, plan, run_table
+from bench.paper.table import load_table
+from bench.report import summary
 from compress.console import console, run_cli
 from compress.recipe import load_recipe
 
@@ -76,25 +80,83 @@ def compare_command(
         baseline=BaselineOptions(bert_base, bert_config),
     )
     report, directory = compare(task, options)
-    _print(report)
+    _print(*summary(report))
+    if report.warning:
+        console.print(f"[bold yellow]{report.warning}[/]")
     console.print(f"report: {directory / 'report.md'}")
+
+
+@app.command("paper")
+def paper_command(
+    table: Annotated[str, typer.Argument(help="Name of a table in recipes/tables, or a .toml file.")],
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds the table's data.")] = None,
+    only: Annotated[
+        str,
+        typer.Option(
+            metavar="method=…,data=…,seed=…",
+            help="Only these runs; each part optional, '|' between values, '*' in them.",
+        ),
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train finished runs again too, and compare with the values kept.")
+    ] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="Show what would run.")] = False,
+    render_only: Annotated[bool, typer.Option("--render", help="Show the results there are; run nothing.")] = False,
+    latency: Annotated[
+        bool, typer.Option(help="Measure latency after the trainings; the machine must be idle.")
+    ] = True,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Keep the results there.")] = Path("bench/results"),
+    artifacts: Annotated[Path, typer.Option(metavar="DIR", help="Keep students and bundles there, in paper/.")] = Path(
+        "artifacts"
+    ),
+) -> None:
+    """Make a named table of methods × data sets × seeds; finished runs are not made again.
+
+    --force makes the student and its bundle anew from the stored teacher; in a teacher's row it trains the teacher.
+    Writes TABLE.json (the evidence), TABLE.md and a plot.
+    """
+    loaded = load_table(table)
+    kept = Results(loaded, results)
+    options = PaperOptions(data, results, artifacts, only, force, latency)
+    if list_only:
+        _print_plan(plan(loaded, options))
+        return
+    failed: list[str] = []
+    try:
+        if not render_only:
+            failed = run_table(loaded, options)
+    except KeyboardInterrupt:
+        if kept.path.exists():  # what is finished is kept, and shown
+            _print_results(kept)
+        raise
+    if render_only or kept.path.exists():
+        _print_results(kept)
+    if failed:
+        console.print(f"{len(failed)} failed:", *failed, sep="\n  ", style="bold red", markup=False)
+        raise typer.Exit(1)
+
+
+def _print_results(kept: Results) -> None:
+    _print(*render(kept).rows())
+    console.print(f"table: {kept.path.with_suffix('.md')}")
+
+
+def _print_plan(planned: list[Planned]) -> None:
+    _print(["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned])
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _print(report: Report) -> None:
-    """The summary on stdout, so that it can be piped; a warning goes to stderr."""
-    header, rows = summary(report)
+def _print(header: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout, so that it can be piped; what is said about it goes to stderr."""
     table = Table(*header)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.overflow = "right", "fold"
     for row in rows:
         table.add_row(*row)
     Console().print(table)
-    if report.warning:
-        console.print(f"[bold yellow]{report.warning}[/]")
 
 
 if __name__ == "__main__":

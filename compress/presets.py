@@ -9,18 +9,19 @@ from typing import Any
 
 Table = dict[str, Any]
 
+_COPY = {"kind": "transformer", "init": "teacher"}
 PRESETS: dict[str, Table] = {
     "adabert": {
         "augmentation": {"method": "spans"},
         "student": {"kind": "cnn"},
         "objective": {"method": "probes"},
     },
-    "none": {"objective": {"method": "none"}},
-    "logits": {"objective": {"method": "logits"}},
-    "distilbert": {"objective": {"method": "distilbert"}},
-    "pkd": {"objective": {"method": "pkd"}},
-    "minilm": {"objective": {"method": "minilm"}},
-    "tinybert": {"augmentation": {"method": "tinybert"}, "objective": {"method": "tinybert"}},
+    "none": {"student": {"kind": "transformer", "init": "pretrained"}, "objective": {"method": "none"}},
+    "logits": {"student": _COPY, "objective": {"method": "logits"}},
+    "distilbert": {"student": _COPY, "objective": {"method": "distilbert"}},
+    "pkd": {"student": _COPY, "objective": {"method": "pkd"}},
+    "minilm": {"student": _COPY, "objective": {"method": "minilm"}},
+    "tinybert": {"augmentation": {"method": "tinybert"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "bilstm": {
         "augmentation": {"method": "sampling"},
         "student": {"kind": "bilstm"},

@@ -7,30 +7,35 @@ carried it, which a small network would need many more texts to find out.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 
+from compress.augment.example import Example, augmented, examples
 from compress.corpus import Split
 
 SHORTEST, LONGEST = 0.15, 0.85  # share of the words that a span keeps
 
 
+def spans(
+    stream: Iterable[Example], rng: random.Random, *, shortest: float = SHORTEST, longest: float = LONGEST
+) -> Iterator[Example]:
+    """One span of each text; of a pair, one side chosen at random is cut."""
+    for example in stream:
+        sides = example.sides
+        side = int(rng.random() < 0.5) if len(sides) > 1 else 0
+        sides[side] = _span(sides[side], rng, shortest, longest)
+        yield augmented(sides)
+
+
 def sample_spans(split: Split, copies: int, seed: int) -> Split:
-    """`copies` spans of every text; of a pair, one side chosen at random is cut. The labels are placeholders (−1)."""
+    """`copies` spans of every text, as `spans` cuts them. The labels are placeholders (−1)."""
     rng = random.Random(f"spans/{seed}")
-    texts, texts_b = [], []
-    for _ in range(copies):
-        for row, text in enumerate(split.texts):
-            other = split.texts_b[row] if split.texts_b else None
-            if other is not None and rng.random() < 0.5:
-                other = _span(other, rng)
-            else:
-                text = _span(text, rng)
-            texts.append(text)
-            texts_b.append(other or "")
-    return Split(texts, texts_b if split.texts_b else None, [-1] * len(texts), None)
+    made = [example for _ in range(copies) for example in spans(examples(split), rng)]
+    texts_b = [example.text_b or "" for example in made] if split.texts_b else None
+    return Split([example.text for example in made], texts_b, [example.label for example in made], None)
 
 
-def _span(text: str, rng: random.Random) -> str:
+def _span(text: str, rng: random.Random, shortest: float, longest: float) -> str:
     words = text.split()
-    size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
-    start = rng.randint(0, len(words) - size)
-    return " ".join(words[start : start + size])
+    size = max(1, round(len(words) * rng.uniform(shortest, longest)))
+    start = rng.randint(0, max(0, len(words) - size))
+    return " ".join(words[start : start + size]) or text

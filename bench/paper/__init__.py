@@ -1,0 +1,1 @@
+"""Tables of methods × data × seeds: run, kept as evidence, shown."""

@@ -1,0 +1,97 @@
+"""The second pass: time the kept bundles, once nothing else runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.baseline import BaselineOptions
+from bench.cells import Job
+from bench.compare import _own_texts as own_texts
+from bench.engines import EngineSpec
+from bench.environment import Environment
+from bench.isolate import choose_cpus, run_isolated
+from bench.roster import Roster
+from compress.corpus import Corpus
+from compress.recipe import Recipe
+from compress.stages import Workspace
+from export.bundle import MANIFEST, Bundle
+
+SECONDS = 1.0  # of measuring; there is always one whole pass over the texts
+BUSY_SHARE = 0.25  # of the CPUs: more than that, used by others, and a time is not to be trusted
+_WATCHED_S = 1.0
+
+
+def is_kept(workspace: Workspace, *, teacher: bool) -> bool:
+    """Whether what is to be timed is still among the artifacts."""
+    return (workspace.root / ("teacher/config.json" if teacher else f"bundle/{MANIFEST}")).is_file()
+
+
+def measure_latency(
+    recipe: Recipe, corpus: Corpus, workspace: Workspace, *, teacher: bool, progress: Callable[[str], None]
+) -> tuple[float, str]:
+    """p50 in ms at batch 1 over the task's own texts, tokenisation included, and the precision that was timed.
+
+    In a process of its own on one pinned thread, as `bench compare` does it: INT8 if the bundle has it, or else its
+    default; the teacher in PyTorch fp32.
+
+    :raises UserError: the model cannot be opened.
+    """
+    spec = _spec(recipe, corpus.labels, workspace.root, teacher)
+    job = Job(
+        spec=spec,
+        device="cpu",
+        threads=1,
+        cpus=choose_cpus(1),
+        lengths=[],
+        batch_size=1,
+        seconds=SECONDS,
+        texts=own_texts(corpus, recipe),
+        scored=None,
+    )
+    single, *_ = run_isolated(job, progress).cells
+    ms = single.summary.total_ms["p50"]
+    assert ms is not None  # p50 needs one sample only
+    return round(ms, 4), spec.precision
+
+
+def _spec(recipe: Recipe, labels: list[str], root: Path, teacher: bool) -> EngineSpec:
+    roster = Roster(root / "teacher", root / "bundle", labels, recipe.data.max_length, "cpu", BaselineOptions())
+    if teacher:
+        return roster.spec("teacher-torch")
+    manifest = Bundle(root / "bundle").manifest
+    return roster.spec(f"student-{'int8' if 'int8' in manifest.models else manifest.default}")
+
+
+def busy_share() -> float | None:
+    """Share of all CPUs in use over the next second, in which this process sleeps; None where Linux is not there to tell.
+
+    Not the load average: it still remembers the trainings that this command has just finished.
+    """
+    before = _cpu_times()
+    time.sleep(_WATCHED_S)
+    after = _cpu_times()
+    if before is None or after is None:
+        return None
+    idle, total = after[0] - before[0], after[1] - before[1]
+    return 1 - idle / total if total else None
+
+
+def _cpu_times() -> tuple[int, int] | None:
+    """Idle and total time of all CPUs since the start, in ticks."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    # user nice system idle iowait irq softirq steal; what follows is part of user
+    times = [int(value) for value in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
+
+
+def describe_machine(environment: Environment, threads: int | None = None) -> str:
+    """The machine in a line: CPU, its number and instruction sets, threads of a training, GPU."""
+    simd = f" ({', '.join(environment.simd)})" if environment.simd else ""
+    parts = [f"{environment.cpu}, {environment.logical_cpus} CPUs{simd}"]
+    if threads is not None:
+        parts.append("1 thread" if threads == 1 else f"{threads} threads")
+    return ", ".join([*parts, *([environment.gpu] if environment.gpu else [])])

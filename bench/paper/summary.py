@@ -1,0 +1,119 @@
+"""What the results come to: mean and spread over the seeds, averages over the columns, and the table of them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from bench.paper.results import Entries, Entry
+from bench.paper.table import Table
+from bench.report import MISSING
+from bench.report import _millions as millions
+from bench.report import _significant as significant
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one data set, in points (0 … 100)."""
+
+    mean: float
+    spread: float | None  # sample standard deviation over the seeds; None: one seed
+    seeds: int
+
+    @property
+    def text(self) -> str:
+        """Mean ± spread."""
+        return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
+
+
+class Summary:
+    """A table's results, row by row and column by column; what is missing is None."""
+
+    def __init__(self, table: Table, entries: Entries) -> None:
+        self.table = table
+        self.entries = [e for e in entries.values() if e.method in table.method and e.data in table.data]
+
+    def score(self, method: str, data: str, metric: str = "accuracy") -> Score | None:
+        """Mean and spread over the seeds that are finished."""
+        values = [100 * entry.value for entry in self.of(method, data, metric)]
+        if not values:
+            return None
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return Score(statistics.mean(values), spread, len(values))
+
+    @property
+    def main(self) -> str:
+        """The metric of the columns: the table's first."""
+        return self.table.metrics[0]
+
+    @property
+    def shared(self) -> list[str]:
+        """The columns that every row has, of the rows that have any: those that an average is fair over."""
+        rows = [method for method in self.table.method if self.of(method)]
+        return [data for data in self.table.data if rows and all(self.of(method, data, self.main) for method in rows)]
+
+    def average(self, method: str, metric: str) -> float | None:
+        """Mean over the shared columns, in points."""
+        scores = [self.score(method, data, metric) for data in self.shared]
+        means = [score.mean for score in scores if score]
+        return statistics.mean(means) if means and len(means) == len(scores) else None
+
+    def largest_drop(self, method: str) -> float | None:
+        """The most that INT8 loses against fp32 in a single run, in points; negative if it always gains."""
+        int8 = {(e.data, e.seed): e.value for e in self.of(method, metric="int8_accuracy")}
+        fp32 = {(e.data, e.seed): e.value for e in self.of(method, metric="accuracy")}
+        return max((100 * (fp32[run] - int8[run]) for run in int8.keys() & fp32.keys()), default=None)
+
+    def parameters(self, method: str) -> str:
+        """Number of weights, or the range of it where the runs differ."""
+        counts = [entry.parameters for entry in self.of(method) if entry.parameters is not None]
+        if not counts:
+            return MISSING
+        low, high = millions(min(counts)), millions(max(counts))
+        return low if low == high else f"{low.removesuffix(' M')}–{high}"
+
+    def latency(self, method: str, data: str) -> float | None:
+        """p50 in ms, from the seed that was timed."""
+        return next((e.latency_ms for e in self.of(method, data) if e.latency_ms is not None), None)
+
+    @property
+    def timed(self) -> str | None:
+        """The column whose latencies the table shows: the first that has any."""
+        return next((d for d in self.table.data if any(self.latency(m, d) for m in self.table.method)), None)
+
+    def of(self, method: str, data: str | None = None, metric: str | None = None) -> list[Entry]:
+        """The entries of a row, of one column or metric of it."""
+        return [e for e in self.entries if e.method == method and data in (None, e.data) and metric in (None, e.metric)]
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for people."""
+        columns = list(self.table.data)
+        header = ["Method", *(f"{data} ({n} seeds)" if (n := self._seeds(data)) > 1 else data for data in columns)]
+        averaged, quantised = len(columns) > 1 and bool(self.shared), "int8_accuracy" in self.table.metrics[1:]
+        header += [f"Average ({len(self.shared)})"] if averaged else []
+        header += ["INT8" if len(columns) == 1 else f"INT8, average ({len(self.shared)})"] if quantised else []
+        header += ["Largest INT8 drop"] if quantised else []
+        header += ["Parameters", f"p50 ms, {self.timed}" if self.timed else "p50 ms"]
+        rows = []
+        for method in self.table.method:
+            row = [method, *(self._cell(method, data) for data in columns)]
+            row += [_points(self.average(method, self.main))] if averaged else []
+            row += [_points(self.average(method, "int8_accuracy"))] if quantised else []
+            row += [_points(self.largest_drop(method))] if quantised else []
+            row += [self.parameters(method), significant(self.latency(method, self.timed) if self.timed else None)]
+            rows.append(row)
+        return header, rows
+
+    def _cell(self, method: str, data: str) -> str:
+        score = self.score(method, data, self.main)
+        if score is None:
+            return MISSING
+        # Fewer seeds than the column's: an unfinished table.
+        return score.text + (f" (n = {score.seeds})" if score.seeds != self._seeds(data) else "")
+
+    def _seeds(self, data: str) -> int:
+        return len(self.table.seeds_of(data))
+
+
+def _points(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.1f}"

@@ -1,0 +1,221 @@
+"""A table's file: which methods on which data with which seeds, and the recipe of each run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from compress.errors import UserError
+from compress.recipe import Recipe, recipe_from
+
+TABLES = Path("recipes/tables")
+SPLITS = ("train", "dev", "test")
+METRICS = ("accuracy", "int8_accuracy")  # of the fp32 student (or the teacher) and of the INT8 student
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Partial = dict[str, Any]  # a recipe's table, or a part of one
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _RecipePart(_Part):
+    """What a row or a column adds to the recipe."""
+
+    note: str = ""  # shown under the table
+    recipe: Partial = {}
+
+    @field_validator("recipe")
+    @classmethod
+    def _check(cls, value: Partial) -> Partial:
+        return _without_reserved(value)
+
+
+class Column(_RecipePart):
+    """One data set. Without `train` it is the embedded corpus, or what `recipe.data` says."""
+
+    train: str | None = None  # relative to the folder that holds the data
+    dev: str | None = None
+    test: str | None = None
+    seeds: Seeds | None = None  # instead of the table's
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Column:
+        if self.train is None and (self.dev or self.test):
+            raise ValueError("dev and test need train")
+        return self
+
+
+class Row(_RecipePart):
+    """One method."""
+
+    stop: Literal["teacher"] | None = None  # the row is the teacher itself: nothing is compressed
+    data: list[str] | None = None  # only on these columns
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that a run of this method can report; the teacher has no INT8 form."""
+        return METRICS[:1] if self.stop else METRICS
+
+
+class Run(BaseModel):
+    """One training: a method on a data set with a seed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    data: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.method} · {self.data} · seed {self.seed}"
+
+
+class Table(_Part):
+    """`recipes/tables/NAME.toml`; methods and data are shown in the order of the file."""
+
+    name: Name  # the file's
+    title: str
+    note: str = ""
+    seeds: Seeds = [0]
+    metrics: Annotated[list[Literal["accuracy", "int8_accuracy"]], Field(min_length=1)] = ["accuracy", "int8_accuracy"]
+    base: Partial = {}  # what the recipes of all runs share
+    data: Annotated[dict[Name, Column], Field(min_length=1)]
+    method: Annotated[dict[Name, Row], Field(min_length=1)]
+
+    @field_validator("base")
+    @classmethod
+    def _check_base(cls, value: Partial) -> Partial:
+        return _without_reserved(value)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Table:
+        for name, row in self.method.items():
+            if unknown := set(row.data or ()) - set(self.data):
+                raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")
+            if not set(row.metrics) & set(self.metrics):
+                raise ValueError(f"method.{name}.stop: a teacher has no {self.metrics[0]}; add accuracy to metrics")
+        return self
+
+    def runs(self) -> Iterator[Run]:
+        """All runs, column by column and seed by seed, so that methods that share a teacher follow each other."""
+        for data in self.data:
+            for seed in self.seeds_of(data):
+                for method, row in self.method.items():
+                    if row.data is None or data in row.data:
+                        yield Run(method=method, data=data, seed=seed)
+
+    def seeds_of(self, data: str) -> list[int]:
+        """The seeds of a column, each once."""
+        return list(dict.fromkeys(self.data[data].seeds or self.seeds))
+
+    def metrics_of(self, method: str) -> list[str]:
+        """The table's metrics that runs of this method report."""
+        return [metric for metric in self.metrics if metric in self.method[method].metrics]
+
+    def recipe(self, run: Run, folder: Path | None) -> Recipe:
+        """The recipe of a run: what runs have in common, then `base`, the column's part, the method's part.
+
+        A seed also chooses the sample of texts where the data are cut.
+
+        :param folder: holds the columns' files.
+        :raises UserError: no folder though there are files, a file is missing, a wrong recipe.
+        """
+        column = self.data[run.data]
+        files = self._files(run.data, folder)
+        start = {
+            "name": f"{self.name}-{run.data}-{run.seed}-{run.method}",
+            "seed": run.seed,
+            "data": {"source": "files" if files else "embedded", "sample": run.seed, **files},
+        }
+        parts = [start, self.base, column.recipe, self.method[run.method].recipe]
+        recipe = recipe_from(reduce(deep_merge, parts), f"table {self.name}, method.{run.method}, data.{run.data}")
+        if "int8_accuracy" in self.metrics_of(run.method) and "int8" not in recipe.export.precisions:
+            raise UserError(
+                f"table {self.name}, method.{run.method}: export.precisions: without int8 there is no int8_accuracy"
+            )
+        return recipe
+
+    def _files(self, data: str, folder: Path | None) -> dict[str, str]:
+        named = {split: path for split in SPLITS if (path := getattr(self.data[data], split))}
+        if named and folder is None:
+            raise UserError(
+                f"data.{data}.train: {named['train']} is a file; name the folder that holds it with --data DIR"
+            )
+        paths = {split: (folder or Path()) / path for split, path in named.items()}
+        for split, path in paths.items():
+            if not path.is_file():
+                raise UserError(f"data.{data}.{split}: {path}: no such file; is --data the folder that holds it?")
+        return {split: str(path.absolute()) for split, path in paths.items()}
+
+
+def load_table(name: str) -> Table:
+    """Read and validate a table.
+
+    :param name: of a file in `recipes/tables`, or the path of a .toml file.
+    :raises UserError: no such table, no TOML, an unknown key or a wrong value; the message names file and key.
+    """
+    path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(file.stem for file in TABLES.glob("*.toml"))) or "none here"
+        raise UserError(f"{path}: no such table; there are: {there}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    if "name" in content:
+        raise UserError(f"{path}: name: a table is named after its file")
+    try:
+        return Table.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(part for part in map(str, first["loc"]) if part != "[key]")
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {f'{key}: ' if key else ''}{message}") from None
+
+
+def deep_merge(low: Partial, high: Partial) -> Partial:
+    """Both tables in a new one; `high` wins, and tables that both have are merged in turn."""
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(low.get(key), dict)
+        merged[key] = deep_merge(low[key], value) if both else value
+    return merged
+
+
+def select(runs: list[Run], only: str) -> list[Run]:
+    """The runs that `only` names: `method=…,data=…,seed=…`, each part optional, `|` between values, `*` in them.
+
+    :raises UserError: a part that is none of these, or a value that no run has.
+    """
+    for part in filter(None, (part.strip() for part in only.split(","))):
+        key, equals, values = part.partition("=")
+        if not equals or key not in Run.model_fields:
+            raise UserError(f"--only {part}: write it as method=NAME,data=NAME,seed=N, each part optional")
+        patterns = values.split("|")
+        for pattern in patterns:
+            if not any(fnmatchcase(str(getattr(run, key)), pattern) for run in runs):
+                there = ", ".join(dict.fromkeys(str(getattr(run, key)) for run in runs))
+                raise UserError(f"--only {key}={pattern}: no such {key}; there are {there}")
+        runs = [run for run in runs if any(fnmatchcase(str(getattr(run, key)), pattern) for pattern in patterns)]
+    return runs
+
+
+def _without_reserved(part: Partial) -> Partial:
+    """Refuse what the table decides itself.
+
+    :raises ValueError: with the key.
+    """
+    data = part.get("data")
+    found: list[str] = [key for key in ("name", "seed") if key in part]
+    found += [f"data.{split}" for split in SPLITS if isinstance(data, dict) and split in data]
+    if found:
+        raise ValueError(f"{found[0]} is set by the table: files and seeds stand in [data.NAME], seeds at the top too")
+    return part

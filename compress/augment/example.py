@@ -1,0 +1,49 @@
+"""What every augmentation takes and gives: a stream of examples in, as many new ones out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from compress.corpus import Split
+
+UNLABELLED = -1  # the label of an augmented example until the teacher gives it one
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text, or a pair of texts, with its label as an index into `Corpus.labels`."""
+
+    text: str
+    text_b: str | None
+    label: int
+
+    @property
+    def sides(self) -> list[str]:
+        """The one or two texts."""
+        return [self.text] if self.text_b is None else [self.text, self.text_b]
+
+
+# A pure function of its two arguments, and lazy: one new, unlabelled example for each one given, in their order. It may
+# read a few examples ahead. A pair stays a pair, each text on its side; no text comes out empty.
+Augmentation = Callable[[Iterable[Example], random.Random], Iterator[Example]]
+
+
+def examples(split: Split) -> Iterator[Example]:
+    """The examples of a split, in order."""
+    for row, (text, label) in enumerate(zip(split.texts, split.labels, strict=True)):
+        yield Example(text, split.texts_b[row] if split.texts_b else None, label)
+
+
+def augmented(sides: list[str]) -> Example:
+    """A new, unlabelled example of one or two texts."""
+    return Example(sides[0], sides[1] if len(sides) > 1 else None, UNLABELLED)
+
+
+def chunks(stream: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Lists of up to `size` examples, read from the stream only when asked for."""
+    iterator = iter(stream)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

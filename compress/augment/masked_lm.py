@@ -1,0 +1,135 @@
+"""A masked language model over any BERT-like encoder, and what it would put at a masked place.
+
+The projection onto the vocabulary is computed at masked positions only: on a CPU it would else cost more than the encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from compress.augment.pieces import Kind, Vocabulary, read_vocabulary
+from compress.batches import Batch
+from compress.classify import takes_types
+from compress.encode import Encoded, TextEncoder, pad_batch
+from compress.errors import UserError
+from compress.stages import write_json
+
+BATCH = 32  # queries of one forward pass
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text with masked tokens, and what its model may put there."""
+
+    encoded: Encoded  # L tokens, the mask token at `positions`
+    positions: list[int]  # P of them
+    kinds: list[Kind]  # what is wanted at the position
+    banned: list[int | None]  # a token that is not wanted at the position
+
+
+@dataclass
+class MaskedLM:
+    """A trained masked language model, in evaluation mode on its device, with its tokenizer.
+
+    `num_labels` is the number of label embeddings of a label-conditional model, which stand where token types did.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    encoder: TextEncoder
+    num_labels: int | None = None
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The entries that may be put at a masked position."""
+        return read_vocabulary(self.encoder.tokenizer)
+
+    @property
+    def mask_token_id(self) -> int:
+        """The token that stands for a masked one."""
+        return self.tokenizer.mask_token_id
+
+    def save(self, directory: Path) -> None:
+        """Write the checkpoint, the tokenizer and what else `load` needs."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        state = {"max_length": self.encoder.max_length, "num_labels": self.num_labels}
+        write_json(directory / "masked_lm.json", state)
+
+    @classmethod
+    def load(cls, directory: Path) -> MaskedLM:
+        """Read what `save` wrote."""
+        state = json.loads((directory / "masked_lm.json").read_text(encoding="utf-8"))
+        model = AutoModelForMaskedLM.from_pretrained(directory).eval()
+        encoder = TextEncoder(directory / "tokenizer.json", state["max_length"])
+        return cls(model, AutoTokenizer.from_pretrained(directory), encoder, state["num_labels"])
+
+    def candidates(self, queries: Sequence[Query], count: int) -> list[tuple[Tensor, Tensor]]:
+        """For each query, logits and token ids (P, K) of the `count` likeliest entries of its positions, best first.
+
+        K is `count`, or the size of the vocabulary if that is smaller; entries that are not wanted have the logit −∞.
+        """
+        found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(queries)
+        order = sorted(range(len(queries)), key=lambda i: len(queries[i].encoded))
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            logits, ids = self._likeliest([queries[row] for row in rows], count)
+            sizes = [len(queries[row].positions) for row in rows]
+            for row, values, numbers in zip(rows, logits.split(sizes), ids.split(sizes), strict=True):
+                found[row] = (values, numbers)
+        return found
+
+    @torch.inference_mode()
+    def _likeliest(self, queries: Sequence[Query], count: int) -> tuple[Tensor, Tensor]:
+        device = self.model.device
+        padded = pad_batch([query.encoded for query in queries], self.tokenizer.pad_token_id)
+        batch = {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
+        places = [(row, position) for row, query in enumerate(queries) for position in query.positions]
+        rows, columns = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2).unbind(dim=1)
+        logits = masked_logits(self.model, batch, (rows, columns)).float()  # (M, V)
+        kinds = torch.tensor([kind for query in queries for kind in query.kinds], dtype=torch.long)
+        wanted = self.vocabulary.kinds[kinds].to(device)  # (M, V)
+        # A model may have a few more rows than its tokenizer has entries; nothing stands for those.
+        logits = logits[:, : wanted.shape[1]].masked_fill(~wanted, -torch.inf)
+        banned = [token for query in queries for token in query.banned]
+        positions = [position for position, token in enumerate(banned) if token is not None]
+        logits[positions, [banned[position] for position in positions]] = -torch.inf
+        values, ids = logits.topk(min(count, logits.shape[1]))
+        return values.cpu(), ids.cpu()
+
+
+def masked_logits(model: PreTrainedModel, batch: Batch, masked: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Logits (M, V) of the masked language model at the M positions that `masked` picks from (B, L)."""
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    if takes_types(model):
+        inputs["token_type_ids"] = batch["type_ids"]
+    hidden = model.base_model(**inputs).last_hidden_state  # (B, L, D)
+    return language_head(model)(hidden[masked])
+
+
+def language_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    """What turns hidden states (M, D) into logits (M, V), apart from the encoder.
+
+    :raises UserError: a kind of model that keeps it elsewhere.
+    """
+    if hasattr(model, "cls"):  # BERT, MobileBERT
+        return model.cls
+    if hasattr(model, "lm_head"):  # MPNet
+        return model.lm_head
+    if hasattr(model, "generator_lm_head"):  # ELECTRA
+        return lambda hidden: model.generator_lm_head(model.generator_predictions(hidden))
+    if hasattr(model, "vocab_projector"):  # DistilBERT
+        return lambda hidden: model.vocab_projector(
+            model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+        )
+    raise UserError(
+        f"augmentation.method: there is no masked language model for a {model.config.model_type} encoder; choose spans, eda or sampling"
+    )

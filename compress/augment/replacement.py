@@ -1,0 +1,104 @@
+"""TinyBERT's word replacement (Jiao et al. 2020, arXiv 1909.10351, §3.2 and algorithm 1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from tokenizers import Encoding
+from torch.nn import functional as F
+
+from compress.augment.example import Augmentation, Example, chunks
+from compress.augment.masked_lm import MaskedLM, Query
+from compress.augment.pieces import Edit, Kind, Word, apply_edits, encode_examples, replaceable_words
+from compress.augment.words import is_stop_word
+from compress.encode import Encoded
+
+CHUNK = 64  # examples read ahead
+MASKED = 0.15  # of the tokens, the most that one pass hides: what masked language models are trained with
+
+
+def make_replacement(lm: MaskedLM, *, probability: float = 0.4, candidates: int = 15) -> Augmentation:
+    """The augmentation of algorithm 1; stop words are never replaced, as in its reference code, and never put in.
+
+    A word of one piece gives way to one of the likeliest words at its masked place, a word of several pieces to one of
+    the words next to it in the space of the model's own word embeddings (the paper takes GloVe's). The chosen words of
+    a text are masked in as many passes as it takes to hide 15 % of its tokens at most in each, neighbours in different
+    passes; the other chosen words stay visible.
+
+    :param probability: p_t, the chance of each word.
+    :param candidates: K, of which each is as likely.
+    """
+    nearest = _NearestWords(lm, candidates)
+
+    def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
+        for chunk in chunks(stream, CHUNK):
+            encodings = encode_examples(lm.encoder.tokenizer, chunk)
+            chosen = [
+                [
+                    word
+                    for word in replaceable_words(example, encoding, lm.vocabulary)
+                    if not is_stop_word(word.text) and rng.random() < probability
+                ]
+                for example, encoding in zip(chunk, encodings, strict=True)
+            ]
+            options = _masked_candidates(lm, encodings, chosen, candidates)
+            for example, encoding, words, likely in zip(chunk, encodings, chosen, options, strict=True):
+                edits = []
+                for word in words:
+                    ids = [encoding.ids[position] for position in word.positions]
+                    if choices := likely[word.positions[0]] if len(ids) == 1 else nearest.of(ids, word.text):
+                        edits.append(Edit(word.positions[0], rng.choice(choices), word.positions[-1]))
+                yield apply_edits(example, encoding, edits)
+
+    return replacement
+
+
+def _masked_candidates(
+    lm: MaskedLM, encodings: Sequence[Encoding], chosen: Sequence[Sequence[Word]], count: int
+) -> list[dict[int, list[str]]]:
+    """For each text, the candidates at the positions of the chosen words of one piece."""
+    queries, rows = [], []
+    for row, (encoding, words) in enumerate(zip(encodings, chosen, strict=True)):
+        positions = [word.positions[0] for word in words if len(word.positions) == 1]
+        passes = -(-len(positions) // max(1, int(MASKED * len(encoding.ids))))
+        for number in range(passes):
+            queries.append(_query(lm, encoding, positions[number::passes]))
+            rows.append(row)
+    found: list[dict[int, list[str]]] = [{} for _ in encodings]
+    for row, query, (logits, ids) in zip(rows, queries, lm.candidates(queries, count), strict=True):
+        for position, values, tokens in zip(query.positions, logits, ids, strict=True):
+            wanted = tokens[torch.isfinite(values)].tolist()
+            found[row][position] = [lm.vocabulary.text(token) for token in wanted]
+    return found
+
+
+def _query(lm: MaskedLM, encoding: Encoding, positions: list[int]) -> Query:
+    ids = np.array(encoding.ids)
+    banned: list[int | None] = [int(ids[position]) for position in positions]
+    ids[positions] = lm.mask_token_id
+    types = np.array(encoding.type_ids)
+    return Query(Encoded(ids, types, types), positions, [Kind.CONTENT] * len(positions), banned)
+
+
+class _NearestWords:
+    """Whole words of the vocabulary by the cosine of their embeddings with the mean of a word's pieces."""
+
+    def __init__(self, lm: MaskedLM, count: int) -> None:
+        self.vocabulary, self.count = lm.vocabulary, count
+        self.embeddings = lm.model.get_input_embeddings().weight.detach().float().cpu()  # (V, D)
+        self.words = lm.vocabulary.kinds[Kind.CONTENT].nonzero()[:, 0]  # (W,) token ids
+        self.table = F.normalize(self.embeddings[self.words], dim=1)  # (W, D)
+        self.known: dict[tuple[int, ...], list[str]] = {}
+
+    def of(self, pieces: Sequence[int], word: str) -> list[str]:
+        """The nearest words, the word itself excluded."""
+        key = tuple(pieces)
+        if key not in self.known:
+            query = F.normalize(self.embeddings[list(key)].mean(dim=0), dim=0)  # (D,)
+            best = (self.table @ query).topk(min(self.count + 1, len(self.words))).indices
+            texts = [self.vocabulary.text(int(token)) for token in self.words[best]]
+            self.known[key] = [text for text in texts if text != word.lower()][: self.count]
+        return self.known[key]

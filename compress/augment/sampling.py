@@ -1,0 +1,117 @@
+"""Masking, replacement by part of speech and n-gram sampling (Tang et al. 2019, arXiv 1903.12136, §3.3)."""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Protocol
+
+from compress.augment.example import Augmentation, Example, augmented
+from compress.augment.words import match_case, split_affixes
+
+LONGEST_NGRAM = 5
+TAGGED_TEXTS = 100_000  # kept between passes: tagging is most of the work, and every pass meets the same texts
+
+# The Treebank's tokens, which the tagger was trained on: "don't" is "do" and "n't", "film's" is "film" and "'s".
+_TOKEN = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|\w+(?:-\w+)*|\.\.\.|[^\w\s]")
+
+
+class Tagger(Protocol):
+    """A part-of-speech tagger."""
+
+    def tag(self, words: Sequence[str]) -> list[str]:
+        """The tag of each word of a sentence."""
+
+
+class WordSampler:
+    """The training texts' unigram distribution of words, one for each part-of-speech tag."""
+
+    def __init__(self, texts: Iterable[str], tagger: Tagger) -> None:
+        self.tagger = tagger
+        self._tags = lru_cache(TAGGED_TEXTS)(self._tag)
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for text in texts:
+            for word, tag in zip(text.split(), self._tags(text), strict=True):
+                if tag:
+                    counts[tag][_dictionary_form(split_affixes(word)[1], tag)] += 1
+        self._words = {tag: list(count) for tag, count in counts.items()}
+        self._cumulative = {tag: list(accumulate(count.values())) for tag, count in counts.items()}
+
+    def tags(self, text: str) -> tuple[str, ...]:
+        """The tag of each whitespace-parted word, without its punctuation; "" for a word of punctuation alone."""
+        return self._tags(text)
+
+    def sample(self, tag: str, rng: random.Random) -> str | None:
+        """A word of the training texts with this tag, the likelier the more frequent; None for an unknown tag."""
+        if tag not in self._words:
+            return None
+        cumulative = self._cumulative[tag]
+        return self._words[tag][bisect(cumulative, rng.randrange(cumulative[-1]))]
+
+    def _tag(self, text: str) -> tuple[str, ...]:
+        tokens: list[str] = []
+        cores: list[int | None] = []  # of each word, the token that its core starts with
+        for word in text.split():
+            before, core, _ = split_affixes(word)
+            first = None
+            for token in _TOKEN.finditer(word):
+                if core and first is None and token.end() > len(before):
+                    first = len(tokens)
+                tokens.append(token[0])
+            cores.append(first)
+        tags = self.tagger.tag(tokens)
+        return tuple("" if first is None else tags[first] for first in cores)
+
+
+def make_sampling(
+    texts: Iterable[str], tagger: Tagger, mask_token: str, *, mask: float = 0.1, pos: float = 0.1, ngram: float = 0.25
+) -> Augmentation:
+    """The augmentation of §3.3, its words drawn from `texts`, the training texts (both sides of pairs).
+
+    Of a pair the first text, the second or both are changed, each as often as the others: the paper takes the three
+    in turn. An n-gram is cut from each text that is changed.
+
+    :param mask_token: how the teacher's tokenizer writes a masked word.
+    :param mask: p_mask, the probability that a word is masked.
+    :param pos: p_pos, the probability that a word is replaced by one of the same tag; never one that is masked.
+    :param ngram: p_ng, the probability that only an n-gram is kept, n uniform in 1 … 5.
+    """
+    words = WordSampler(texts, tagger)
+
+    def change(text: str, keep_ngram: bool, rng: random.Random) -> str:
+        new = text.split()
+        draws = [rng.random() for _ in new]
+        # Tags are asked for only where a word is replaced: most short texts need none.
+        tags = words.tags(text) if any(mask <= draw < mask + pos for draw in draws) else ()
+        for i, draw in enumerate(draws):
+            before, core, after = split_affixes(new[i])
+            if draw < mask:
+                new[i] = before + mask_token + after if core else mask_token
+            elif draw < mask + pos and (word := words.sample(tags[i], rng)):
+                new[i] = before + match_case(word, core) + after
+        if keep_ngram and new:
+            size = min(rng.randint(1, LONGEST_NGRAM), len(new))
+            start = rng.randint(0, len(new) - size)
+            new = new[start : start + size]
+        return " ".join(new) or text
+
+    def sampling(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
+        for example in stream:
+            sides = example.sides
+            changed = rng.choice([(0,), (1,), (0, 1)]) if len(sides) > 1 else (0,)
+            keep_ngram = rng.random() < ngram
+            yield augmented(
+                [change(text, keep_ngram, rng) if side in changed else text for side, text in enumerate(sides)]
+            )
+
+    return sampling
+
+
+def _dictionary_form(core: str, tag: str) -> str:
+    """A word as it is written inside a sentence: names keep their capital."""
+    return core if tag.startswith("NNP") or core == "I" else core.lower()

@@ -1,0 +1,127 @@
+"""The stage that writes augmented texts: the recipe's method, as many times over the training texts as it asks for."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from compress.assets import minilm
+from compress.augment.example import UNLABELLED, Augmentation, Example, examples
+from compress.console import console
+from compress.corpus import Corpus, Split
+from compress.errors import UserError
+from compress.options import CbertOptions, EdaOptions, ReplacementOptions, SamplingOptions, SpansOptions
+from compress.progress import LOG_SECONDS
+from compress.recipe import Recipe
+
+TEXTS = "texts.jsonl"
+
+
+def make_augmented(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
+    """Write `texts.jsonl` to `directory`: a line {text, text_b or null, row} for each example, row being its original's.
+
+    :param scratch: directory for the checkpoints of a masked language model; a training found there is carried on.
+    :raises UserError: the teacher's model does not suit the method, or data that it needs cannot be fetched.
+    """
+    options = recipe.augmentation
+    assert options.method != "none", "a recipe without augmentation has no such stage"
+    train = corpus.splits["train"]
+    augment = _make_augmentation(recipe, corpus, scratch)
+    rng = random.Random(f"{options.method}/{recipe.seed}")
+    passes = (
+        (row, example) for _ in range(options.copies) for row, example in enumerate(augment(examples(train), rng))
+    )
+    with (directory / TEXTS).open("w", encoding="utf-8") as file:
+        for row, example in _shown(passes, options.copies * len(train), options.method):
+            line = {"text": example.text, "text_b": example.text_b, "row": row}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def load_augmented(directory: Path) -> Split:
+    """The texts that `make_augmented` wrote, unlabelled: every label is −1."""
+    with (directory / TEXTS).open(encoding="utf-8") as file:
+        lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+    texts_b = [line["text_b"] for line in lines] if lines and lines[0]["text_b"] is not None else None
+    return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), None)
+
+
+def _make_augmentation(recipe: Recipe, corpus: Corpus, scratch: Path) -> Augmentation:
+    # Each method imports only what it needs: spans and EDA run without torch.
+    options = recipe.augmentation
+    if isinstance(options, SpansOptions):
+        from compress.augment.spans import spans
+
+        return spans
+    if isinstance(options, EdaOptions):
+        from compress.augment.eda import eda
+
+        return partial(eda, alpha=options.alpha)
+    if isinstance(options, SamplingOptions):
+        return _make_sampling(options, _source(recipe), corpus.splits["train"])
+    if isinstance(options, CbertOptions | ReplacementOptions):
+        return _make_masked_lm(options, recipe, corpus, scratch)
+    raise AssertionError(f"no augmentation for {options!r}")
+
+
+def _make_sampling(options: SamplingOptions, source: str, train: Split) -> Augmentation:
+    from transformers import AutoTokenizer
+
+    from compress.augment.sampling import make_sampling
+    from compress.augment.tagger import load_tagger
+
+    try:
+        mask_token = AutoTokenizer.from_pretrained(source).mask_token
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"teacher.model: {source}: no tokenizer ({str(error).splitlines()[0]})") from None
+    if mask_token is None:
+        raise UserError(
+            f"teacher.model: {source} has no mask token, which augmentation.method = sampling needs; choose spans or eda"
+        )
+    texts = [*train.texts, *(train.texts_b or [])]
+    return make_sampling(texts, load_tagger(), mask_token, mask=options.mask, pos=options.pos, ngram=options.ngram)
+
+
+def _make_masked_lm(
+    options: CbertOptions | ReplacementOptions, recipe: Recipe, corpus: Corpus, scratch: Path
+) -> Augmentation:
+    from compress.augment.cbert import make_cbert
+    from compress.augment.replacement import make_replacement
+    from compress.augment.train_masked_lm import train_masked_lm
+
+    lm = train_masked_lm(
+        _source(recipe),
+        corpus,
+        options,
+        scratch,
+        label_conditional=isinstance(options, CbertOptions),
+        max_length=recipe.data.max_length,
+        seed=recipe.seed,
+    )
+    if isinstance(options, CbertOptions):
+        return make_cbert(lm, mask=options.mask, temperature=options.temperature, top_k=options.top_k)
+    return make_replacement(lm, probability=options.probability, candidates=options.candidates)
+
+
+def _source(recipe: Recipe) -> str:
+    return str(minilm()) if recipe.teacher.model == "embedded" else recipe.teacher.model
+
+
+def _shown(stream: Iterable[tuple[int, Example]], total: int, name: str) -> Iterator[tuple[int, Example]]:
+    """The stream itself, with a live bar on a terminal and a line every few seconds in a log."""
+    if console.is_terminal:
+        yield from track(stream, description=f"  {name}", total=total, console=console, transient=True)
+        return
+    started = logged = time.monotonic()
+    for done, item in enumerate(stream):
+        yield item
+        if time.monotonic() - logged > LOG_SECONDS:
+            logged = time.monotonic()
+            left = (logged - started) / (done + 1) * (total - done - 1)
+            console.print(f"  {name}: {done + 1}/{total} texts  {left:.0f} s left")

@@ -1,0 +1,206 @@
+"""Training of the masked language model behind an augmentation, on the task's own texts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
+from compress.augment.pieces import read_vocabulary
+from compress.batches import Batch, EncodedSplit, encode_split, make_loader
+from compress.corpus import Corpus
+from compress.encode import TextEncoder
+from compress.errors import UserError
+from compress.options import MaskedLmOptions
+from compress.train import Schedule, Turn, fit, make_accelerator, predict
+
+transformers_logging.set_verbosity_error()  # a head that is "newly initialized" is trained here
+transformers_logging.disable_progress_bar()
+# Each checkpoint would warn that tied weights are written once, as they should be.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+MASKED = 0.15  # share of the tokens that are to be predicted (BERT, arXiv 1810.04805, §3.1)
+NEW_WEIGHTS_RATE = 10.0  # weights that start at random learn so many times faster than the encoder's
+HEAD_SCALE = 0.3  # of a new head's layer norm; 1 would drown the token frequencies in noise
+DEV_TEXTS = 1000  # enough to tell a better epoch from a worse one
+
+
+def train_masked_lm(
+    source: str,
+    corpus: Corpus,
+    options: MaskedLmOptions,
+    scratch: Path,
+    *,
+    label_conditional: bool,
+    max_length: int,
+    seed: int,
+) -> MaskedLM:
+    """The masked language model of a task.
+
+    A checkpoint with a masked-LM head is used as it is; without one, the head (its decoder tied to the word
+    embeddings) and the encoder are trained for `options.epochs`. A label-conditional model (CBERT, arXiv 1812.06705,
+    §3.2) is fine-tuned for as long in either case.
+
+    :param source: checkpoint directory or hub id.
+    :param scratch: directory for checkpoints; a training found there is carried on.
+    :raises UserError: the model cannot be loaded, or is not of a kind that this works for.
+    """
+    torch.manual_seed(seed)
+    model, new_weights = _load(source)
+    headless = bool(new_weights)
+    lm = _with_tokenizer(model, source, scratch / "tokenizer", max_length)
+    if label_conditional:
+        lm.num_labels = len(corpus.labels)
+        new_weights.append(_set_label_embeddings(model, lm.num_labels))
+    if headless or label_conditional:
+        train = encode_split(corpus.splits["train"], lm.encoder)
+        dev = encode_split(corpus.splits["dev"], lm.encoder)
+        if headless:
+            _start_head(model, new_weights, train)
+        _train(lm, train, dev.subset(range(min(DEV_TEXTS, len(dev)))), new_weights, options, scratch, seed)
+    lm.model = model.to(make_accelerator().device).eval()
+    return lm
+
+
+def mask_tokens(
+    ids: Tensor, special: Tensor, mask_token_id: int, vocabulary: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mask 15 % of the tokens: 80 % of those become the mask token, 10 % a random one, 10 % stay (BERT, §3.1).
+
+    :param ids: (B, L).
+    :param special: token ids (S,) that are never masked.
+    :param vocabulary: number of token ids to draw from.
+    :param generator: where the draws come from; torch's global one if absent.
+    :returns: the new ids (B, L), and which tokens are to be predicted (B, L), bool.
+    """
+    draw, kind = torch.rand(2, *ids.shape, generator=generator).to(ids.device)
+    other = torch.randint(vocabulary, ids.shape, generator=generator).to(ids.device)
+    chosen = (draw < MASKED) & ~torch.isin(ids, special.to(ids.device))
+    new = torch.where(chosen & (kind < 0.8), mask_token_id, ids)
+    return torch.where(chosen & (kind >= 0.9), other, new), chosen
+
+
+def _load(source: str) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the head's weights that its checkpoint lacks."""
+    try:
+        model, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"teacher.model: {source!r} cannot be loaded as a masked language model ({reason}), which augmentation.method needs"
+        ) from None
+    language_head(model)  # refuses an unknown kind before any work is done
+    encoder = f"{model.base_model_prefix}."
+    missing = set(info["missing_keys"])
+    return model, [name for name, _ in model.named_parameters() if name in missing and not name.startswith(encoder)]
+
+
+def _with_tokenizer(model: PreTrainedModel, source: str, directory: Path, max_length: int) -> MaskedLM:
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    if not tokenizer.is_fast or tokenizer.mask_token_id is None:
+        raise UserError(
+            f"teacher.model: {source} has no fast tokenizer with a mask token, which augmentation.method needs"
+        )
+    tokenizer.save_pretrained(directory)
+    lm = MaskedLM(model, tokenizer, TextEncoder(directory / "tokenizer.json", max_length))
+    read_vocabulary(lm.encoder.tokenizer)  # refuses another kind than WordPiece
+    return lm
+
+
+def _set_label_embeddings(model: PreTrainedModel, labels: int) -> str:
+    """Put an embedding of each label in the place of the token types, all starting at type 0; returns its name (§3.2).
+
+    :raises UserError: the encoder has no token types.
+    """
+    embeddings = model.base_model.embeddings
+    old = getattr(embeddings, "token_type_embeddings", None)
+    if old is None:
+        raise UserError(
+            f"augmentation.method: cbert needs an encoder with token types, and {model.config.model_type} has none; choose tinybert"
+        )
+    new = nn.Embedding(labels, old.embedding_dim)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[:1].expand_as(new.weight))
+    embeddings.token_type_embeddings = new
+    model.config.type_vocab_size = labels
+    return f"{model.base_model_prefix}.embeddings.token_type_embeddings.weight"
+
+
+def _start_head(model: PreTrainedModel, new_weights: list[str], train: EncodedSplit) -> None:
+    """Give a new head a start from which it learns in a few hundred steps.
+
+    Its bias is the tokens' log frequency (add-one), and its transform the identity, so that the encoder's own states
+    are compared with the word embeddings, at a scale at which the frequencies decide at first.
+    """
+    for name, weight in model.named_parameters():
+        if name in new_weights:
+            if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
+                nn.init.eye_(weight)
+            elif name.lower().endswith(("layernorm.weight", "layer_norm.weight")):
+                nn.init.constant_(weight, HEAD_SCALE)
+    bias = model.get_output_embeddings().bias
+    tokens = torch.cat([torch.from_numpy(encoded.input_ids) for encoded in train.encoded])
+    counts = torch.bincount(tokens, minlength=len(bias)).float() + 1
+    with torch.no_grad():
+        bias.copy_((counts / counts.sum()).log())
+
+
+def _train(
+    lm: MaskedLM,
+    train: EncodedSplit,
+    dev: EncodedSplit,
+    new_weights: list[str],
+    options: MaskedLmOptions,
+    scratch: Path,
+    seed: int,
+) -> None:
+    special, pad = torch.tensor(lm.tokenizer.all_special_ids), lm.tokenizer.pad_token_id
+
+    def losses(model: PreTrainedModel, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Cross entropies (M,) at the M masked places, and which places (B, L) those are."""
+        ids, chosen = mask_tokens(batch["input_ids"], special, lm.mask_token_id, len(lm.tokenizer), generator)
+        masked = batch | {"input_ids": ids}
+        if lm.num_labels:
+            masked["type_ids"] = batch["labels"][:, None].expand_as(ids)  # the label where token types were (§3.2)
+        logits = masked_logits(model, masked, chosen).float()
+        return F.cross_entropy(logits, batch["input_ids"][chosen], reduction="none"), chosen
+
+    def loss(batch: Batch, progress: float) -> Tensor:
+        values, chosen = losses(lm.model, batch)
+        return values.sum() / max(1, int(chosen.sum()))  # a last batch of one short text may have nothing masked
+
+    def dev_losses(model: nn.Module, batch: Batch) -> Tensor:
+        """Sum of the cross entropies and number of masked places, (B, 2); the same places at every call."""
+        assert isinstance(model, PreTrainedModel)
+        values, chosen = losses(model, batch, torch.Generator().manual_seed(int(batch["index"][0])))
+        sums = values.new_zeros(len(chosen)).index_add(0, chosen.nonzero()[:, 0], values)
+        return torch.stack([sums, chosen.sum(dim=1)], dim=1)
+
+    dev_loader = make_loader(dev, 64, pad, shuffle=False)
+    accelerator = make_accelerator()
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        total, places = predict(model, dev_loader, dev_losses, accelerator).sum(dim=0).tolist()
+        return {"metric": -total / max(1.0, places), "dev masked-LM loss": total / max(1.0, places)}
+
+    # Word embeddings are half of a small encoder's weights, and the task's texts meet few of them: they stay as they are.
+    lm.model.get_input_embeddings().weight.requires_grad_(False)
+    trained = [(name, weight) for name, weight in lm.model.named_parameters() if weight.requires_grad]
+    new = [weight for name, weight in trained if name in new_weights]
+    known = [weight for name, weight in trained if name not in new_weights]
+    groups: list[dict[str, Any]] = [{"params": known}, {"params": new, "lr": options.learning_rate * NEW_WEIGHTS_RATE}]
+    turn = Turn(
+        make_loader(train, options.batch_size, pad, shuffle=True, seed=seed),
+        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.01),
+        loss,
+        warmup=0.1,
+    )
+    schedule = Schedule(options.epochs, options.epochs, seed)
+    fit("masked LM", lm.model, [turn], evaluate, schedule, scratch, accelerator)
