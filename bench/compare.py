@@ -63,7 +63,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
                 lengths=recipe.bench.lengths,
                 batch_size=recipe.bench.batch_size,
                 seconds=recipe.bench.seconds,
-                texts=_own_texts(corpus, recipe),
+                texts=own_texts(corpus, recipe),
                 scored=_labelled(corpus) if spec.scored else None,
             )
             for spec in specs
@@ -108,7 +108,7 @@ def _run(jobs: list[Job]) -> list[EngineResult]:
     return results
 
 
-def _own_texts(corpus: Corpus, recipe: Recipe) -> Texts:
+def own_texts(corpus: Corpus, recipe: Recipe) -> Texts:
     """A fixed random choice: the first rows of a table are often of one kind."""
     split = corpus.splits[corpus.report_split]
     rows = random.Random(recipe.seed).sample(range(len(split)), min(recipe.bench.texts, len(split)))

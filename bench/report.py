@@ -101,16 +101,19 @@ def to_markdown(report: Report) -> str:
     if report.warning:
         parts.append(f"> **Not valid.** {report.warning}")
     parts.append(_conditions(report))
-    parts.append(_table(*summary(report)))
+    parts.append(markdown_table(*summary(report)))
     parts.append(
         "\n".join(f"- {engine.spec.title}: {engine.spec.note}." for engine in report.engines if engine.spec.note)
     )
     parts.append("![latency and accuracy](latency_accuracy.svg)")
     parts.append("## Latency at batch 1")
-    parts += [f"**{_describe(report, name)}**, ms\n\n{_table(*_latency(report, name))}" for name in report.inputs]
+    parts += [
+        f"**{_describe(report, name)}**, ms\n\n{markdown_table(*_latency(report, name))}" for name in report.inputs
+    ]
     parts.append(f"## Throughput at batch {report.batch_size}")
     parts += [
-        f"**{_describe(report, name)}**, texts/s\n\n{_table(*_throughput(report, name))}" for name in report.inputs
+        f"**{_describe(report, name)}**, texts/s\n\n{markdown_table(*_throughput(report, name))}"
+        for name in report.inputs
     ]
     parts.append("## What the timings include")
     parts.append("\n".join(f"- {line}" for line in report.timing))
@@ -130,12 +133,12 @@ def summary(report: Report) -> tuple[list[str], list[list[str]]]:
     header += [f"Speed-up, {report.headline}", f"texts/s, {report.headline} × {report.batch_size}", "Peak memory, MB"]
     rows = []
     for engine in report.engines:
-        row = [engine.spec.title, _millions(engine.parameters), _significant(engine.file_bytes / 1e6)]
+        row = [engine.spec.title, millions(engine.parameters), significant(engine.file_bytes / 1e6)]
         row.append(f"{engine.accuracy.percent:.2f}" if engine.accuracy else "time only")
-        row += [_significant(_p50(report, engine, name)) for name in report.inputs]
+        row += [significant(_p50(report, engine, name)) for name in report.inputs]
         row.append(_speed_up(report, engine, report.headline))
-        row.append(_significant(report.cell(engine, report.headline, report.batch_size).summary.total_texts_per_s))
-        row.append(_significant(engine.peak_memory_bytes and engine.peak_memory_bytes / 1e6))
+        row.append(significant(report.cell(engine, report.headline, report.batch_size).summary.total_texts_per_s))
+        row.append(significant(engine.peak_memory_bytes and engine.peak_memory_bytes / 1e6))
         rows.append(row)
     return header, rows
 
@@ -155,11 +158,11 @@ def _latency(report: Report, name: str) -> tuple[list[str], list[list[str]]]:
     rows = []
     for engine in report.engines:
         cell = report.cell(engine, name, 1)
-        row = [engine.spec.title, str(len(cell.model_ms)), *map(_significant, cell.summary.total_ms.values())]
+        row = [engine.spec.title, str(len(cell.model_ms)), *map(significant, cell.summary.total_ms.values())]
         row += [
             _speed_up(report, engine, name),
-            _significant(cell.summary.tokenise_ms["p50"]),
-            _significant(cell.summary.model_ms["p50"]),
+            significant(cell.summary.tokenise_ms["p50"]),
+            significant(cell.summary.model_ms["p50"]),
         ]
         rows.append(row)
     return header, rows
@@ -172,8 +175,8 @@ def _throughput(report: Report, name: str) -> tuple[list[str], list[list[str]]]:
         cell = report.cell(engine, name, report.batch_size)
         speed = cell.summary.total_texts_per_s
         base = _texts_per_s(report, report.reference, name)
-        row = [engine.spec.title, str(len(cell.model_ms)), _significant(speed), _ratio(speed, base)]
-        rows.append([*row, _significant(cell.summary.model_texts_per_s)])
+        row = [engine.spec.title, str(len(cell.model_ms)), significant(speed), _ratio(speed, base)]
+        rows.append([*row, significant(cell.summary.model_texts_per_s)])
     return header, rows
 
 
@@ -213,10 +216,10 @@ def _speed_up(report: Report, engine: EngineResult, name: str) -> str:
 
 
 def _ratio(above: float | None, below: float | None) -> str:
-    return f"{_significant(above / below)}×" if above and below else MISSING
+    return f"{significant(above / below)}×" if above and below else MISSING
 
 
-def _significant(value: float | None) -> str:
+def significant(value: float | None) -> str:
     """Three significant digits, without an exponent."""
     if value is None:
         return MISSING
@@ -225,10 +228,12 @@ def _significant(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def _millions(count: int | None) -> str:
-    return MISSING if count is None else f"{_significant(count / 1e6)} M"
+def millions(count: int | None) -> str:
+    """A number of weights, as `4.14 M`."""
+    return MISSING if count is None else f"{significant(count / 1e6)} M"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, all columns but the first flush right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.baseline import BaselineOptions
 from bench.cells import Job
-from bench.compare import _own_texts as own_texts
+from bench.compare import own_texts
 from bench.engines import EngineSpec
 from bench.environment import Environment
 from bench.isolate import choose_cpus, run_isolated

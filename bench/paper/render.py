@@ -10,8 +10,7 @@ from bench.paper.plot import write_plot
 from bench.paper.results import Results
 from bench.paper.summary import Summary
 from bench.paper.table import Partial, deep_merge
-from bench.report import _table as markdown_table
-from bench.report import write_text
+from bench.report import markdown_table, write_text
 from compress.errors import UserError
 
 READING = {

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from bench.paper.results import Entries, Entry
 from bench.paper.table import Table
-from bench.report import MISSING
-from bench.report import _millions as millions
-from bench.report import _significant as significant
+from bench.report import MISSING, millions, significant
 
 
 @dataclass(frozen=True)

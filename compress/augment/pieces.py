@@ -89,6 +89,7 @@ def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabula
     """
     sides = example.sides
     words = []
+    sides_of = [*encoding.sequence_ids, None]
     places = zip(encoding.sequence_ids, encoding.word_ids, strict=True)
     for (side, number), group in groupby(enumerate(places), key=lambda item: item[1]):
         if side is None or number is None:
@@ -101,7 +102,7 @@ def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabula
             for i, position in enumerate(positions)
         )
         contracted = bool(set(text[max(0, start - 1) : start] + text[end : end + 1]) & set("'’"))
-        cut_off = encoding.sequence_ids[positions[-1] + 1] != side and text[end : end + 1].isalpha()
+        cut_off = sides_of[positions[-1] + 1] != side and text[end : end + 1].isalpha()
         if known and text[start:end].isalpha() and not contracted and not cut_off:
             words.append(Word(positions, text[start:end]))
     return words

@@ -58,7 +58,7 @@ def train_masked_lm(
     lm = _with_tokenizer(model, source, scratch / "tokenizer", max_length)
     if label_conditional:
         lm.num_labels = len(corpus.labels)
-        new_weights.append(_set_label_embeddings(model, lm.num_labels))
+        _set_label_embeddings(model, lm.num_labels)
     if headless or label_conditional:
         train = encode_split(corpus.splits["train"], lm.encoder)
         dev = encode_split(corpus.splits["dev"], lm.encoder)
@@ -114,8 +114,8 @@ def _with_tokenizer(model: PreTrainedModel, source: str, directory: Path, max_le
     return lm
 
 
-def _set_label_embeddings(model: PreTrainedModel, labels: int) -> str:
-    """Put an embedding of each label in the place of the token types, all starting at type 0; returns its name (§3.2).
+def _set_label_embeddings(model: PreTrainedModel, labels: int) -> None:
+    """Put an embedding of each label in the place of the token types, all starting at type 0 (§3.2).
 
     :raises UserError: the encoder has no token types.
     """
@@ -130,7 +130,6 @@ def _set_label_embeddings(model: PreTrainedModel, labels: int) -> str:
         new.weight.copy_(old.weight[:1].expand_as(new.weight))
     embeddings.token_type_embeddings = new
     model.config.type_vocab_size = labels
-    return f"{model.base_model_prefix}.embeddings.token_type_embeddings.weight"
 
 
 def _start_head(model: PreTrainedModel, new_weights: list[str], train: EncodedSplit) -> None:

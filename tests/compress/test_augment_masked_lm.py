@@ -25,16 +25,23 @@ from compress.corpus import Corpus, Split
 from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
 from compress.options import CbertOptions, MaskedLmOptions, ReplacementOptions
-from tests.tiny_task import BAD, GOOD, NOUNS, sentences, tiny_teacher
+from tests.tiny_task import BAD, GOOD, NOUNS, tiny_teacher
 
 LONG = ReplacementOptions(epochs=6, learning_rate=3e-3, batch_size=8)
-TEXT = "the film number 3 was good and the game too"
+TEXT = "the film was good and the game too"
 
 
 def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, *, label_conditional: bool = False) -> MaskedLM:
+    """A model of sentences like TEXT, of 320 of them, where the label decides the adjective."""
+
     def split(rows: int, seed: int) -> Split:
-        table = sentences(rows, seed)
-        return Split([text for text, _ in table], None, [int(label == "positive") for _, label in table], None)
+        rng = random.Random(seed)
+        labels = [row % 2 for row in range(rows)]
+        texts = [
+            f"the {rng.choice(NOUNS)} was {rng.choice(GOOD if label else BAD)} and the {rng.choice(NOUNS)} too"
+            for label in labels
+        ]
+        return Split(texts, None, labels, None)
 
     corpus = Corpus(["negative", "positive"], {"train": split(320, 0), "dev": split(60, 1)})
     return train_masked_lm(
@@ -67,7 +74,7 @@ def lm(teacher: Path, scratch: Path) -> MaskedLM:
 @pytest.fixture(scope="module")
 def conditional(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> MaskedLM:
     """A label-conditional model of the tiny task."""
-    options = CbertOptions(epochs=8, learning_rate=3e-3, batch_size=8)
+    options = CbertOptions(epochs=14, learning_rate=3e-3, batch_size=8)
     return make_lm(teacher, tmp_path_factory.mktemp("conditional"), options, label_conditional=True)
 
 
@@ -141,14 +148,14 @@ def test_a_checkpoint_with_a_head_is_taken_as_it_is(lm: MaskedLM, tmp_path: Path
 
 
 def test_samples_follow_the_label_and_not_the_text(conditional: MaskedLM) -> None:
-    """The text's own adjective is of the other label, and so never a word that the label allows."""
+    """The text's own adjective is of the other label, and so is never a sample that the label allows."""
     augment = make_cbert(conditional)
     for label, own, other in ((0, BAD, GOOD), (1, GOOD, BAD)):
         example = Example(TEXT.replace("good", other[0]), None, label)
-        adjectives = [made.text.split()[5] for made in augment([example] * 600, random.Random(0))]
-        sampled = [word for word in adjectives if word != other[0]]
-        assert len(sampled) > 30
-        assert sum(word in own for word in sampled) > 0.8 * len(sampled)
+        adjectives = [made.text.split()[3] for made in augment([example] * 600, random.Random(0))]
+        found = [sum(word in words for word in adjectives if word != other[0]) for words in (own, other)]
+        assert found[0] > 20
+        assert found[0] > 5 * found[1]
 
 
 def test_a_share_of_the_words_is_sampled_anew(conditional: MaskedLM) -> None:
@@ -168,14 +175,14 @@ def test_an_unlabelled_example_cannot_be_conditioned_on(conditional: MaskedLM) -
 
 def test_words_give_way_to_likely_ones_and_stop_words_stay(lm: MaskedLM) -> None:
     augment = make_replacement(lm, probability=1.0, candidates=5)
-    for example in augment([Example("The film number 3 was Good, and the game too!", None, 0)] * 40, random.Random(0)):
-        the, noun, _, three, was, adjective, *rest = example.text.split()
-        assert (the, three, was) == ("The", "3", "was")
+    for example in augment([Example("The film was Good, and the 3 games too!", None, 0)] * 40, random.Random(0)):
+        the, noun, was, adjective, *rest = example.text.split()
+        assert (the, was) == ("The", "was")
         assert noun != "film"
         assert adjective != "Good,"
         assert adjective[0].isupper()
         assert adjective.endswith(",")
-        assert rest[0] == "and"
+        assert rest[:3] == ["and", "the", "3"]
         assert rest[-1] == "too!"
 
 

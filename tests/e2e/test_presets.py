@@ -1,0 +1,85 @@
+"""Every preset, and points between them, from texts to an INT8 bundle that answers: real trainings of seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.errors import UserError
+from compress.pipeline import compress
+from compress.recipe import Recipe, load_recipe
+from compress.stages import Workspace
+from export.build import build_bundle
+from export.bundle import Bundle
+from export.session import BundleSession
+from tests.tiny_task import sentences, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny task's data and teacher; the points share trained teachers through `folder/store`."""
+    recipe = tiny_recipe(tmp_path_factory.mktemp("presets"))
+    text = recipe.read_text()
+    # Only data, teacher and export: the points say the rest.
+    recipe.write_text(text[: text.index("[student]")] + text[text.index("[export]") :])
+    return recipe.parent
+
+
+def point(folder: Path, *settings: str) -> Recipe:
+    return load_recipe(folder / "tiny.toml", [*settings, "compress.batch_size=16"])
+
+
+def make(folder: Path, name: str, *settings: str) -> Bundle:
+    recipe = point(folder, *settings)
+    workspace = Workspace(folder / "artifacts" / name, store=folder / "store")
+    compress(recipe, workspace)
+    return build_bundle(recipe, workspace, "cpu")
+
+
+SMALL = {
+    "transformer": ["student.layers=2", "compress.learning_rate=1e-3"],
+    "bilstm": ["student.width=32", "student.hidden=16", "augmentation.copies=2", "compress.average=0.9"],
+}
+
+
+@pytest.mark.parametrize("preset", ["none", "logits", "distilbert", "pkd", "minilm", "tinybert", "bilstm"])
+def test_a_preset_makes_a_student_that_knows_the_task(folder: Path, preset: str) -> None:
+    kind = "bilstm" if preset == "bilstm" else "transformer"
+    more = ["augmentation.copies=1", "augmentation.epochs=1"] if preset == "tinybert" else []
+    bundle = make(folder, preset, f"compress.preset={preset}", *SMALL[kind], *more)
+    models = bundle.manifest.models
+    assert (models["fp32"].dev_accuracy or 0) >= 0.9
+    assert models["int8"].passed
+    rows = sentences(60, seed=9)
+    predicted = BundleSession(bundle).predict([text for text, _ in rows]).argmax(axis=1)
+    right = [bundle.manifest.labels[i] == label for i, (_, label) in zip(predicted, rows, strict=True)]
+    assert sum(right) >= 0.9 * len(rows)
+    assert (
+        bundle.manifest.provenance["recipe"]["objective"]["method"]
+        == point(folder, f"compress.preset={preset}").objective.method
+    )
+
+
+def test_the_axes_combine_freely(folder: Path) -> None:
+    """A searched cnn by logits on EDA's texts: a point that no preset names."""
+    settings = ["student.kind=cnn", "student.width=16", "search.epochs=1", "compress.average=0.9"]
+    bundle = make(
+        folder, "free", *settings, "augmentation.method=eda", "augmentation.copies=1", "objective.method=logits"
+    )
+    assert (bundle.manifest.models["int8"].dev_accuracy or 0) >= 0.9
+
+
+def test_a_bert_of_its_own_size_learns_through_projections(folder: Path) -> None:
+    size = ["student.init=random", "student.layers=2", "student.width=24", "student.heads=2", "student.intermediate=48"]
+    more = ["augmentation.method=none", "compress.learning_rate=3e-3", "objective.intermediate_learning_rate=3e-3"]
+    bundle = make(folder, "own-size", "compress.preset=tinybert", *size, *more, "compress.epochs=6")
+    assert (bundle.manifest.models["fp32"].dev_accuracy or 0) >= 0.9
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_trained(folder: Path) -> None:
+    recipe = point(folder, "compress.preset=pkd", "student.init=random", "student.width=24", "student.heads=2")
+    workspace = Workspace(folder / "artifacts" / "refused")
+    with pytest.raises(UserError, match="24 wide and the teacher 32"):
+        compress(recipe, workspace)
+    assert not (workspace.root / "teacher").exists()
