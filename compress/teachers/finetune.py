@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from compress.assets import minilm
+from compress.assets import model_source
 from compress.batches import encode_split, make_loader
 from compress.classify import accuracy, classify
 from compress.corpus import Corpus
@@ -75,7 +75,7 @@ def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedC
     :raises UserError: no such model.
     """
     try:
-        config = AutoConfig.from_pretrained(_source(options))
+        config = AutoConfig.from_pretrained(model_source(options.model))
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(options, error) from None
     config.num_labels = len(labels)
@@ -95,7 +95,7 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
     )
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            _source(options), ignore_mismatched_sizes=not options.fine_tuned, **head
+            model_source(options.model), ignore_mismatched_sizes=not options.fine_tuned, **head
         )
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(options, error) from None
@@ -141,10 +141,6 @@ def save_tokenizer_copy(teacher: Path, directory: Path) -> None:
 def teacher_card(directory: Path) -> dict[str, object]:
     """`card.json` of a finished teacher."""
     return json.loads((directory / "card.json").read_text(encoding="utf-8"))
-
-
-def _source(options: TeacherOptions) -> str:
-    return str(minilm()) if options.model == "embedded" else options.model
 
 
 def _cannot_load(options: TeacherOptions, error: Exception) -> UserError:

@@ -149,13 +149,13 @@ def test_a_checkpoint_with_a_head_is_taken_as_it_is(lm: MaskedLM, tmp_path: Path
 
 def test_samples_follow_the_label_and_not_the_text(conditional: MaskedLM) -> None:
     """The text's own adjective is of the other label, and so is never a sample that the label allows."""
-    augment = make_cbert(conditional)
+    augment = make_cbert(conditional, temperature=0.5)
     for label, own, other in ((0, BAD, GOOD), (1, GOOD, BAD)):
         example = Example(TEXT.replace("good", other[0]), None, label)
         adjectives = [made.text.split()[3] for made in augment([example] * 600, random.Random(0))]
         found = [sum(word in words for word in adjectives if word != other[0]) for words in (own, other)]
         assert found[0] > 20
-        assert found[0] > 5 * found[1]
+        assert found[0] > 3 * found[1]
 
 
 def test_a_share_of_the_words_is_sampled_anew(conditional: MaskedLM) -> None:
