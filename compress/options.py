@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
 SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
 
 
@@ -146,7 +147,14 @@ class CnnOptions(Section):
 
     kind: Literal["cnn"] = "cnn"
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
-    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(2, description="K_max, the deepest student considered")
+    architecture: str = Field(
+        "searched",
+        description="'searched', 'random' (drawn with the recipe's seed), 'residual' (hand-made, conv3 beside identity), "
+        "or a genotype.json, say of another task's search",
+    )
+    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(
+        2, description="K_max, the deepest student considered; a random or residual one has so many cells"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from compress import __version__
 from compress.corpus import Corpus, data_key, load_corpus
-from compress.options import SPECIAL_INITS, TransformerOptions
+from compress.errors import UserError
+from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, TransformerOptions
 from compress.recipe import Recipe
-from compress.stages import Workspace, fingerprint, write_json
+from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
 if TYPE_CHECKING:
     from compress.batches import EncodedSplit
@@ -47,8 +48,9 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
+    architecture = _file_state(getattr(recipe.student, "architecture", "searched"))
     keys["search"] = fingerprint(
-        keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
+        keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"], architecture
     )
     init = _directory_state(getattr(recipe.student, "init", "random"))
     keys["student"] = fingerprint(
@@ -133,9 +135,12 @@ class _Run:
         )
 
     def search(self, directory: Path, scratch: Path) -> None:
-        from compress.search.adabert import search_architecture
+        from compress.search.adabert import given_architecture, search_architecture
 
-        search_architecture(self._student_task(), self.recipe, directory, scratch)
+        if getattr(self.recipe.student, "architecture", None) == "searched":
+            search_architecture(self._student_task(), self.recipe, directory, scratch)
+        else:
+            given_architecture(self.recipe, directory)
 
     def student(self, directory: Path, scratch: Path) -> None:
         from compress.distil import train_student
@@ -201,6 +206,17 @@ class _Run:
         from compress.augment.stage import load_augmented
 
         return join_splits(train, encode_split(load_augmented(self.workspace.root / "augmented"), encoder))
+
+
+def _file_state(architecture: str) -> str | None:
+    """SHA-256 of a given genotype."""
+    if architecture in SPECIAL_ARCHITECTURES:
+        return None
+    if not Path(architecture).is_file():
+        raise UserError(
+            f"student.architecture: {architecture}: no such file; give {', '.join(SPECIAL_ARCHITECTURES)} or a genotype.json"
+        )
+    return sha256_file(Path(architecture))
 
 
 def _directory_state(model: str) -> list[tuple[str, int, int]] | None:

@@ -12,9 +12,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from compress.errors import UserError
 from compress.options import (
+    SPECIAL_ARCHITECTURES,
     SPECIAL_INITS,
     AugmentationOptions,
     BenchOptions,
+    CnnOptions,
     CompressOptions,
     DataOptions,
     ExportOptions,
@@ -71,6 +73,8 @@ class Recipe(Section):
                 f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
                 '= "none" learns without one; use objective logits'
             )
+        if "search" in self.model_fields_set and getattr(self.student, "architecture", "searched") != "searched":
+            raise ValueError("search: an architecture that is given is not searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
         return self
@@ -210,4 +214,7 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
         directory = resolve("student.init", Path(recipe.student.init))
         if directory.is_dir():
             updates["student"] = recipe.student.model_copy(update={"init": str(directory)})
+    if isinstance(recipe.student, CnnOptions) and recipe.student.architecture not in SPECIAL_ARCHITECTURES:
+        file = resolve("student.architecture", Path(recipe.student.architecture))
+        updates["student"] = recipe.student.model_copy(update={"architecture": str(file)})
     return recipe.model_copy(update=updates)

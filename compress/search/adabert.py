@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from compress.batches import Batch, make_loader
 from compress.classify import EVALUATION_BATCH
 from compress.console import console
+from compress.errors import UserError
 from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
 from compress.search.cost import efficiency_loss, operation_costs
-from compress.search.derive import derive, inherit, to_dot
-from compress.search.space import OPERATIONS, Genotype
+from compress.search.derive import derive, inherit
+from compress.search.draw import draw_cell
+from compress.search.space import OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Supernet
 from compress.stages import write_json
 from compress.students import CnnStudent, CnnStudentConfig
@@ -31,7 +33,7 @@ ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see 
 
 
 def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scratch: Path) -> None:
-    """Search; writes `genotype.json` (with the weights behind it), `cell.dot` and `supernet.pt` to `directory`.
+    """Search; writes `genotype.json` (with the weights behind it), `cell.svg` and `.png`, and `supernet.pt` to `directory`.
 
     The search learns from the probes whatever the final training learns from, unless that is the labels alone.
     """
@@ -101,21 +103,55 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
         f"  derived: {genotype.cells} cells; " + "; ".join(_describe(node) for node in genotype.model_dump()["nodes"])
     )
     torch.save(supernet.state_dict(), directory / "supernet.pt")
-    (directory / "cell.dot").write_text(to_dot(genotype))
     report = {
-        "genotype": genotype.model_dump(mode="json"),
         "operations": OPERATIONS,
         "costs": costs,
         "probabilities": torch.softmax(supernet.alpha, dim=1).tolist(),
         "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),
         "architecture_steps": "all operations" if options.dense else "drawn operation only",
     }
-    write_json(directory / "genotype.json", report)
+    _write_genotype(genotype, recipe, directory, report)
+
+
+def given_architecture(recipe: Recipe, directory: Path) -> None:
+    """In the place of a search: write the `genotype.json` of a random, hand-made or given architecture, and its drawing.
+
+    :raises UserError: the file is no genotype.
+    """
+    student = recipe.student
+    assert isinstance(student, CnnOptions), "only a cnn has an architecture"
+    if student.architecture == "random":
+        genotype = random_genotype(student.max_cells, recipe.seed)
+    elif student.architecture == "residual":
+        genotype = residual_genotype(student.max_cells)
+    else:
+        genotype = read_genotype(Path(student.architecture))
+    _write_genotype(genotype, recipe, directory, {"architecture": student.architecture})
+
+
+def read_genotype(file: Path) -> Genotype:
+    """The genotype in a `genotype.json`.
+
+    :raises UserError: there is none.
+    """
+    try:
+        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
+    except FileNotFoundError:
+        raise UserError(f"student.architecture: {file}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None
+
+
+def _write_genotype(genotype: Genotype, recipe: Recipe, directory: Path, how: dict[str, Any]) -> None:
+    cells = "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
+    draw_cell(genotype, directory, f"{recipe.name}: {cells} like this one")
+    write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **how})
 
 
 def derived_student(task: StudentTask, options: CnnOptions, search: Path) -> CnnStudent:
-    """The derived network with the searched weights."""
-    genotype = Genotype.model_validate(json.loads((search / "genotype.json").read_text())["genotype"])
+    """The derived network with the searched weights; one that was not searched starts from the teacher's embeddings."""
+    genotype = read_genotype(search / "genotype.json")
     config = CnnStudentConfig(
         vocab_size=len(task.embeddings),
         width=options.width,
@@ -127,6 +163,10 @@ def derived_student(task: StudentTask, options: CnnOptions, search: Path) -> Cnn
         **label_names(task.labels),
     )
     student = CnnStudent(config)
+    if options.architecture != "searched":
+        table = project_embeddings(task.embeddings, task.train, options.width)
+        student.embeddings.table.weight.data.copy_(table)
+        return student
     supernet = _supernet(task, options, 0.0, 0.0)
     supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
     inherit(student, supernet)

@@ -1,4 +1,4 @@
-"""From architecture weights to a network: genotype, its first weights, its drawing (AdaBERT §3.3)."""
+"""From architecture weights to a network: its genotype and its first weights (AdaBERT §3.3)."""
 
 from __future__ import annotations
 
@@ -47,17 +47,3 @@ def inherit(student: CnnStudent, supernet: Supernet) -> None:
             operation.load_state_dict(source.state_dict())
     for readout, searched in zip(student.readouts, supernet.readouts, strict=False):
         readout.load_state_dict(searched.state_dict())
-
-
-def to_dot(genotype: Genotype) -> str:
-    """The cell as a Graphviz drawing."""
-    lines = [
-        "digraph cell {",
-        "  rankdir=LR; node [shape=box, fontname=sans-serif];",
-        f'  label="{genotype.cells} cells like this one";',
-    ]
-    names = ["input 1", "input 2", *(f"node {i + 1}" for i in range(NODES))]
-    for node, edge in genotype.edges:
-        lines.append(f'  "{names[edge.source]}" -> "{names[2 + node]}" [label="{edge.operation}"];')
-    lines += [f'  "{name}" -> "output";' for name in names[2:]]
-    return "\n".join([*lines, "}", ""])

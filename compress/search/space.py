@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NODES = 3
 Operation = Literal[
@@ -35,9 +36,33 @@ class Genotype(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cells: Annotated[int, Field(ge=1)]
-    nodes: tuple[tuple[Edge, ...], ...]
+    nodes: Annotated[tuple[tuple[Edge, ...], ...], Field(min_length=NODES, max_length=NODES)]
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Genotype:
+        for node, edges in enumerate(self.nodes):
+            if not edges or any(edge.source not in node_sources(node) for edge in edges):
+                raise ValueError(f"node {node + 1} must read inputs or nodes before it")
+        return self
 
     @property
     def edges(self) -> list[tuple[int, Edge]]:
         """(inner node, edge) in order."""
         return [(node, edge) for node, entering in enumerate(self.nodes) for edge in entering]
+
+
+def random_genotype(cells: int, seed: int) -> Genotype:
+    """Two edges into each node and an operation on each, other than zero, all equally likely: the control of a search."""
+    rng = random.Random(f"genotype/{seed}")
+    nodes = []
+    for node in range(NODES):
+        sources = sorted(rng.sample(node_sources(node), 2))
+        nodes.append(tuple(Edge(source=source, operation=rng.choice(OPERATIONS[1:])) for source in sources))
+    return Genotype(cells=cells, nodes=tuple(nodes))
+
+
+def residual_genotype(cells: int) -> Genotype:
+    """What one would build by hand: each node a conv3 of the state before it, beside that state itself."""
+    sources = (1, *range(2, 2 + NODES - 1))
+    nodes = tuple((Edge(source=s, operation="conv3"), Edge(source=s, operation="identity")) for s in sources)
+    return Genotype(cells=cells, nodes=nodes)

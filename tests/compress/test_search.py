@@ -7,8 +7,9 @@ import torch
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
 from compress.search.cost import efficiency_loss, operation_costs
-from compress.search.derive import derive, inherit, to_dot
-from compress.search.space import EDGES, OPERATIONS
+from compress.search.derive import derive, inherit
+from compress.search.draw import draw_cell
+from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Draw, Supernet, gumbel_gates
 from compress.students import CnnStudent, CnnStudentConfig
 
@@ -59,7 +60,7 @@ def test_straight_through_gates_are_one_hot_with_soft_gradients() -> None:
     assert (logits.grad.abs().sum(dim=1) > 0).all()
 
 
-def test_derivation_keeps_the_two_strongest_edges_and_never_zero() -> None:
+def test_derivation_keeps_the_two_strongest_edges_and_never_zero(tmp_path: Path) -> None:
     alpha = torch.zeros(len(EDGES), len(OPERATIONS))
 
     def prefer(node: int, source: int, operation: str, strength: float) -> None:
@@ -81,7 +82,10 @@ def test_derivation_keeps_the_two_strongest_edges_and_never_zero() -> None:
         [(1, "identity"), (2, "dilated3")],
         [(2, "avg_pool3"), (3, "max_pool3")],
     ]
-    assert '"input 1" -> "node 1" [label="conv3"]' in to_dot(genotype)
+    draw_cell(genotype, tmp_path, "cell")
+    drawn = (tmp_path / "cell.svg").read_text()
+    assert all(f"<!-- {name} -->" in drawn for name in ("conv3", "dilated3", "avg_pool3", "input 1", "node 3"))
+    assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_derived_student_starts_from_the_searched_weights() -> None:
@@ -99,6 +103,24 @@ def test_the_derived_student_starts_from_the_searched_weights() -> None:
     searched = supernet(ids, mask, None, supernet.likeliest())
     for a, b in zip(student.logits_per_cell(ids, mask), searched, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_random_architectures_are_drawn_by_their_seed_and_never_cut_an_edge() -> None:
+    drawn = [random_genotype(2, seed) for seed in range(50)]
+    assert drawn[0] == random_genotype(2, 0)
+    assert len({genotype.model_dump_json() for genotype in drawn}) > 45
+    used = {edge.operation for genotype in drawn for _, edge in genotype.edges}
+    assert used == set(OPERATIONS) - {"zero"}
+    assert all(len({edge.source for edge in node}) == len(node) == 2 for g in drawn for node in g.nodes)
+
+
+def test_a_genotype_reads_only_what_is_there() -> None:
+    good = residual_genotype(1).model_dump(mode="json")
+    good["nodes"][0][0]["source"] = 3
+    with pytest.raises(ValueError, match="node 1 must read inputs"):
+        Genotype.model_validate(good)
+    with pytest.raises(ValueError, match="at least 3"):
+        Genotype.model_validate({"cells": 1, "nodes": good["nodes"][1:]})
 
 
 def test_matched_layers_are_spread_evenly_and_end_at_the_last() -> None:

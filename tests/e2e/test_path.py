@@ -28,7 +28,9 @@ def command(module: str, recipe: Path, *more: str) -> list[str]:
 
 
 def run(module: str, recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(module, recipe, *more), capture_output=True, text=True)
+    # Offline: an unknown model on the hub is an unknown model at once, without a minute of retries.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command(module, recipe, *more), capture_output=True, text=True, env=environment)
 
 
 def compress_and_export(recipe: Path, *more: str) -> str:

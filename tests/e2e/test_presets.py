@@ -70,6 +70,21 @@ def test_the_axes_combine_freely(folder: Path) -> None:
     assert (bundle.manifest.models["int8"].dev_accuracy or 0) >= 0.9
 
 
+def test_an_architecture_can_be_given_instead_of_searched(folder: Path) -> None:
+    small = ["student.kind=cnn", "student.width=16", "compress.average=0.9", "augmentation.method=none"]
+    random = make(folder, "random", *small, "student.architecture=random", "student.max_cells=1")
+    found = folder / "artifacts" / "random" / "search" / "genotype.json"
+    given = make(folder, "given", *small, f"student.architecture={found}")
+    assert given.manifest.provenance["genotype"] == random.manifest.provenance["genotype"]
+    by_hand = make(folder, "by-hand", *small, "student.architecture=residual", "student.max_cells=1")
+    assert (by_hand.manifest.models["int8"].dev_accuracy or 0) >= 0.9
+    with pytest.raises(UserError, match="no such file"):
+        make(folder, "none", *small, "student.architecture=/nowhere/genotype.json")
+    (folder / "broken.json").write_text("{}")
+    with pytest.raises(UserError, match="not a genotype"):
+        make(folder, "broken", *small, f"student.architecture={folder / 'broken.json'}")
+
+
 def test_a_bert_of_its_own_size_learns_through_projections(folder: Path) -> None:
     size = ["student.init=random", "student.layers=2", "student.width=24", "student.heads=2", "student.intermediate=48"]
     more = ["augmentation.method=none", "compress.learning_rate=3e-3", "objective.intermediate_learning_rate=3e-3"]
