@@ -25,8 +25,7 @@ from compress.search.space import OPERATIONS, Genotype, random_genotype, residua
 from compress.search.supernet import Supernet
 from compress.stages import write_json
 from compress.students import CnnStudent, CnnStudentConfig
-from compress.students.build import label_names, project_embeddings
-from compress.task import StudentTask
+from compress.task import StudentTask, label_names, project_embeddings
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn

@@ -18,6 +18,7 @@ from transformers import (
 from compress.errors import UserError
 from compress.objectives.layerwise import matched_layers
 from compress.options import SPECIAL_INITS, TransformerOptions
+from compress.task import label_names
 
 
 def copied_layers(options: TransformerOptions, source_layers: int) -> list[int]:
@@ -68,18 +69,17 @@ def make_transformer(
     :raises UserError: a model that cannot be loaded, or that reads other tokens than the teacher.
     """
     torch.manual_seed(seed)
-    names = dict(enumerate(labels))
-    heads = {"num_labels": len(labels), "id2label": names, "label2id": {name: i for i, name in names.items()}}
+    names = label_names(labels)
     if options.init not in SPECIAL_INITS:
         try:
             _check_tokens(options.init, teacher)
             return AutoModelForSequenceClassification.from_pretrained(
-                options.init, ignore_mismatched_sizes=True, **heads
+                options.init, ignore_mismatched_sizes=True, **names
             )
         except (OSError, ValueError) as error:
             raise _cannot_load(options.init, error) from None
     config = student_config(options, teacher.config)
-    for name, value in heads.items():
+    for name, value in names.items():
         setattr(config, name, value)
     student = AutoModelForSequenceClassification.from_config(config)
     if options.init != "random":

@@ -169,7 +169,7 @@ def test_a_copied_student_is_the_teacher_without_the_layers_between(kind: str) -
     ids = torch.randint(0, 50, (2, 7))
     whole = make_transformer(all_layers, fine_tuned, pretrained, labels, 0).eval()
     torch.testing.assert_close(whole(ids).logits, fine_tuned(ids).logits)
-    student = make_transformer(TransformerOptions(layers=2), fine_tuned, pretrained, labels, 0)
+    student = make_transformer(TransformerOptions(init="pretrained", layers=2), fine_tuned, pretrained, labels, 0)
     own, source = student.state_dict(), pretrained.state_dict()
     stack = "bert.encoder.layer" if kind == "bert" else "distilbert.transformer.layer"
     for name, value in own.items():
