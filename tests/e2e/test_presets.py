@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 
+import compress.students
+from compress.classify import classify
+from compress.encode import pad_batch
 from compress.errors import UserError
 from compress.pipeline import compress
 from compress.recipe import Recipe, load_recipe
@@ -13,7 +19,7 @@ from compress.stages import Workspace
 from export.build import build_bundle
 from export.bundle import Bundle
 from export.session import BundleSession
-from tests.tiny_task import sentences, tiny_recipe
+from tests.tiny_task import sentences, tiny_recipe, write_tsv
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,26 @@ def test_a_preset_makes_a_student_that_knows_the_task(folder: Path, preset: str)
         bundle.manifest.provenance["recipe"]["objective"]["method"]
         == point(folder, f"compress.preset={preset}").objective.method
     )
+
+
+@pytest.mark.parametrize("preset", ["logits", "bilstm"])
+def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path, preset: str) -> None:
+    firsts, seconds = sentences(80), sentences(80, seed=5)
+    rows = [(a, b, label) for (a, label), (b, _) in zip(firsts, seconds, strict=True)]
+    pairs = write_tsv(folder / "pairs.tsv", rows, ("one", "two", "label"))
+    data = [f"data.train={pairs}", f"data.dev={pairs}", "data.text=one", "data.text_b=two", "teacher.epochs=1"]
+    more = SMALL["bilstm" if preset == "bilstm" else "transformer"]
+    bundle = make(folder, f"pair-{preset}", f"compress.preset={preset}", *data, *more, "compress.epochs=1")
+    session = BundleSession(bundle, precision="fp32")
+    encoded = session.encoder.encode([a for a, _, _ in rows], [b for _, b, _ in rows])
+    directory = folder / "artifacts" / f"pair-{preset}" / "student"
+    student = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    batch = {name: torch.from_numpy(values) for name, values in pad_batch(encoded, 0).items()}
+    with torch.inference_mode():
+        logits = classify(student, batch)
+        untold = classify(student, batch | dict.fromkeys(("segments", "type_ids"), batch["segments"] * 0))
+    np.testing.assert_allclose(session.logits(encoded), logits.numpy(), atol=1e-4)
+    assert not torch.allclose(logits, untold, atol=1e-4)  # which text is which does matter to the student
 
 
 def test_the_axes_combine_freely(folder: Path) -> None:
