@@ -289,6 +289,10 @@ class SearchOptions(Section):
 
     epochs: Positive = 2
     beta: Weight = Field(0.1, description="weight of the efficiency loss L_E, which is in [0, 1]")
+    cost: Literal["measured", "computed"] = Field(
+        "measured",
+        description="an operation's cost: its INT8 time on this machine and its size, or the paper's FLOPs and size",
+    )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
         True, description="architecture steps compute all ten operations of an edge, not only the drawn one"

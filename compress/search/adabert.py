@@ -18,7 +18,7 @@ from compress.errors import UserError
 from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
-from compress.search.cost import efficiency_loss, operation_costs
+from compress.search.cost import computed_costs, efficiency_loss, operation_costs
 from compress.search.derive import derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import OPERATIONS, Genotype, random_genotype, residual_genotype
@@ -42,7 +42,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     supernet = _supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = operation_costs(student.width, length)
+    costs = operation_costs(student.width, length) if options.cost == "measured" else computed_costs(student.width)
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = _distillation(recipe.objective)
     accelerator = make_accelerator()
@@ -104,6 +104,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     torch.save(supernet.state_dict(), directory / "supernet.pt")
     report = {
         "operations": OPERATIONS,
+        "cost": options.cost,
         "costs": costs,
         "probabilities": torch.softmax(supernet.alpha, dim=1).tolist(),
         "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),

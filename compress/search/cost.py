@@ -58,6 +58,17 @@ def operation_costs(width: int, length: int) -> dict[str, float]:
     return {name: round((times[name] / slowest + sizes[name] / largest) / 2, 4) for name in OPERATIONS}
 
 
+def computed_costs(width: int) -> dict[str, float]:
+    """The paper's cost (§3.2.2): normalised size plus normalised FLOPs, on any machine the same, in [0, 1].
+
+    FLOPs are per position: 2·k·D² of a convolution of kernel k, 3·D of a pooling.
+    """
+    sizes = {name: _kernel(name)[0] * width * width for name in OPERATIONS}
+    flops = {name: 2 * size + (3 * width if name.endswith("pool3") else 0) for name, size in sizes.items()}
+    largest, dearest = max(sizes.values()), max(flops.values())
+    return {name: round((sizes[name] / largest + flops[name] / dearest) / 2, 4) for name in OPERATIONS}
+
+
 def _kernel(name: str) -> tuple[int, int]:
     """(kernel, dilation) of a convolution, (0, 1) of anything else."""
     for prefix, dilation in (("conv", 1), ("dilated", 2)):

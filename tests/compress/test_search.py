@@ -6,7 +6,7 @@ import torch
 
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
-from compress.search.cost import efficiency_loss, operation_costs
+from compress.search.cost import computed_costs, efficiency_loss, operation_costs
 from compress.search.derive import derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
@@ -154,6 +154,14 @@ def test_efficiency_is_the_share_of_the_costliest_and_pulls_the_depth() -> None:
     costliest = torch.full_like(alpha, -50.0)
     costliest[:, -1] = 50.0
     assert efficiency_loss(costliest, torch.tensor([-50.0, 50.0]), costs).item() == pytest.approx(1.0)
+
+
+def test_computed_costs_by_hand() -> None:
+    costs = computed_costs(16)
+    assert costs["zero"] == costs["identity"] == 0
+    assert costs["conv3"] == costs["dilated3"] == pytest.approx(3 / 7, abs=1e-4)  # size and FLOPs grow alike
+    assert costs["conv7"] == 1
+    assert costs["max_pool3"] == pytest.approx(3 * 16 / (2 * 7 * 16 * 16) / 2, abs=1e-4)  # no size, few FLOPs
 
 
 def test_costs_are_measured_once_and_hold_time_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
