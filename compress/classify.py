@@ -45,6 +45,10 @@ def classify(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def accuracy(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> float:
     """Share of the split that the model, on the accelerator's device already, gets right."""
+    return float((predictions(model, split, pad_token_id) == split.labels).float().mean())
+
+
+def predictions(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Tensor:
+    """The label (N,) that the model, on the accelerator's device already, gives each example."""
     loader = make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False)
-    logits = predict(model, loader, classify, make_accelerator())
-    return float((logits.argmax(dim=1) == split.labels).float().mean())
+    return predict(model, loader, classify, make_accelerator()).argmax(dim=1)

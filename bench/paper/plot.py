@@ -18,7 +18,7 @@ LEAST = 2.0  # points across an axis: smaller differences are not to look large
 
 
 def write_plot(summary: Summary, directory: Path) -> None:
-    """Write `TABLE.svg` and `TABLE.png`: the first metric as dots, the second as squares, each data set on an axis of its own."""
+    """Write `TABLE.svg` and `TABLE.png`: the first precision as dots, the second as squares, each data set on an axis of its own."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
@@ -45,9 +45,9 @@ def _draw(axes: Axes, summary: Summary, data: str) -> None:
     ends: list[float] = []
     for line, (method, row) in enumerate(summary.table.method.items()):
         colour = COLOURS["teacher" if row.stop else "student"]
-        for metric in reversed(summary.table.metrics):  # the main one on top
-            if score := summary.score(method, data, metric):
-                _dot(axes, score, line, colour, full=metric == summary.main)
+        for precision in reversed(summary.table.precisions):  # the main one on top
+            if score := summary.score(method, data, precision):
+                _dot(axes, score, line, colour, full=precision == summary.main)
                 ends += [score.mean - (score.spread or 0), score.mean + (score.spread or 0)]
                 if row.stop:
                     axes.axvline(score.mean, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -76,9 +76,10 @@ def _dot(axes: Axes, score: Score, line: int, colour: str, *, full: bool) -> Non
 
 
 def _legend(summary: Summary) -> str:
-    parts = [f"{summary.main.replace('_', ' ')}, %"]
-    if len(summary.table.metrics) > 1:
-        parts.append(f"squares: {summary.table.metrics[1].replace('_', ' ')}")
+    kinds = dict.fromkeys(column.metric for column in summary.table.data.values())
+    parts = [f"{summary.main} {' or '.join(kind.upper() if kind == 'f1' else kind for kind in kinds)}, %"]
+    if len(summary.table.precisions) > 1:
+        parts.append(f"squares: {summary.table.precisions[1]}")
     if any(len(summary.table.seeds_of(data)) > 1 for data in summary.table.data):
         parts.append("bars: ± sample standard deviation over seeds")
     return " · ".join(parts)

@@ -14,8 +14,8 @@ from bench.report import markdown_table, write_text
 from compress.errors import UserError
 
 READING = {
-    "accuracy": "of the fp32 student (of the teacher itself in its own row)",
-    "int8_accuracy": "of the INT8 student",
+    "fp32": "of the fp32 student (of the teacher itself in its own row)",
+    "int8": "of the INT8 student",
 }
 
 
@@ -43,7 +43,8 @@ def to_markdown(summary: Summary) -> str:
 def _notes(summary: Summary) -> str:
     table = summary.table
     splits = " and ".join(sorted({entry.split for entry in summary.entries}))
-    lines = [f"{summary.main.replace('_', ' ').capitalize()} in % on {splits}, {READING[summary.main]}."]
+    f1 = [f"of {data} the F1 of the label {c.positive}" for data, c in table.data.items() if c.metric == "f1"]
+    lines = [f"{', '.join(['Accuracy', *f1])} in % on {splits}, {READING[summary.main]}."]
     if any(len(table.seeds_of(data)) > 1 for data in table.data):
         lines.append(
             "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."

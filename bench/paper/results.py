@@ -79,7 +79,7 @@ class Results:
     def of(self, run: Run) -> list[Entry]:
         """The entries of a run, one a metric; fewer where the run is not finished."""
         entries = self.read()
-        ids = [(run.method, run.data, run.seed, metric) for metric in self.table.metrics_of(run.method)]
+        ids = [(run.method, run.data, run.seed, metric) for metric in self.table.metrics_of(run)]
         return [entries[id_] for id_ in ids if id_ in entries]
 
     def put(self, new: list[Entry]) -> None:
@@ -96,14 +96,14 @@ class Results:
 
     def _sorted(self, entries: Entries) -> list[Entry]:
         """In the table's order; what the table no longer has comes last, for evidence is not thrown away."""
-        methods, data, metrics = list(self.table.method), list(self.table.data), self.table.metrics
+        methods, data = list(self.table.method), list(self.table.data)
 
         def place(names: list[str], name: str) -> tuple[int, str]:
             return (names.index(name), "") if name in names else (len(names), name)
 
         return sorted(
             entries.values(),
-            key=lambda e: (place(methods, e.method), place(data, e.data), e.seed, place(list(metrics), e.metric)),
+            key=lambda e: (place(methods, e.method), place(data, e.data), e.seed, e.metric.startswith("int8_")),
         )
 
 

@@ -136,7 +136,7 @@ class _Invocation:
                 date=datetime.now(UTC).date().isoformat(),
                 key=item.key,
             )
-            for metric in self.table.metrics_of(item.run.method)
+            for metric in self.table.metrics_of(item.run)
         ]
         self.results.put(entries)
         self.retrained.add(item.run)
@@ -211,7 +211,7 @@ def _state(table: Table, run: Run, key: str, results: Results) -> str:
     entries = results.of(run)
     if any(entry.key != key for entry in entries):
         return "changed"
-    return "finished" if len(entries) == len(table.metrics_of(run.method)) else "to do"
+    return "finished" if len(entries) == len(table.metrics_of(run)) else "to do"
 
 
 def _compared(entry: Entry, old: Entry | None) -> str:

@@ -31,9 +31,9 @@ class Summary:
         self.table = table
         self.entries = [e for e in entries.values() if e.method in table.method and e.data in table.data]
 
-    def score(self, method: str, data: str, metric: str = "accuracy") -> Score | None:
-        """Mean and spread over the seeds that are finished."""
-        values = [100 * entry.value for entry in self.of(method, data, metric)]
+    def score(self, method: str, data: str, precision: str) -> Score | None:
+        """Mean and spread over the seeds that are finished, in the column's metric."""
+        values = [100 * entry.value for entry in self.of(method, data, precision)]
         if not values:
             return None
         spread = statistics.stdev(values) if len(values) > 1 else None
@@ -41,8 +41,8 @@ class Summary:
 
     @property
     def main(self) -> str:
-        """The metric of the columns: the table's first."""
-        return self.table.metrics[0]
+        """The precision of the columns: the table's first."""
+        return self.table.precisions[0]
 
     @property
     def shared(self) -> list[str]:
@@ -50,16 +50,15 @@ class Summary:
         rows = [method for method in self.table.method if self.of(method)]
         return [data for data in self.table.data if rows and all(self.of(method, data, self.main) for method in rows)]
 
-    def average(self, method: str, metric: str) -> float | None:
+    def average(self, method: str, precision: str) -> float | None:
         """Mean over the shared columns, in points."""
-        scores = [self.score(method, data, metric) for data in self.shared]
+        scores = [self.score(method, data, precision) for data in self.shared]
         means = [score.mean for score in scores if score]
         return statistics.mean(means) if means and len(means) == len(scores) else None
 
     def largest_drop(self, method: str) -> float | None:
         """The most that INT8 loses against fp32 in a single run, in points; negative if it always gains."""
-        int8 = {(e.data, e.seed): e.value for e in self.of(method, metric="int8_accuracy")}
-        fp32 = {(e.data, e.seed): e.value for e in self.of(method, metric="accuracy")}
+        fp32, int8 = ({(e.data, e.seed): e.value for e in self.of(method, precision=p)} for p in ("fp32", "int8"))
         return max((100 * (fp32[run] - int8[run]) for run in int8.keys() & fp32.keys()), default=None)
 
     def parameters(self, method: str) -> str:
@@ -79,15 +78,21 @@ class Summary:
         """The column whose latencies the table shows: the first that has any."""
         return next((d for d in self.table.data if any(self.latency(m, d) for m in self.table.method)), None)
 
-    def of(self, method: str, data: str | None = None, metric: str | None = None) -> list[Entry]:
-        """The entries of a row, of one column or metric of it."""
-        return [e for e in self.entries if e.method == method and data in (None, e.data) and metric in (None, e.metric)]
+    def of(self, method: str, data: str | None = None, precision: str | None = None) -> list[Entry]:
+        """The entries of a row, of one column or precision of it."""
+        return [
+            e
+            for e in self.entries
+            if e.method == method
+            and data in (None, e.data)
+            and (precision is None or e.metric == self.table.metric(e.data, precision))
+        ]
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows for people."""
         columns = list(self.table.data)
-        header = ["Method", *(f"{data} ({n} seeds)" if (n := self._seeds(data)) > 1 else data for data in columns)]
-        averaged, quantised = len(columns) > 1 and bool(self.shared), "int8_accuracy" in self.table.metrics[1:]
+        header = ["Method", *map(self._title, columns)]
+        averaged, quantised = len(columns) > 1 and bool(self.shared), "int8" in self.table.precisions[1:]
         header += [f"Average ({len(self.shared)})"] if averaged else []
         header += ["INT8" if len(columns) == 1 else f"INT8, average ({len(self.shared)})"] if quantised else []
         header += ["Largest INT8 drop"] if quantised else []
@@ -96,7 +101,7 @@ class Summary:
         for method in self.table.method:
             row = [method, *(self._cell(method, data) for data in columns)]
             row += [_points(self.average(method, self.main))] if averaged else []
-            row += [_points(self.average(method, "int8_accuracy"))] if quantised else []
+            row += [_points(self.average(method, "int8"))] if quantised else []
             row += [_points(self.largest_drop(method))] if quantised else []
             row += [self.parameters(method), significant(self.latency(method, self.timed) if self.timed else None)]
             rows.append(row)
@@ -108,6 +113,13 @@ class Summary:
             return MISSING
         # Fewer seeds than the column's: an unfinished table.
         return score.text + (f" (n = {score.seeds})" if score.seeds != self._seeds(data) else "")
+
+    def _title(self, data: str) -> str:
+        """A column's head: its metric where that is not the accuracy, its seeds where there are several."""
+        metric = self.table.data[data].metric
+        parts = [metric.upper()] if metric != "accuracy" else []
+        parts += [f"{n} seeds"] if (n := self._seeds(data)) > 1 else []
+        return f"{data} ({', '.join(parts)})" if parts else data
 
     def _seeds(self, data: str) -> int:
         return len(self.table.seeds_of(data))

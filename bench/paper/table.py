@@ -16,7 +16,7 @@ from compress.recipe import Recipe, recipe_from
 
 TABLES = Path("recipes/tables")
 SPLITS = ("train", "dev", "test")
-METRICS = ("accuracy", "int8_accuracy")  # of the fp32 student (or the teacher) and of the INT8 student
+PRECISIONS = ("fp32", "int8")  # of the student; a teacher is fp32
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Partial = dict[str, Any]  # a recipe's table, or a part of one
@@ -45,11 +45,15 @@ class Column(_RecipePart):
     dev: str | None = None
     test: str | None = None
     seeds: Seeds | None = None  # instead of the table's
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    positive: str | None = None  # the label whose F1 is meant
 
     @model_validator(mode="after")
     def _check_files(self) -> Column:
         if self.train is None and (self.dev or self.test):
             raise ValueError("dev and test need train")
+        if (self.metric == "f1") != (self.positive is not None):
+            raise ValueError('metric = "f1" and positive, the label whose F1 is meant, belong together')
         return self
 
 
@@ -60,9 +64,9 @@ class Row(_RecipePart):
     data: list[str] | None = None  # only on these columns
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics that a run of this method can report; the teacher has no INT8 form."""
-        return METRICS[:1] if self.stop else METRICS
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that a run of this method has; the teacher has no INT8 form."""
+        return PRECISIONS[:1] if self.stop else PRECISIONS
 
 
 class Run(BaseModel):
@@ -85,7 +89,7 @@ class Table(_Part):
     title: str
     note: str = ""
     seeds: Seeds = [0]
-    metrics: Annotated[list[Literal["accuracy", "int8_accuracy"]], Field(min_length=1)] = ["accuracy", "int8_accuracy"]
+    precisions: Annotated[list[Literal["fp32", "int8"]], Field(min_length=1)] = ["fp32", "int8"]
     base: Partial = {}  # what the recipes of all runs share
     data: Annotated[dict[Name, Column], Field(min_length=1)]
     method: Annotated[dict[Name, Row], Field(min_length=1)]
@@ -100,8 +104,8 @@ class Table(_Part):
         for name, row in self.method.items():
             if unknown := set(row.data or ()) - set(self.data):
                 raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")
-            if not set(row.metrics) & set(self.metrics):
-                raise ValueError(f"method.{name}.stop: a teacher has no {self.metrics[0]}; add accuracy to metrics")
+            if not set(row.precisions) & set(self.precisions):
+                raise ValueError(f"method.{name}.stop: a teacher is not quantised; add fp32 to precisions")
         return self
 
     def runs(self) -> Iterator[Run]:
@@ -116,9 +120,17 @@ class Table(_Part):
         """The seeds of a column, each once."""
         return list(dict.fromkeys(self.data[data].seeds or self.seeds))
 
-    def metrics_of(self, method: str) -> list[str]:
-        """The table's metrics that runs of this method report."""
-        return [metric for metric in self.metrics if metric in self.method[method].metrics]
+    def precisions_of(self, method: str) -> list[str]:
+        """The table's precisions that runs of this method report."""
+        return [precision for precision in self.precisions if precision in self.method[method].precisions]
+
+    def metric(self, data: str, precision: str) -> str:
+        """Name of a column's metric at a precision: `accuracy`, `int8_accuracy`, `f1` or `int8_f1`."""
+        return ("" if precision == "fp32" else f"{precision}_") + self.data[data].metric
+
+    def metrics_of(self, run: Run) -> list[str]:
+        """The metrics that a run reports, one a precision."""
+        return [self.metric(run.data, precision) for precision in self.precisions_of(run.method)]
 
     def recipe(self, run: Run, folder: Path | None) -> Recipe:
         """The recipe of a run: what runs have in common, then `base`, the column's part, the method's part.
@@ -137,9 +149,9 @@ class Table(_Part):
         }
         parts = [start, self.base, column.recipe, self.method[run.method].recipe]
         recipe = recipe_from(reduce(deep_merge, parts), f"table {self.name}, method.{run.method}, data.{run.data}")
-        if "int8_accuracy" in self.metrics_of(run.method) and "int8" not in recipe.export.precisions:
+        if "int8" in self.precisions_of(run.method) and "int8" not in recipe.export.precisions:
             raise UserError(
-                f"table {self.name}, method.{run.method}: export.precisions: without int8 there is no int8_accuracy"
+                f"table {self.name}, method.{run.method}: export.precisions: without int8 the table's INT8 column stays empty"
             )
         return recipe
 

@@ -6,12 +6,18 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.engines import count_weights
 from bench.paper.table import Run, Table
+from compress.corpus import Corpus, load_corpus
+from compress.errors import UserError
 from compress.pipeline import compress, stage_keys, stages_of
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint
 from export.bundle import ModelEntry
+from export.session import BundleSession
 
 OWN_STAGES = ("augmented", "search", "student")  # whose seconds are the student's; the teacher's two are not
 
@@ -46,13 +52,16 @@ def train(table: Table, run: Run, recipe: Recipe, artifacts: Path, *, force: boo
     :raises UserError: the recipe's data or models cannot be used, or another process is at work on the same run.
     """
     workspace = workspace_of(table, run, artifacts)
+    positive = table.data[run.data].positive
+    if positive and positive not in (labels := load_corpus(recipe.data).labels):
+        raise UserError(f"data.{run.data}.positive: no label {positive!r}; the data have {', '.join(labels)}")
     with workspace.locked():
         if table.method[run.method].stop:
-            return _train_teacher(recipe, workspace, force)
-        return _train_student(recipe, workspace, force)
+            return _train_teacher(table, run, recipe, workspace, force)
+        return _train_student(table, run, recipe, workspace, force)
 
 
-def _train_teacher(recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
+def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
     directory = workspace.root / "teacher"
     if force:
         # Nothing in the store is made anew, since other runs rely on it: this teacher is made beside it.
@@ -62,23 +71,30 @@ def _train_teacher(recipe: Recipe, workspace: Workspace, force: bool) -> Outcome
     compress(recipe, workspace, until="teacher", force=force)
     accuracy = json.loads((directory / "card.json").read_text(encoding="utf-8"))["accuracy"]
     split = "test" if "test" in accuracy else "dev"
+    value = accuracy[split]
+    if positive := table.data[run.data].positive:
+        value = _f1(_teacher_predictions(recipe, directory, split), load_corpus(recipe.data), split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
-    return Outcome({"accuracy": accuracy[split]}, split, seconds, _count_parameters(directory))
+    return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, _count_parameters(directory))
 
 
-def _train_student(recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
+def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
     from export.build import build_bundle
 
     compress(recipe, workspace, force=force)
     bundle = build_bundle(recipe, workspace, "cpu", force=force)
     models = bundle.manifest.models
     split = bundle.manifest.provenance["report_split"]
-    values = {
-        metric: _accuracy(models[precision], split)
-        for metric, precision in {"accuracy": "fp32", "int8_accuracy": "int8"}.items()
-        if precision in models
-    }
+    values = {}
+    for precision in table.precisions_of(run.method):
+        value = _accuracy(models[precision], split)
+        if positive := table.data[run.data].positive:
+            corpus = load_corpus(recipe.data)
+            texts = corpus.splits[split]
+            predicted = BundleSession(bundle, precision=precision).predict(texts.texts, texts.texts_b).argmax(axis=1)
+            value = _f1(predicted, corpus, split, positive)
+        values[table.metric(run.data, precision)] = value
     seconds = sum(workspace.seconds(stage) or 0 for stage in stages_of(recipe) if stage in OWN_STAGES)
     parameters = count_weights(bundle.directory / next(iter(models.values())).file)
     return Outcome(values, split, round(seconds, 1), parameters)
@@ -88,6 +104,27 @@ def _accuracy(entry: ModelEntry, split: str) -> float:
     value = entry.test_accuracy if split == "test" else entry.dev_accuracy
     assert value is not None  # every ONNX model has been judged
     return value
+
+
+def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str) -> float:
+    """F1 of one label over a split."""
+    from sklearn.metrics import f1_score
+
+    wanted = corpus.labels.index(positive)
+    right = np.asarray(corpus.splits[split].labels) == wanted
+    return round(float(f1_score(right, predicted == wanted, zero_division=0)), 5)
+
+
+def _teacher_predictions(recipe: Recipe, directory: Path, split: str) -> NDArray[np.int64]:
+    from compress.batches import encode_split
+    from compress.classify import predictions
+    from compress.teachers.finetune import open_teacher
+    from compress.train import make_accelerator
+
+    model, encoder = open_teacher(directory, recipe.data.max_length)
+    encoded = encode_split(load_corpus(recipe.data).splits[split], encoder)
+    model.to(make_accelerator().device)
+    return predictions(model, encoded, model.config.pad_token_id or 0).numpy()
 
 
 def _count_parameters(teacher: Path) -> int:

@@ -11,6 +11,8 @@ import typer
 from bench.__main__ import app
 from bench.paper import runner
 from compress.errors import UserError
+from export.bundle import Bundle
+from export.session import BundleSession
 from tests.tiny_task import tiny_recipe
 
 MINI = """
@@ -47,8 +49,8 @@ def paper(folder, monkeypatch, capfd):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> str:
-        command = ["paper", "mini.toml", "--data", str(folder), *arguments]
+    def run(*arguments: str, table: str = "mini.toml") -> str:
+        command = ["paper", table, "--data", str(folder), *arguments]
         monkeypatch.setattr(sys, "argv", ["bench", *command])
         capfd.readouterr()
         try:
@@ -184,6 +186,28 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(folder, paper, tmp_pa
     assert "✓ adabert · a · seed 0" in output
     assert list(read(tmp_path / "mini.json")) == [("adabert", "accuracy"), ("adabert", "int8_accuracy")]
     assert "–" in (tmp_path / "mini.md").read_text()
+
+
+def test_a_column_may_report_the_f1_of_a_label(folder, paper, finished):
+    """The share of "positive" in dev is a half, so accuracy a and F1 differ unless both are 1; F1 is worked out from counts."""
+    text = MINI.format(folder=folder).replace(
+        'dev = "dev.tsv"', 'dev = "dev.tsv"\nmetric = "f1"\npositive = "positive"'
+    )
+    (folder / "f1.toml").write_text(text.replace("epochs = 2, batch_size", "epochs = 1, batch_size"))
+    paper("--no-latency", table="f1.toml")
+    entries = read(folder / "bench/results/f1.json")
+    assert list(entries) == [("teacher", "f1"), ("adabert", "f1"), ("adabert", "int8_f1")]
+    bundle = Bundle(folder / "artifacts/paper/f1/a-0/adabert/bundle")
+    rows = [line.split("\t") for line in (folder / "dev.tsv").read_text().splitlines()[1:]]
+    predicted = BundleSession(bundle, precision="int8").predict([text for text, _ in rows]).argmax(axis=1)
+    pairs = [(bundle.manifest.labels[i], label) for i, (_, label) in zip(predicted, rows, strict=True)]
+    hits = pairs.count(("positive", "positive"))
+    missed = pairs.count(("negative", "positive")) + pairs.count(("positive", "negative"))
+    assert entries["adabert", "int8_f1"]["value"] == pytest.approx(2 * hits / (2 * hits + missed), abs=1e-5)
+    assert "a (F1)" in (folder / "bench/results/f1.md").read_text()
+    (folder / "f1.toml").write_text(text.replace('positive = "positive"', 'positive = "good"'))
+    assert "data.a.positive: no label 'good'" in paper("--no-latency", "--force", table="f1.toml")
+    assert paper.status == 1
 
 
 def test_a_mistake_stops_before_anything_is_trained(paper):

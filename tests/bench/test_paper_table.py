@@ -61,8 +61,9 @@ def folder(tmp_path) -> Path:
         (("compress = {epochs = 4}", "seed = 3"), ["base", "seed is set by the table"]),
         (("text_b =", "dev ="), ["data.pairs.recipe", "data.dev is set by the table"]),
         (('note = "soft labels"', 'data = ["pears"]'), ["method.soft.data", "'pears'", "films, pairs"]),
-        (("seeds = [0, 1]", "metrics = ['bleu']"), ["metrics", "accuracy"]),
-        (("seeds = [0, 1]", "metrics = ['int8_accuracy']"), ["method.teacher.stop", "add accuracy"]),
+        (("seeds = [0, 1]", "precisions = ['fp8']"), ["precisions", "int8"]),
+        (("seeds = [0, 1]", "precisions = ['int8']"), ["method.teacher.stop", "add fp32"]),
+        (("seeds = [7]", "metric = 'f1'"), ["data.pairs", "positive", "belong together"]),
         (("seeds = [0, 1]", "seeds = [0, 1"), ["not valid TOML"]),
         (("seeds = [0, 1]", "name = 'x'"), ["name"]),
     ],
@@ -136,7 +137,7 @@ def test_a_wrong_recipe_names_table_method_and_data(write, folder):
     with pytest.raises(UserError, match=r"two.*method\.soft.*data\.films.*compress\.lerning_rate: unknown key"):
         table.recipe(list(table.runs())[1], folder)
     table = load_table(write(TABLE.replace(", learning_rate = 1e-3}", "}\nexport = {precisions = ['fp32']}")))
-    with pytest.raises(UserError, match="without int8 there is no int8_accuracy"):
+    with pytest.raises(UserError, match="INT8 column stays empty"):
         table.recipe(list(table.runs())[1], folder)
 
 
