@@ -293,6 +293,10 @@ class SearchOptions(Section):
         "measured",
         description="an operation's cost: its INT8 time on this machine and its size, or the paper's FLOPs and size",
     )
+    max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="the most that the architecture may cost, as a share of the costliest one; one search serves all",
+    )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
         True, description="architecture steps compute all ten operations of an edge, not only the drawn one"

@@ -1,4 +1,4 @@
-"""The stages of compression in order: teacher → augmented → teacher_outputs → search → student."""
+"""The stages of compression in order: teacher → augmented → teacher_outputs → search → architecture → student."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compress.encode import TextEncoder
     from compress.task import StudentTask
 
-STAGES = ("teacher", "augmented", "teacher_outputs", "search", "student")
+STAGES = ("teacher", "augmented", "teacher_outputs", "search", "architecture", "student")
 
 
 def stages_of(recipe: Recipe) -> list[str]:
@@ -30,6 +30,8 @@ def stages_of(recipe: Recipe) -> list[str]:
     if recipe.objective.method == "none" and recipe.student.kind != "cnn":
         skipped.add("teacher_outputs")
     if recipe.student.kind != "cnn":
+        skipped |= {"search", "architecture"}
+    elif recipe.student.architecture != "searched":
         skipped.add("search")
     return [stage for stage in STAGES if stage not in skipped]
 
@@ -48,13 +50,19 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
-    architecture = _file_state(getattr(recipe.student, "architecture", "searched"))
+    bound = options["search"].pop("max_cost")  # for the derivation only
     keys["search"] = fingerprint(
-        keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"], architecture
+        keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
     )
+    given = _file_state(getattr(recipe.student, "architecture", "searched"))
+    keys["architecture"] = fingerprint(keys["search"], bound, given)
     init = _directory_state(getattr(recipe.student, "init", "random"))
     keys["student"] = fingerprint(
-        keys["search" if searched else "teacher_outputs"], options["student"], options["objective"], training, init
+        keys["architecture" if searched else "teacher_outputs"],
+        options["student"],
+        options["objective"],
+        training,
+        init,
     )
     return keys
 
@@ -73,6 +81,7 @@ def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False, until
         "augmented": run.augmented,
         "teacher_outputs": run.teacher_outputs,
         "search": run.search,
+        "architecture": run.architecture,
         "student": run.student,
     }
     if until == "student" and (force or not workspace.is_current("student", keys["student"])):
@@ -135,12 +144,14 @@ class _Run:
         )
 
     def search(self, directory: Path, scratch: Path) -> None:
-        from compress.search.adabert import given_architecture, search_architecture
+        from compress.search.adabert import search_architecture
 
-        if getattr(self.recipe.student, "architecture", None) == "searched":
-            search_architecture(self._student_task(), self.recipe, directory, scratch)
-        else:
-            given_architecture(self.recipe, directory)
+        search_architecture(self._student_task(), self.recipe, directory, scratch)
+
+    def architecture(self, directory: Path, scratch: Path) -> None:
+        from compress.search.adabert import choose_architecture
+
+        choose_architecture(self.recipe, self.workspace.root / "search", directory)
 
     def student(self, directory: Path, scratch: Path) -> None:
         from compress.distil import train_student
@@ -149,7 +160,7 @@ class _Run:
 
         task = self._student_task()
         teacher, _ = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
-        student = build_student(self.recipe, task, teacher, self.workspace.root / "search")
+        student = build_student(self.recipe, task, teacher, self.workspace.root)
         history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
@@ -167,7 +178,7 @@ class _Run:
             "history": history,
         }
         if self.recipe.student.kind == "cnn":
-            found = json.loads((self.workspace.root / "search" / "genotype.json").read_text())
+            found = json.loads((self.workspace.root / "architecture" / "genotype.json").read_text())
             card["genotype"] = found["genotype"]
         write_json(directory / "card.json", card)
 

@@ -19,7 +19,7 @@ from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
 from compress.search.cost import computed_costs, efficiency_loss, operation_costs
-from compress.search.derive import derive, inherit
+from compress.search.derive import architecture_cost, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Supernet
@@ -28,11 +28,12 @@ from compress.students import CnnStudent, CnnStudentConfig
 from compress.task import StudentTask, label_names, project_embeddings
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
+SEARCH = "search.json"
 ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn
 
 
 def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scratch: Path) -> None:
-    """Search; writes `genotype.json` (with the weights behind it), `cell.svg` and `.png`, and `supernet.pt` to `directory`.
+    """Search; writes `supernet.pt` and `search.json`, the costs and what was found likely, to `directory`.
 
     The search learns from the probes whatever the final training learns from, unless that is the labels alone.
     """
@@ -97,10 +98,6 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     schedule = Schedule(options.epochs, options.epochs, task.seed, keep_last=True)
     fit("search", supernet, turns, evaluate, schedule, scratch, accelerator)
     supernet.cpu()
-    genotype = derive(supernet.alpha, supernet.depth)
-    console.print(
-        f"  derived: {genotype.cells} cells; " + "; ".join(_describe(node) for node in genotype.model_dump()["nodes"])
-    )
     torch.save(supernet.state_dict(), directory / "supernet.pt")
     report = {
         "operations": OPERATIONS,
@@ -110,23 +107,36 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
         "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),
         "architecture_steps": "all operations" if options.dense else "drawn operation only",
     }
-    _write_genotype(genotype, recipe, directory, report)
+    write_json(directory / SEARCH, report)
 
 
-def given_architecture(recipe: Recipe, directory: Path) -> None:
-    """In the place of a search: write the `genotype.json` of a random, hand-made or given architecture, and its drawing.
+def choose_architecture(recipe: Recipe, search: Path, directory: Path) -> None:
+    """Derive the architecture from a search, or take the random, hand-made or given one; writes `genotype.json` and a drawing.
 
-    :raises UserError: the file is no genotype.
+    :param search: result of `search_architecture`, where the recipe searches.
+    :raises UserError: the file given is no genotype.
     """
     student = recipe.student
     assert isinstance(student, CnnOptions), "only a cnn has an architecture"
-    if student.architecture == "random":
+    report: dict[str, Any] = {"architecture": student.architecture}
+    if student.architecture == "searched":
+        found = json.loads((search / SEARCH).read_text(encoding="utf-8"))
+        costs, bound = found["costs"], recipe.search.max_cost
+        alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
+        genotype = derive(alpha, depth, torch.tensor([costs[name] for name in OPERATIONS]), bound)
+        report |= {"cost": round(architecture_cost(genotype, costs, student.max_cells), 4), "max_cost": bound}
+    elif student.architecture == "random":
         genotype = random_genotype(student.max_cells, recipe.seed)
     elif student.architecture == "residual":
         genotype = residual_genotype(student.max_cells)
     else:
         genotype = read_genotype(Path(student.architecture))
-    _write_genotype(genotype, recipe, directory, {"architecture": student.architecture})
+    cells = "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
+    nodes = (" + ".join(f"{edge.operation}({edge.source})" for edge in node) for node in genotype.nodes)
+    share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
+    console.print(f"  {student.architecture}: {cells}; {'; '.join(nodes)}{share}")
+    draw_cell(genotype, directory, f"{recipe.name}: {cells} like this one")
+    write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
 
 
 def read_genotype(file: Path) -> Genotype:
@@ -143,15 +153,9 @@ def read_genotype(file: Path) -> Genotype:
         raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None
 
 
-def _write_genotype(genotype: Genotype, recipe: Recipe, directory: Path, how: dict[str, Any]) -> None:
-    cells = "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
-    draw_cell(genotype, directory, f"{recipe.name}: {cells} like this one")
-    write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **how})
-
-
-def derived_student(task: StudentTask, options: CnnOptions, search: Path) -> CnnStudent:
+def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, search: Path) -> CnnStudent:
     """The derived network with the searched weights; one that was not searched starts from the teacher's embeddings."""
-    genotype = read_genotype(search / "genotype.json")
+    genotype = read_genotype(architecture / "genotype.json")
     config = CnnStudentConfig(
         vocab_size=len(task.embeddings),
         width=options.width,
@@ -198,7 +202,3 @@ def _dev_accuracy(supernet: Any, task: StudentTask) -> float:
 
     logits = predict(supernet, loader, last_logits, make_accelerator())
     return float((logits.argmax(dim=1) == task.dev.labels).float().mean())
-
-
-def _describe(node: list[dict[str, object]]) -> str:
-    return " + ".join(f"{edge['operation']}({edge['source']})" for edge in node)

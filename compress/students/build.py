@@ -16,15 +16,15 @@ from compress.task import StudentTask, label_names, project_embeddings
 from compress.teachers.finetune import load_classifier
 
 
-def build_student(recipe: Recipe, task: StudentTask, teacher: PreTrainedModel, search: Path) -> PreTrainedModel:
+def build_student(recipe: Recipe, task: StudentTask, teacher: PreTrainedModel, artifacts: Path) -> PreTrainedModel:
     """A student ready to be trained.
 
-    :param search: result of the search, for a searched student.
+    :param artifacts: holds the stages `architecture` and `search`, for a cnn.
     """
     options = recipe.student
     torch.manual_seed(task.seed)
     if isinstance(options, CnnOptions):
-        return derived_student(task, options, search)
+        return derived_student(task, options, artifacts / "architecture", artifacts / "search")
     if isinstance(options, BiLstmOptions):
         return _bilstm(task, options)
     return make_transformer(options, teacher, load_classifier(recipe.teacher, task.labels), task.labels, task.seed)

@@ -7,7 +7,7 @@ import torch
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
 from compress.search.cost import computed_costs, efficiency_loss, operation_costs
-from compress.search.derive import derive, inherit
+from compress.search.derive import architecture_cost, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Draw, Supernet, gumbel_gates
@@ -86,6 +86,34 @@ def test_derivation_keeps_the_two_strongest_edges_and_never_zero(tmp_path: Path)
     drawn = (tmp_path / "cell.svg").read_text()
     assert all(f"<!-- {name} -->" in drawn for name in ("conv3", "dilated3", "avg_pool3", "input 1", "node 3"))
     assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_with_a_bound_the_likeliest_architecture_that_keeps_to_it_is_derived() -> None:
+    torch.manual_seed(0)
+    alpha, depth = torch.randn(len(EDGES), len(OPERATIONS)), torch.randn(3)
+    costs = dict(zip(OPERATIONS, torch.rand(len(OPERATIONS)).tolist(), strict=True))
+    costs["identity"] = 0.0
+    prices = torch.tensor([costs[name] for name in OPERATIONS])
+
+    def likelihood(genotype: Genotype) -> float:
+        p, k = torch.log_softmax(alpha, dim=1), torch.log_softmax(depth, dim=0)
+        edges = sum(
+            float(p[EDGES.index((node, e.source)), OPERATIONS.index(e.operation)]) for node, e in genotype.edges
+        )
+        return float(k[genotype.cells - 1]) + edges
+
+    free = derive(alpha, depth)
+    assert derive(alpha, depth, prices, 1.0) == free
+    before = likelihood(free)
+    for bound in (0.5, 0.3, 0.1, 0.02, 0.0):
+        genotype = derive(alpha, depth, prices, bound)
+        assert architecture_cost(genotype, costs, 3) <= bound + 1e-6
+        assert likelihood(genotype) <= before + 1e-9  # a tighter bound is never likelier
+        before = likelihood(genotype)
+        # Nothing at random that keeps to the bound is likelier.
+        for seed in range(300):
+            other = random_genotype(1 + seed % 3, seed)
+            assert architecture_cost(other, costs, 3) > bound or likelihood(other) <= before + 1e-9
 
 
 def test_the_derived_student_starts_from_the_searched_weights() -> None:

@@ -18,7 +18,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from tests.tiny_task import sentences, tiny_recipe, write_tsv
 
-STAGES = ("teacher", "augmented", "teacher_outputs", "search", "student", "bundle")
+STAGES = ("teacher", "augmented", "teacher_outputs", "search", "architecture", "student", "bundle")
 
 
 def command(module: str, recipe: Path, *more: str) -> list[str]:
@@ -71,8 +71,8 @@ def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
 
 def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
     output = compress_and_export(task, "--set", "compress.epochs=1")
-    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:4])
-    assert all(f"▸ {stage}" in output for stage in STAGES[4:])
+    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:5])
+    assert all(f"▸ {stage}" in output for stage in STAGES[5:])
 
 
 def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
@@ -99,7 +99,11 @@ def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> No
         time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if stage not in ("augmented", "teacher_outputs"):  # which take a moment only, so they may well be finished
+        if stage not in (
+            "augmented",
+            "teacher_outputs",
+            "architecture",
+        ):  # which take a moment only, so they may well be finished
             assert not (root / stage).exists(), "a half-made result stands where a whole one belongs"
         if stage == "student":  # finish compression, so that export has something to be killed in
             assert run("compress", recipe).returncode == 0

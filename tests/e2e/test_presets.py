@@ -99,7 +99,7 @@ def test_the_axes_combine_freely(folder: Path) -> None:
 def test_an_architecture_can_be_given_instead_of_searched(folder: Path) -> None:
     small = ["student.kind=cnn", "student.width=16", "compress.average=0.9", "augmentation.method=none"]
     random = make(folder, "random", *small, "student.architecture=random", "student.max_cells=1")
-    found = folder / "artifacts" / "random" / "search" / "genotype.json"
+    found = folder / "artifacts" / "random" / "architecture" / "genotype.json"
     given = make(folder, "given", *small, f"student.architecture={found}")
     assert given.manifest.provenance["genotype"] == random.manifest.provenance["genotype"]
     by_hand = make(folder, "by-hand", *small, "student.architecture=residual", "student.max_cells=1")
