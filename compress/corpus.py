@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 MIN_VALENCE = 0.2  # of the scale −4 … 4: below it 20 raters do not agree on a sign
+UNLABELLED = -1  # the label of a text until the teacher gives it one
 DEV, TEST = 0.1, 0.1  # shares of the texts (by hash) that a carved split takes
 
 
@@ -43,6 +44,7 @@ class Corpus:
 
     labels: list[str]
     splits: dict[str, Split]
+    unlabelled: Split | None = None  # what `data.unlabelled` holds and training texts left out; every label is −1
 
     @property
     def pair(self) -> bool:
@@ -65,16 +67,29 @@ class _Row:
 
 
 def data_key(options: DataOptions) -> str:
-    """Identity of the data without parsing it: the options and the SHA-256 of every file they name.
+    """Identity of the labelled data without parsing it: the options and the SHA-256 of every file they name.
 
     :raises UserError: a file is missing.
     """
-    files = {name: path for name in ("train", "dev", "test") if (path := getattr(options, name))}
+    return _key(options, ("train", "dev", "test"), ignored=("unlabelled",))
+
+
+def text_key(options: DataOptions) -> str:
+    """Identity of the texts, labelled or not: how many of them are used with their labels plays no part.
+
+    :raises UserError: a file is missing.
+    """
+    labelled = ("labels", "train_limit", "train_fraction", "sample")
+    return _key(options, ("train", "dev", "test", "unlabelled"), ignored=labelled)
+
+
+def _key(options: DataOptions, names: tuple[str, ...], ignored: tuple[str, ...]) -> str:
+    files = {name: path for name in names if (path := getattr(options, name))}
     for name, path in files.items():
         if not path.is_file():
             raise UserError(f"data.{name}: {path}: no such file")
     # Where a table lies does not change what is in it.
-    dumped = options.model_dump(mode="json", exclude={"train", "dev", "test"})
+    dumped = options.model_dump(mode="json", exclude={*names, *ignored})
     return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
 
 
@@ -84,6 +99,7 @@ def load_corpus(options: DataOptions) -> Corpus:
     :raises UserError: a missing file or column, an empty table, a null text or label, a single class,
         or a label in dev or test that train never had; the message names the file and the row.
     """
+    unlabelled: list[_Row] = []
     if options.source == "embedded":
         splits = _carve(_sentiment_rows())
     elif options.source == "files":
@@ -100,11 +116,17 @@ def load_corpus(options: DataOptions) -> Corpus:
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
     if kept < len(splits["train"]):
-        splits["train"] = _sample(splits["train"], kept, options.sample)
+        everything = splits["train"]
+        splits["train"] = _sample(everything, kept, options.sample)
+        labelled = set(map(id, splits["train"]))
+        unlabelled += [row for row in everything if id(row) not in labelled]
+    if options.unlabelled:
+        unlabelled += _read_unlabelled(options.unlabelled, options, splits)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
-    return Corpus(labels, {name: _to_split(rows, index) for name, rows in ordered.items()})
+    corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
+    return Corpus(labels, corpus, _to_split(unlabelled, None) if unlabelled else None)
 
 
 def normalise(text: str) -> str:
@@ -142,7 +164,14 @@ def _carve(rows: list[_Row], *, test: bool = True) -> dict[str, list[_Row]]:
     return splits
 
 
-def _read_file(path: Path, options: DataOptions) -> list[_Row]:
+def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[_Row]]) -> list[_Row]:
+    """Texts in the columns of the labelled ones, each once; what dev or test hold is left out."""
+    held_out = {row.group for name in ("dev", "test") for row in splits.get(name, [])}
+    rows = {row.group: row for row in _read_file(path, options, labelled=False) if row.group not in held_out}
+    return list(rows.values())
+
+
+def _read_file(path: Path, options: DataOptions, *, labelled: bool = True) -> list[_Row]:
     import pandas
 
     if not path.is_file():
@@ -176,7 +205,8 @@ def _read_file(path: Path, options: DataOptions) -> list[_Row]:
         raise UserError(f"{path}: cannot be read as {suffix} ({str(error).splitlines()[0]})") from None
     # Line of a row in a text file: one header line; JSON lines have none.
     offset = {".tsv": 2, ".csv": 2}.get(suffix, 1)
-    return _rows(table, options, str(path), "row" if suffix == ".parquet" else "line", offset)
+    unit = "row" if suffix == ".parquet" else "line"
+    return _rows(table, options, str(path), unit, offset, labelled=labelled)
 
 
 def _read_hub(options: DataOptions) -> dict[str, list[_Row]]:
@@ -204,9 +234,13 @@ def _read_hub(options: DataOptions) -> dict[str, list[_Row]]:
     return splits
 
 
-def _rows(table: pandas.DataFrame, options: DataOptions, place: str, unit: str, offset: int) -> list[_Row]:
+def _rows(
+    table: pandas.DataFrame, options: DataOptions, place: str, unit: str, offset: int, *, labelled: bool = True
+) -> list[_Row]:
     """Check the columns and cells of a table; `offset` turns a row number into the file's own line number."""
     wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}
+    if not labelled:
+        del wanted["label"], wanted["domain"]
     columns: dict[str, list[object]] = {}
     for key, column in wanted.items():
         if column is None:
@@ -227,9 +261,10 @@ def _rows(table: pandas.DataFrame, options: DataOptions, place: str, unit: str, 
         else [None] * len(texts)
     )
     domains = map(str, columns["domain"]) if "domain" in columns else [None] * len(texts)
+    labels = columns.get("label", [""] * len(texts))
     return [
         _Row(a, b, str(label), domain, normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}")
-        for a, b, label, domain in zip(texts, texts_b, columns["label"], domains, strict=True)
+        for a, b, label, domain in zip(texts, texts_b, labels, domains, strict=True)
     ]
 
 
@@ -272,10 +307,11 @@ def _sorted_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
 
 
-def _to_split(rows: list[_Row], index: dict[str, int]) -> Split:
+def _to_split(rows: list[_Row], index: dict[str, int] | None) -> Split:
+    """`index` gives the numbers of the labels; without it the rows are mere texts."""
     return Split(
         [row.text for row in rows],
         [str(row.text_b) for row in rows] if rows[0].text_b is not None else None,
-        [index[row.label] for row in rows],
-        [str(row.domain) for row in rows] if rows[0].domain is not None else None,
+        [UNLABELLED if index is None else index[row.label] for row in rows],
+        [str(row.domain) for row in rows] if index is not None and rows[0].domain is not None else None,
     )

@@ -32,6 +32,9 @@ class DataOptions(Section):
         None, description="table for early stopping and the accuracy gate; carved from train if absent"
     )
     test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
+    unlabelled: Path | None = Field(
+        None, description="further texts in the same columns, without labels, for an augmentation's language model"
+    )
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
     text: str = Field("text", description="column with the text, or the first text of a pair")
@@ -45,7 +48,9 @@ class DataOptions(Section):
         None, description="use a sample of so many texts of each split (to try a recipe quickly)"
     )
     train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="the same as a share of the texts")
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="the same as a share of the texts; those left out, by either, count as unlabelled"
+    )
     sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
 
     @model_validator(mode="after")
@@ -100,7 +105,10 @@ class EdaOptions(Section):
 
 
 class MaskedLmOptions(Section):
-    """Training of the masked language model behind an augmentation."""
+    """Training of the masked language model behind an augmentation: its head where the checkpoint has none.
+
+    CBERT's fine-tuning with labels is as long.
+    """
 
     epochs: Positive = 3
     learning_rate: Rate = 5e-4

@@ -1,4 +1,4 @@
-"""The stages of compression in order: teacher → augmented → teacher_outputs → search → architecture → student."""
+"""The stages of compression in order: teacher → language_model → augmented → teacher_outputs → search → architecture → student."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import __version__
-from compress.corpus import Corpus, data_key, load_corpus
+from compress.corpus import Corpus, data_key, load_corpus, text_key
 from compress.errors import UserError
-from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, TransformerOptions
+from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, MaskedLmOptions, TransformerOptions
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compress.encode import TextEncoder
     from compress.task import StudentTask
 
-STAGES = ("teacher", "augmented", "teacher_outputs", "search", "architecture", "student")
+STAGES = ("teacher", "language_model", "augmented", "teacher_outputs", "search", "architecture", "student")
 
 
 def stages_of(recipe: Recipe) -> list[str]:
@@ -27,6 +27,8 @@ def stages_of(recipe: Recipe) -> list[str]:
     skipped = set()
     if recipe.augmentation.method == "none":
         skipped.add("augmented")
+    if not isinstance(recipe.augmentation, MaskedLmOptions):
+        skipped.add("language_model")
     if recipe.objective.method == "none" and recipe.student.kind != "cnn":
         skipped.add("teacher_outputs")
     if recipe.student.kind != "cnn":
@@ -46,6 +48,10 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
     keys["teacher"] = fingerprint(keys["data"], options["teacher"], model)
     keys["augmented"] = fingerprint(keys["data"], model, options["augmentation"])
+    if isinstance(recipe.augmentation, MaskedLmOptions):
+        training_of_it = {name: options["augmentation"][name] for name in MaskedLmOptions.model_fields}
+        keys["language_model"] = fingerprint(__version__, text_key(recipe.data), model, training_of_it)
+        keys["augmented"] = fingerprint(keys["augmented"], keys["language_model"])
     searched = recipe.student.kind == "cnn"
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
     # What only the final training uses does not outdate the search.
@@ -78,6 +84,7 @@ def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False, until
     run = _Run(recipe, workspace)
     makers = {
         "teacher": run.teacher,
+        "language_model": run.language_model,
         "augmented": run.augmented,
         "teacher_outputs": run.teacher_outputs,
         "search": run.search,
@@ -126,11 +133,19 @@ class _Run:
         teacher = classifier_config(self.recipe.teacher, corpus.labels)
         check_objective(self.recipe.objective, student_config(self.recipe.student, teacher), teacher)
 
+    def language_model(self, directory: Path, scratch: Path) -> None:
+        corpus = self.corpus
+        from compress.augment.stage import make_language_model
+
+        make_language_model(self.recipe, corpus, directory, scratch)
+
     def augmented(self, directory: Path, scratch: Path) -> None:
         corpus = self.corpus
         from compress.augment.stage import make_augmented
 
-        make_augmented(self.recipe, corpus, directory, scratch)
+        made = "language_model" in stages_of(self.recipe)
+        language_model = self.workspace.root / "language_model" if made else None
+        make_augmented(self.recipe, corpus, language_model, directory, scratch)
 
     def teacher_outputs(self, directory: Path, scratch: Path) -> None:
         from compress.encode import TextEncoder

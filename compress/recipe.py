@@ -203,7 +203,7 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
 
     tables = {
         name: resolve(f"data.{name}", value)
-        for name in ("train", "dev", "test")
+        for name in ("train", "dev", "test", "unlabelled")
         if (value := getattr(recipe.data, name))
     }
     updates: dict[str, BaseModel] = {"data": recipe.data.model_copy(update=tables)}

@@ -19,7 +19,12 @@ from compress.stages import Workspace, fingerprint
 from export.bundle import ModelEntry
 from export.session import BundleSession
 
-OWN_STAGES = ("augmented", "search", "student")  # whose seconds are the student's; the teacher's two are not
+OWN_STAGES = (
+    "language_model",
+    "augmented",
+    "search",
+    "student",
+)  # whose seconds are the student's; the teacher's two are not
 
 
 @dataclass(frozen=True)

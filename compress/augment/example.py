@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from compress.corpus import Split
-
-UNLABELLED = -1  # the label of an augmented example until the teacher gives it one
+from compress.corpus import UNLABELLED, Split
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,35 @@ from typing import Any
 from rich.progress import track
 
 from compress.assets import model_source
-from compress.augment.example import UNLABELLED, Augmentation, Example, examples
+from compress.augment.example import Augmentation, Example, examples
 from compress.console import console
-from compress.corpus import Corpus, Split
+from compress.corpus import UNLABELLED, Corpus, Split
 from compress.errors import UserError
-from compress.options import CbertOptions, EdaOptions, ReplacementOptions, SamplingOptions, SpansOptions
+from compress.options import (
+    CbertOptions,
+    EdaOptions,
+    MaskedLmOptions,
+    ReplacementOptions,
+    SamplingOptions,
+    SpansOptions,
+)
 from compress.progress import LOG_SECONDS
 from compress.recipe import Recipe
 
 TEXTS = "texts.jsonl"
 
 
-def make_augmented(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
+def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, directory: Path, scratch: Path) -> None:
     """Write `texts.jsonl` to `directory`: a line {text, text_b or null, row} for each example, row being its original's.
 
-    :param scratch: directory for the checkpoints of a masked language model; a training found there is carried on.
+    :param language_model: what `make_language_model` wrote, for the methods that ask one for words.
+    :param scratch: directory for checkpoints; a training found there is carried on.
     :raises UserError: the teacher's model does not suit the method, or data that it needs cannot be fetched.
     """
     options = recipe.augmentation
     assert options.method != "none", "a recipe without augmentation has no such stage"
     train = corpus.splits["train"]
-    augment = _make_augmentation(recipe, corpus, scratch)
+    augment = _make_augmentation(recipe, corpus, language_model, scratch)
     rng = random.Random(f"{options.method}/{recipe.seed}")
     passes = (
         (row, example) for _ in range(options.copies) for row, example in enumerate(augment(examples(train), rng))
@@ -52,7 +60,23 @@ def load_augmented(directory: Path) -> Split:
     return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), None)
 
 
-def _make_augmentation(recipe: Recipe, corpus: Corpus, scratch: Path) -> Augmentation:
+def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
+    """Write the masked language model of the task's texts, which no label and no seed of the recipe has a part in.
+
+    :param scratch: directory for checkpoints; a training found there is carried on.
+    :raises UserError: the teacher's model is not of a kind that this works for.
+    """
+    from compress.augment.train_masked_lm import check_token_types, train_masked_lm
+
+    options = recipe.augmentation
+    assert isinstance(options, MaskedLmOptions), "no other augmentation has this stage"
+    source = model_source(recipe.teacher.model)
+    if isinstance(options, CbertOptions):
+        check_token_types(source)
+    train_masked_lm(source, corpus, options, scratch, max_length=recipe.data.max_length).save(directory)
+
+
+def _make_augmentation(recipe: Recipe, corpus: Corpus, language_model: Path | None, scratch: Path) -> Augmentation:
     # Each method imports only what it needs: spans and EDA run without torch.
     options = recipe.augmentation
     if isinstance(options, SpansOptions):
@@ -66,7 +90,8 @@ def _make_augmentation(recipe: Recipe, corpus: Corpus, scratch: Path) -> Augment
     if isinstance(options, SamplingOptions):
         return _make_sampling(options, model_source(recipe.teacher.model), corpus.splits["train"])
     if isinstance(options, CbertOptions | ReplacementOptions):
-        return _make_masked_lm(options, recipe, corpus, scratch)
+        assert language_model is not None, "its stage comes first"
+        return _make_masked_lm(options, recipe, corpus, language_model, scratch)
     raise AssertionError(f"no augmentation for {options!r}")
 
 
@@ -89,22 +114,16 @@ def _make_sampling(options: SamplingOptions, source: str, train: Split) -> Augme
 
 
 def _make_masked_lm(
-    options: CbertOptions | ReplacementOptions, recipe: Recipe, corpus: Corpus, scratch: Path
+    options: CbertOptions | ReplacementOptions, recipe: Recipe, corpus: Corpus, language_model: Path, scratch: Path
 ) -> Augmentation:
     from compress.augment.cbert import make_cbert
+    from compress.augment.masked_lm import MaskedLM
     from compress.augment.replacement import make_replacement
-    from compress.augment.train_masked_lm import train_masked_lm
+    from compress.augment.train_masked_lm import condition_on_labels
 
-    lm = train_masked_lm(
-        model_source(recipe.teacher.model),
-        corpus,
-        options,
-        scratch,
-        label_conditional=isinstance(options, CbertOptions),
-        max_length=recipe.data.max_length,
-        seed=recipe.seed,
-    )
+    lm = MaskedLM.load(language_model)
     if isinstance(options, CbertOptions):
+        lm = condition_on_labels(lm, corpus, options, scratch, seed=recipe.seed)
         return make_cbert(lm, mask=options.mask, temperature=options.temperature, top_k=options.top_k)
     return make_replacement(lm, probability=options.probability, candidates=options.candidates)
 

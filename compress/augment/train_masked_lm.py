@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
 from compress.augment.pieces import read_vocabulary
-from compress.batches import Batch, EncodedSplit, encode_split, make_loader
+from compress.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.corpus import Corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
@@ -33,40 +33,57 @@ DEV_TEXTS = 1000  # enough to tell a better epoch from a worse one
 
 
 def train_masked_lm(
-    source: str,
-    corpus: Corpus,
-    options: MaskedLmOptions,
-    scratch: Path,
-    *,
-    label_conditional: bool,
-    max_length: int,
-    seed: int,
+    source: str, corpus: Corpus, options: MaskedLmOptions, scratch: Path, *, max_length: int, seed: int = 0
 ) -> MaskedLM:
-    """The masked language model of a task.
+    """The masked language model of a task's texts.
 
     A checkpoint with a masked-LM head is used as it is; without one, the head (its decoder tied to the word
-    embeddings) and the encoder are trained for `options.epochs`. A label-conditional model (CBERT, arXiv 1812.06705,
-    §3.2) is fine-tuned for as long in either case.
+    embeddings) and the encoder are trained for `options.epochs` on the training texts, labelled or not.
 
     :param source: checkpoint directory or hub id.
     :param scratch: directory for checkpoints; a training found there is carried on.
+    :param seed: the same for all seeds of a recipe, whose language model is a given like the encoder itself.
     :raises UserError: the model cannot be loaded, or is not of a kind that this works for.
     """
     torch.manual_seed(seed)
     model, new_weights = _load(source)
-    headless = bool(new_weights)
     lm = _with_tokenizer(model, source, scratch / "tokenizer", max_length)
-    if label_conditional:
-        lm.num_labels = len(corpus.labels)
-        _set_label_embeddings(model, lm.num_labels)
-    if headless or label_conditional:
-        train = encode_split(corpus.splits["train"], lm.encoder)
-        dev = encode_split(corpus.splits["dev"], lm.encoder)
-        if headless:
-            _start_head(model, new_weights, train)
-        _train(lm, train, dev.subset(range(min(DEV_TEXTS, len(dev)))), new_weights, options, scratch, seed)
-    lm.model = model.to(make_accelerator().device).eval()
-    return lm
+    if new_weights:
+        texts = encode_split(corpus.splits["train"], lm.encoder)
+        if corpus.unlabelled:
+            texts = join_splits(texts, encode_split(corpus.unlabelled, lm.encoder))
+        _start_head(model, new_weights, texts)
+        _train(lm, texts, _dev(corpus, lm), new_weights, options, scratch, seed)
+    return _ready(lm)
+
+
+def condition_on_labels(
+    lm: MaskedLM, corpus: Corpus, options: MaskedLmOptions, scratch: Path, *, seed: int
+) -> MaskedLM:
+    """`lm` fine-tuned to fill in words that suit a label (CBERT, arXiv 1812.06705, §3.2), on the labelled texts.
+
+    :param lm: changed in place.
+    :param scratch: directory for checkpoints; a training found there is carried on.
+    :raises UserError: the encoder has no token types, in whose place the labels would stand.
+    """
+    torch.manual_seed(seed)
+    lm.num_labels = len(corpus.labels)
+    _set_label_embeddings(lm.model, lm.num_labels)
+    _train(lm, encode_split(corpus.splits["train"], lm.encoder), _dev(corpus, lm), [], options, scratch, seed)
+    return _ready(lm)
+
+
+def check_token_types(source: str) -> None:
+    """Whether a model's encoder can be conditioned on labels, by its configuration.
+
+    :raises UserError: it has no token types.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError):
+        return  # what is wrong shows when the model itself is loaded
+    if not getattr(config, "type_vocab_size", 0):
+        _refuse_token_types(config.model_type)
 
 
 def mask_tokens(
@@ -122,14 +139,28 @@ def _set_label_embeddings(model: PreTrainedModel, labels: int) -> None:
     embeddings = model.base_model.embeddings
     old = getattr(embeddings, "token_type_embeddings", None)
     if old is None:
-        raise UserError(
-            f"augmentation.method: cbert needs an encoder with token types, and {model.config.model_type} has none; choose tinybert"
-        )
+        _refuse_token_types(model.config.model_type)
     new = nn.Embedding(labels, old.embedding_dim)
     with torch.no_grad():
         new.weight.copy_(old.weight[:1].expand_as(new.weight))
     embeddings.token_type_embeddings = new
     model.config.type_vocab_size = labels
+
+
+def _refuse_token_types(kind: str) -> NoReturn:
+    raise UserError(
+        f"augmentation.method: cbert needs an encoder with token types, and {kind} has none; choose tinybert"
+    )
+
+
+def _dev(corpus: Corpus, lm: MaskedLM) -> EncodedSplit:
+    dev = encode_split(corpus.splits["dev"], lm.encoder)
+    return dev.subset(range(min(DEV_TEXTS, len(dev))))
+
+
+def _ready(lm: MaskedLM) -> MaskedLM:
+    lm.model = lm.model.to(make_accelerator().device).eval()
+    return lm
 
 
 def _start_head(model: PreTrainedModel, new_weights: list[str], train: EncodedSplit) -> None:

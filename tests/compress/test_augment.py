@@ -15,9 +15,9 @@ from compress.augment.masked_lm import MaskedLM
 from compress.augment.replacement import make_replacement
 from compress.augment.sampling import make_sampling
 from compress.augment.spans import spans
-from compress.augment.stage import load_augmented, make_augmented
+from compress.augment.stage import load_augmented, make_augmented, make_language_model
 from compress.augment.tagger import load_tagger
-from compress.augment.train_masked_lm import train_masked_lm
+from compress.augment.train_masked_lm import condition_on_labels, train_masked_lm
 from compress.corpus import Corpus, Split
 from compress.options import CbertOptions, ReplacementOptions
 from compress.recipe import Recipe, load_recipe
@@ -60,10 +60,11 @@ def augmentations(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     corpus = tiny_corpus()
 
     def masked_lm(options: CbertOptions | ReplacementOptions) -> MaskedLM:
-        scratch, conditional = tmp_path_factory.mktemp("lm"), isinstance(options, CbertOptions)
-        return train_masked_lm(
-            str(teacher), corpus, options, scratch, label_conditional=conditional, max_length=32, seed=0
-        )
+        scratch = tmp_path_factory.mktemp("lm")
+        lm = train_masked_lm(str(teacher), corpus, options, scratch / "lm", max_length=32)
+        if isinstance(options, CbertOptions):
+            return condition_on_labels(lm, corpus, options, scratch / "conditional", seed=0)
+        return lm
 
     return {
         "spans": spans,
@@ -154,9 +155,12 @@ def test_the_stage_writes_each_pass_in_order_and_reads_it_back(teacher: Path, tm
         f'[data]\nmax_length = 32\n[teacher]\nmodel = "{teacher}"\n[augmentation]\nmethod = "{method}"\ncopies = 3\n{short}',
     )
     corpus = tiny_corpus(40, pair=method == "spans")
+    lm = tmp_path / "lm" if short else None
+    if lm:
+        make_language_model(recipe, corpus, lm, tmp_path / "scratch-lm")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        make_augmented(recipe, corpus, tmp_path / name, tmp_path / f"scratch-{name}")
+        make_augmented(recipe, corpus, lm, tmp_path / name, tmp_path / f"scratch-{name}")
     lines = [json.loads(line) for line in (tmp_path / "one" / "texts.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == [*range(40)] * 3
     split = load_augmented(tmp_path / "one")
@@ -171,5 +175,5 @@ def test_the_embedded_encoder_suits_the_sampling_method(tmp_path: Path) -> None:
     """Its mask token is what masked words become."""
     assert minilm().is_dir()
     recipe = write_recipe(tmp_path, '[augmentation]\nmethod = "sampling"\ncopies = 4\nmask = 0.5')
-    make_augmented(recipe, tiny_corpus(20), tmp_path, tmp_path)
+    make_augmented(recipe, tiny_corpus(20), None, tmp_path, tmp_path)
     assert sum("[MASK]" in text for text in load_augmented(tmp_path).texts) > 40

@@ -20,8 +20,8 @@ from compress.augment.example import Example
 from compress.augment.masked_lm import MaskedLM, Query
 from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
 from compress.augment.replacement import make_replacement
-from compress.augment.train_masked_lm import mask_tokens, train_masked_lm
-from compress.corpus import Corpus, Split
+from compress.augment.train_masked_lm import check_token_types, condition_on_labels, mask_tokens, train_masked_lm
+from compress.corpus import UNLABELLED, Corpus, Split
 from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
 from compress.options import CbertOptions, MaskedLmOptions, ReplacementOptions
@@ -31,8 +31,8 @@ LONG = ReplacementOptions(epochs=6, learning_rate=3e-3, batch_size=8)
 TEXT = "the film was good and the game too"
 
 
-def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, *, label_conditional: bool = False) -> MaskedLM:
-    """A model of sentences like TEXT, of 320 of them, where the label decides the adjective."""
+def make_corpus(*, labelled: int = 320) -> Corpus:
+    """320 sentences like TEXT, where the label decides the adjective, and 60 for dev."""
 
     def split(rows: int, seed: int) -> Split:
         rng = random.Random(seed)
@@ -43,10 +43,15 @@ def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, *, label_cond
         ]
         return Split(texts, None, labels, None)
 
-    corpus = Corpus(["negative", "positive"], {"train": split(320, 0), "dev": split(60, 1)})
-    return train_masked_lm(
-        str(source), corpus, options, scratch, label_conditional=label_conditional, max_length=32, seed=0
-    )
+    train, unlabelled = split(320, 0), None
+    if labelled < 320:
+        unlabelled = Split(train.texts[labelled:], None, [UNLABELLED] * (320 - labelled), None)
+        train = Split(train.texts[:labelled], None, train.labels[:labelled], None)
+    return Corpus(["negative", "positive"], {"train": train, "dev": split(60, 1)}, unlabelled)
+
+
+def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, corpus: Corpus | None = None) -> MaskedLM:
+    return train_masked_lm(str(source), corpus or make_corpus(), options, scratch, max_length=32)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +79,10 @@ def lm(teacher: Path, scratch: Path) -> MaskedLM:
 @pytest.fixture(scope="module")
 def conditional(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> MaskedLM:
     """A label-conditional model of the tiny task."""
-    options = CbertOptions(epochs=14, learning_rate=3e-3, batch_size=8)
-    return make_lm(teacher, tmp_path_factory.mktemp("conditional"), options, label_conditional=True)
+    options = CbertOptions(epochs=7, learning_rate=3e-3, batch_size=8)
+    scratch = tmp_path_factory.mktemp("conditional")
+    lm = make_lm(teacher, scratch / "lm", options)
+    return condition_on_labels(lm, make_corpus(), options, scratch / "labels", seed=0)
 
 
 def query(lm: MaskedLM, text: str, masked: str) -> Query:
@@ -100,6 +107,14 @@ def test_a_new_head_learns_what_stands_where(teacher: Path, lm: MaskedLM) -> Non
     before = MaskedLM(untrained, tokenizer, TextEncoder(teacher / "tokenizer.json", 32))
     assert probability(before, NOUNS) < 0.3
     assert probability(lm, NOUNS) > 0.8
+
+
+def test_texts_without_labels_teach_it_too(teacher: Path, tmp_path: Path) -> None:
+    taught = make_lm(teacher, tmp_path / "a", LONG, make_corpus(labelled=8))
+    assert probability(taught, NOUNS) > 0.8
+    corpus = make_corpus(labelled=8)
+    untaught = make_lm(teacher, tmp_path / "b", LONG, Corpus(corpus.labels, corpus.splits))
+    assert probability(untaught, NOUNS) < 0.6
 
 
 def test_a_saved_model_is_the_same_model(lm: MaskedLM, conditional: MaskedLM, tmp_path: Path) -> None:
@@ -236,7 +251,11 @@ def test_encoders_that_do_not_suit_are_refused_in_one_line(teacher: Path, tmp_pa
     DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilbert")
     vocabulary.save_pretrained(tmp_path / "distilbert")
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
-        make_lm(tmp_path / "distilbert", tmp_path / "s", CbertOptions(), label_conditional=True)
-    assert make_lm(tmp_path / "distilbert", tmp_path / "s", ReplacementOptions()).candidates([], 3) == []
+        check_token_types(str(tmp_path / "distilbert"))
+    lm = make_lm(tmp_path / "distilbert", tmp_path / "s", ReplacementOptions())
+    assert lm.candidates([], 3) == []
+    with pytest.raises(UserError, match="cbert needs an encoder with token types"):
+        condition_on_labels(lm, make_corpus(), CbertOptions(), tmp_path / "s", seed=0)
+    check_token_types(str(teacher))
     with pytest.raises(UserError, match="cannot be loaded as a masked language model"):
         make_lm(tmp_path / "nothing", tmp_path / "s", ReplacementOptions())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.corpus import Corpus, data_key, load_corpus, normalise
+from compress.corpus import UNLABELLED, Corpus, data_key, load_corpus, normalise, text_key
 from compress.errors import UserError
 from compress.options import DataOptions
 from tests.tiny_task import sentences, write_tsv
@@ -124,6 +124,37 @@ def test_the_key_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
     c = write_tsv(tmp_path / "c.tsv", sentences(11))
     keys = [data_key(DataOptions(source="files", train=path)) for path in (a, b, c)]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_texts_that_no_label_is_used_of_are_unlabelled(tmp_path: Path) -> None:
+    train = write_tsv(tmp_path / "t.tsv", sentences(100))
+    dev = write_tsv(tmp_path / "d.tsv", sentences(20, seed=3))
+    assert load(train, dev=dev).unlabelled is None
+    cut = load(train, dev=dev, train_fraction=0.3)
+    assert cut.unlabelled is not None
+    assert sorted(cut.splits["train"].texts + cut.unlabelled.texts) == sorted(text for text, _ in sentences(100))
+    assert cut.unlabelled.labels == [UNLABELLED] * 70
+    held_out = load(train, dev=dev).splits["dev"].texts[0]
+    rows = [("an odd text", ""), ("An odd text!", ""), (held_out.upper(), "")]
+    more = write_tsv(tmp_path / "u.tsv", rows)
+    added = load(train, dev=dev, unlabelled=more).unlabelled
+    assert added is not None
+    assert added.texts == ["An odd text!"]  # once, and nothing of what is held out
+    no_labels = write_tsv(tmp_path / "v.tsv", [("another text",)], ("text",))
+    assert load(train, dev=dev, unlabelled=no_labels).unlabelled is not None
+
+
+def test_the_key_of_the_texts_leaves_the_labels_out_of_it(tmp_path: Path) -> None:
+    train = write_tsv(tmp_path / "t.tsv", sentences(100))
+    more = write_tsv(tmp_path / "u.tsv", [("an odd text",)], ("text",))
+    whole, cut, other, further = (
+        DataOptions.model_validate({"source": "files", "train": train, **options})
+        for options in ({}, {"train_limit": 10, "sample": 3}, {"max_length": 64}, {"unlabelled": more})
+    )
+    assert text_key(whole) == text_key(cut)
+    assert len({text_key(options) for options in (whole, other, further)}) == 3
+    assert data_key(whole) == data_key(further)
+    assert data_key(whole) != data_key(cut)
 
 
 def test_the_embedded_corpus_has_four_domains_and_no_leak() -> None:

@@ -96,6 +96,17 @@ def test_the_axes_combine_freely(folder: Path) -> None:
     assert (bundle.manifest.models["int8"].dev_accuracy or 0) >= 0.9
 
 
+def test_runs_with_more_and_fewer_labels_share_a_language_model(folder: Path) -> None:
+    """CBERT needs one of the texts, whose labels have no part in it, and then one of the labels."""
+    cbert = ["compress.preset=logits", "augmentation.method=cbert", "augmentation.copies=1", "augmentation.epochs=1"]
+    small = [*SMALL["transformer"], "teacher.epochs=1", "compress.epochs=1"]
+    for name, fraction in (("more", 0.5), ("fewer", 0.2)):
+        make(folder, name, *cbert, *small, f"data.train_fraction={fraction}")
+    links = [(folder / "artifacts" / name / "language_model").resolve() for name in ("more", "fewer")]
+    assert links[0] == links[1]
+    assert (links[0] / "model.safetensors").is_file()
+
+
 def test_an_architecture_can_be_given_instead_of_searched(folder: Path) -> None:
     small = ["student.kind=cnn", "student.width=16", "compress.average=0.9", "augmentation.method=none"]
     random = make(folder, "random", *small, "student.architecture=random", "student.max_cells=1")
