@@ -32,8 +32,9 @@ def run(
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
         from compress.pipeline import compress
+        from export.measure import int8_latency
 
-        compress(loaded, workspace, force=force)
+        compress(loaded, workspace, force=force, latency=int8_latency)
 
 
 @app.command(name="recipe")

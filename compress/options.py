@@ -305,6 +305,12 @@ class SearchOptions(Section):
         1.0,
         description="the most that the architecture may cost, as a share of the costliest one; one search serves all",
     )
+    max_parameters: Positive | None = Field(None, description="the most parameters that the student may have")
+    target_latency_ms: Rate | None = Field(
+        None,
+        description="median time that an INT8 student may take to answer one text on this machine, tokenisation included, "
+        "with bench.threads threads; the architecture is made as cheap as that takes",
+    )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
         True, description="architecture steps compute all ten operations of an edge, not only the drawn one"

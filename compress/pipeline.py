@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compress import __version__
 from compress.corpus import Corpus, data_key, load_corpus, text_key
@@ -15,11 +16,23 @@ from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from compress.batches import EncodedSplit
     from compress.encode import TextEncoder
     from compress.task import StudentTask
 
 STAGES = ("teacher", "language_model", "augmented", "teacher_outputs", "search", "architecture", "student")
+
+
+class Latency(Protocol):
+    """Times a student, trained or not, where it will run.
+
+    Given from outside, for the exporter that it takes is none of this package's business.
+    """
+
+    def __call__(self, student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe) -> float:
+        """Median milliseconds at batch 1 over the task's own texts, tokenisation included."""
 
 
 def stages_of(recipe: Recipe) -> list[str]:
@@ -56,12 +69,12 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
-    bound = options["search"].pop("max_cost")  # for the derivation only
+    bounds = {name: options["search"].pop(name) for name in ("max_cost", "max_parameters", "target_latency_ms")}
     keys["search"] = fingerprint(
         keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
     )
     given = _file_state(getattr(recipe.student, "architecture", "searched"))
-    keys["architecture"] = fingerprint(keys["search"], bound, given)
+    keys["architecture"] = fingerprint(keys["search"], bounds, given)  # all that only the derivation uses
     init = _directory_state(getattr(recipe.student, "init", "random"))
     keys["student"] = fingerprint(
         keys["architecture" if searched else "teacher_outputs"],
@@ -73,15 +86,23 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     return keys
 
 
-def compress(recipe: Recipe, workspace: Workspace, *, force: bool = False, until: str = "student") -> Path:
+def compress(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    force: bool = False,
+    until: str = "student",
+    latency: Latency | None = None,
+) -> Path:
     """Run the stages that are not up to date; returns the directory of the last one.
 
     :param force: make every stage anew.
     :param until: the last stage to run.
+    :param latency: how a student is timed where it will run, needed for `search.target_latency_ms`.
     :raises UserError: the student and the objective do not fit the teacher, before anything is trained.
     """
     keys = stage_keys(recipe)
-    run = _Run(recipe, workspace)
+    run = _Run(recipe, workspace, latency)
     makers = {
         "teacher": run.teacher,
         "language_model": run.language_model,
@@ -107,6 +128,7 @@ class _Run:
 
     recipe: Recipe
     workspace: Workspace
+    latency: Latency | None
     _corpus: Corpus | None = None
 
     @property
@@ -164,9 +186,15 @@ class _Run:
         search_architecture(self._student_task(), self.recipe, directory, scratch)
 
     def architecture(self, directory: Path, scratch: Path) -> None:
-        from compress.search.adabert import choose_architecture
+        corpus = self.corpus
+        from compress.search.architecture import choose_architecture
+        from compress.teachers.finetune import classifier_config
 
-        choose_architecture(self.recipe, self.workspace.root / "search", directory)
+        teacher = self.workspace.root / "teacher"
+        vocabulary = classifier_config(self.recipe.teacher, corpus.labels).vocab_size
+        tokenizer = teacher / "tokenizer.json"
+        measure = partial(self.latency, tokenizer=tokenizer, recipe=self.recipe) if self.latency else None
+        choose_architecture(self.recipe, corpus, vocabulary, self.workspace.root / "search", directory, measure)
 
     def student(self, directory: Path, scratch: Path) -> None:
         from compress.distil import train_student

@@ -86,8 +86,9 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
 
 def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
     from export.build import build_bundle
+    from export.measure import int8_latency
 
-    compress(recipe, workspace, force=force)
+    compress(recipe, workspace, force=force, latency=int8_latency)
     bundle = build_bundle(recipe, workspace, "cpu", force=force)
     models = bundle.manifest.models
     split = bundle.manifest.provenance["report_split"]

@@ -1,8 +1,7 @@
-"""AdaBERT's search: an architecture against the teacher's probes and the measured cost, and what is derived of it (§3.3)."""
+"""AdaBERT's search: an architecture against the teacher's probes and the measured cost (§3.3)."""
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,14 @@ from torch import Tensor, nn
 
 from compress.batches import Batch, make_loader
 from compress.classify import EVALUATION_BATCH
-from compress.console import console
-from compress.errors import UserError
 from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
 from compress.search.cost import computed_costs, efficiency_loss, operation_costs
-from compress.search.derive import architecture_cost, derive, inherit
-from compress.search.draw import draw_cell
-from compress.search.space import OPERATIONS, Genotype, random_genotype, residual_genotype
+from compress.search.space import OPERATIONS
 from compress.search.supernet import Supernet
 from compress.stages import write_json
-from compress.students import CnnStudent, CnnStudentConfig
-from compress.task import StudentTask, label_names, project_embeddings
+from compress.task import StudentTask, project_embeddings
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 SEARCH = "search.json"
@@ -40,7 +34,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     options, training, student = recipe.search, recipe.compress, recipe.student
     assert isinstance(student, CnnOptions), "only a cnn is searched"
     torch.manual_seed(task.seed)
-    supernet = _supernet(task, student, student.dropout, student.token_dropout)
+    supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
     costs = operation_costs(student.width, length) if options.cost == "measured" else computed_costs(student.width)
@@ -110,74 +104,8 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     write_json(directory / SEARCH, report)
 
 
-def choose_architecture(recipe: Recipe, search: Path, directory: Path) -> None:
-    """Derive the architecture from a search, or take the random, hand-made or given one; writes `genotype.json` and a drawing.
-
-    :param search: result of `search_architecture`, where the recipe searches.
-    :raises UserError: the file given is no genotype.
-    """
-    student = recipe.student
-    assert isinstance(student, CnnOptions), "only a cnn has an architecture"
-    report: dict[str, Any] = {"architecture": student.architecture}
-    if student.architecture == "searched":
-        found = json.loads((search / SEARCH).read_text(encoding="utf-8"))
-        costs, bound = found["costs"], recipe.search.max_cost
-        alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
-        genotype = derive(alpha, depth, torch.tensor([costs[name] for name in OPERATIONS]), bound)
-        report |= {"cost": round(architecture_cost(genotype, costs, student.max_cells), 4), "max_cost": bound}
-    elif student.architecture == "random":
-        genotype = random_genotype(student.max_cells, recipe.seed)
-    elif student.architecture == "residual":
-        genotype = residual_genotype(student.max_cells)
-    else:
-        genotype = read_genotype(Path(student.architecture))
-    cells = "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
-    nodes = (" + ".join(f"{edge.operation}({edge.source})" for edge in node) for node in genotype.nodes)
-    share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
-    console.print(f"  {student.architecture}: {cells}; {'; '.join(nodes)}{share}")
-    draw_cell(genotype, directory, f"{recipe.name}: {cells} like this one")
-    write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
-
-
-def read_genotype(file: Path) -> Genotype:
-    """The genotype in a `genotype.json`.
-
-    :raises UserError: there is none.
-    """
-    try:
-        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
-    except FileNotFoundError:
-        raise UserError(f"student.architecture: {file}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None
-
-
-def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, search: Path) -> CnnStudent:
-    """The derived network with the searched weights; one that was not searched starts from the teacher's embeddings."""
-    genotype = read_genotype(architecture / "genotype.json")
-    config = CnnStudentConfig(
-        vocab_size=len(task.embeddings),
-        width=options.width,
-        genotype=genotype.model_dump(mode="json"),
-        pair=task.pair,
-        dropout=options.dropout,
-        token_dropout=options.token_dropout,
-        pad_token_id=task.pad_token_id,
-        **label_names(task.labels),
-    )
-    student = CnnStudent(config)
-    if options.architecture != "searched":
-        table = project_embeddings(task.embeddings, task.train, options.width)
-        student.embeddings.table.weight.data.copy_(table)
-        return student
-    supernet = _supernet(task, options, 0.0, 0.0)
-    supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
-    inherit(student, supernet)
-    return student
-
-
-def _supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
+def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
+    """The supernet of a task, untrained."""
     vocabulary, classes = len(task.embeddings), len(task.labels)
     return Supernet(vocabulary, options.width, options.max_cells, classes, task.pair, dropout, token_dropout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -16,32 +17,45 @@ from compress.students.cnn import CnnStudent
 EDGES_PER_NODE = 2
 
 
-def derive(alpha: Tensor, depth: Tensor, costs: Tensor | None = None, max_cost: float = 1.0) -> Genotype:
+@dataclass(frozen=True)
+class Bound:
+    """What the operations on the kept edges of a cell may add up to."""
+
+    prices: Tensor  # (O,), of each operation
+    room: Callable[[int], float]  # for one cell, when there are so many of them
+
+
+def cost_bound(costs: Tensor, max_cost: float, max_cells: int) -> Bound:
+    """`architecture_cost` ≤ `max_cost`; `costs` (O,) in [0, 1]."""
+    return Bound(costs, lambda cells: max_cost * EDGES_PER_NODE * NODES * max_cells / cells)
+
+
+def derive(alpha: Tensor, depth: Tensor, bounds: Sequence[Bound] = ()) -> Genotype | None:
     """The likeliest architecture: two edges into each node, an operation other than zero on each, a depth.
 
     Without a bound that is, per edge, the strongest operation, per node its two strongest edges, and the likeliest depth
     (§3.3). An edge is as strong as the probability of its best operation, `zero` taking part in the softmax: an edge that
-    would rather be cut loses to one that would not. With a bound, it is the likeliest of all architectures that keep to it:
-    one search serves every budget.
+    would rather be cut loses to one that would not. With bounds, it is the likeliest of all architectures that keep to
+    them: one search serves every budget.
 
     :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
     :param depth: (K_max,) logits.
-    :param costs: (O,) in [0, 1], needed for a bound.
-    :param max_cost: the most that `architecture_cost` may be.
+    :returns: None if nothing keeps to the bounds.
     """
     log_alpha = torch.log_softmax(alpha.detach().double(), dim=1).tolist()
     log_depth = torch.log_softmax(depth.detach().double(), dim=0).tolist()
-    prices = [0.0] * len(OPERATIONS) if costs is None else costs.tolist()
-    fronts = [_node_front(node, log_alpha, prices) for node in range(NODES)]
-    best: tuple[float, int, tuple[_Choice, ...]] | None = None
-    for cells in range(1, len(log_depth) + 1):
-        room = max_cost * EDGES_PER_NODE * NODES * len(log_depth) / cells + 1e-9
-        for choices in product(*fronts):
-            score = log_depth[cells - 1] + sum(choice.log_probability for choice in choices)
-            if sum(choice.cost for choice in choices) <= room and (best is None or score > best[0]):
-                best = score, cells, choices
-    assert best is not None, "an identity costs nothing"
-    return Genotype(cells=best[1], nodes=tuple(choice.edges for choice in best[2]))
+    prices = list(zip(*(bound.prices.double().tolist() for bound in bounds), strict=True)) or [()] * len(OPERATIONS)
+    cells = [_Choice((0.0,) * len(bounds), 0.0, ())]
+    for node in range(NODES):
+        cells = _front(before.and_then(choice) for before in cells for choice in _choices(node, log_alpha, prices))
+    best: tuple[float, Genotype] | None = None
+    for number, log_probability in enumerate(log_depth, 1):
+        rooms = [bound.room(number) + 1e-9 for bound in bounds]
+        fitting = [cell for cell in cells if all(p <= room for p, room in zip(cell.prices, rooms, strict=True))]
+        cell = max(fitting, key=lambda c: c.log_probability, default=None)
+        if cell and (best is None or log_probability + cell.log_probability > best[0]):
+            best = log_probability + cell.log_probability, Genotype(cells=number, nodes=cell.nodes)
+    return best and best[1]
 
 
 def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: int) -> float:
@@ -52,15 +66,19 @@ def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: in
 
 @dataclass(frozen=True)
 class _Choice:
-    """What may enter a node."""
+    """What enters the first nodes of a cell, one after the other."""
 
-    cost: float
+    prices: tuple[float, ...]  # one for each bound
     log_probability: float
-    edges: tuple[Edge, ...]
+    nodes: tuple[tuple[Edge, ...], ...]
+
+    def and_then(self, other: _Choice) -> _Choice:
+        prices = tuple(a + b for a, b in zip(self.prices, other.prices, strict=True))
+        return _Choice(prices, self.log_probability + other.log_probability, self.nodes + other.nodes)
 
 
-def _node_front(node: int, log_alpha: list[list[float]], prices: list[float]) -> list[_Choice]:
-    """The choices for a node than which none is both cheaper and likelier, cheapest first."""
+def _choices(node: int, log_alpha: list[list[float]], prices: list[tuple[float, ...]]) -> list[_Choice]:
+    """The choices for a node than which none is both cheaper and likelier."""
     entering = [i for i, (target, _) in enumerate(EDGES) if target == node]
     usable = [o for o, name in enumerate(OPERATIONS) if name != "zero"]
     choices = []
@@ -68,10 +86,16 @@ def _node_front(node: int, log_alpha: list[list[float]], prices: list[float]) ->
         for operations in product(usable, repeat=EDGES_PER_NODE):
             pairs = list(zip(kept, operations, strict=True))
             edges = tuple(Edge(source=EDGES[i][1], operation=OPERATIONS[o]) for i, o in pairs)
-            choices.append(_Choice(sum(prices[o] for o in operations), sum(log_alpha[i][o] for i, o in pairs), edges))
+            total = tuple(map(sum, zip(*(prices[o] for o in operations), strict=True)))
+            choices.append(_Choice(total, sum(log_alpha[i][o] for i, o in pairs), (edges,)))
+    return _front(choices)
+
+
+def _front(choices: Iterable[_Choice]) -> list[_Choice]:
+    """Those than which none is both likelier and nowhere dearer; of equals, the first."""
     front: list[_Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.cost, -c.log_probability)):
-        if not front or choice.log_probability > front[-1].log_probability:
+    for choice in sorted(choices, key=lambda c: (-c.log_probability, c.prices)):
+        if not any(all(p <= q for p, q in zip(kept.prices, choice.prices, strict=True)) for kept in front):
             front.append(choice)
     return front
 

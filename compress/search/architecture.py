@@ -1,0 +1,228 @@
+"""From a search to the student's architecture, within the bounds the user sets, and from there to the student."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compress.console import console
+from compress.corpus import Corpus
+from compress.errors import UserError
+from compress.options import CnnOptions, SearchOptions
+from compress.recipe import Recipe
+from compress.search.adabert import SEARCH, make_supernet
+from compress.search.derive import Bound, architecture_cost, cost_bound, derive, inherit
+from compress.search.draw import draw_cell
+from compress.search.space import NODES, OPERATIONS, Edge, Genotype, random_genotype, residual_genotype
+from compress.stages import write_json
+from compress.students import CnnStudent, CnnStudentConfig
+from compress.students.operations import build_operation
+from compress.task import StudentTask, label_names, project_embeddings
+
+Measure = Callable[[CnnStudent], float]  # median milliseconds of its INT8 form at batch 1
+HALVINGS = 7  # of the interval that the bound on the cost lies in, until a latency is met
+
+
+def choose_architecture(
+    recipe: Recipe, corpus: Corpus, vocabulary: int, search: Path, directory: Path, measure: Measure | None
+) -> None:
+    """Derive the architecture from a search, or take the random, hand-made or given one; writes `genotype.json` and a drawing.
+
+    :param vocabulary: size of the teacher's, which the student keeps.
+    :param search: result of `search_architecture`, where the recipe searches.
+    :param measure: needed where the recipe has a target latency.
+    :raises UserError: the file given is no genotype, or no student is small enough.
+    """
+    options = recipe.student
+    assert isinstance(options, CnnOptions), "only a cnn has an architecture"
+    report: dict[str, Any] = {"architecture": options.architecture}
+    if options.architecture == "searched":
+        found = _Found.read(search, options, recipe.search, _Blank(options, corpus, vocabulary))
+        genotype = found.choose(measure)
+        report |= found.report(genotype)
+    elif options.architecture == "random":
+        genotype = random_genotype(options.max_cells, recipe.seed)
+    elif options.architecture == "residual":
+        genotype = residual_genotype(options.max_cells)
+    else:
+        genotype = read_genotype(Path(options.architecture))
+    share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
+    console.print(f"  {options.architecture}: {_words(genotype)}{share}")
+    draw_cell(genotype, directory, f"{recipe.name}: {_cells(genotype)} like this one")
+    write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
+
+
+@dataclass(frozen=True)
+class _Blank:
+    """Untrained students of the task."""
+
+    options: CnnOptions
+    corpus: Corpus
+    vocabulary: int
+
+    def student(self, genotype: Genotype) -> CnnStudent:
+        return CnnStudent(
+            CnnStudentConfig(
+                vocab_size=self.vocabulary,
+                width=self.options.width,
+                genotype=genotype.model_dump(mode="json"),
+                pair=self.corpus.pair,
+                num_labels=len(self.corpus.labels),
+            )
+        )
+
+    def bound(self, parameters: int) -> Bound:
+        """The student, embeddings and all read-outs included, has so many parameters at most."""
+        identity = Edge(source=0, operation="identity")  # it has none
+
+        def room(cells: int) -> float:
+            return (parameters - self.parameters(Genotype(cells=cells, nodes=((identity,),) * NODES))) / cells
+
+        return Bound(operation_sizes(self.options.width), room)
+
+    def parameters(self, genotype: Genotype) -> int:
+        with torch.device("meta"):
+            return _count(self.student(genotype))
+
+
+@dataclass
+class _Found:
+    """What a search found likely, and what of it the recipe's bounds allow."""
+
+    alpha: Tensor  # (E, O)
+    depth: Tensor  # (K_max,)
+    costs: dict[str, float]
+    options: SearchOptions
+    blank: _Blank
+    measured: dict[Genotype, float] = field(default_factory=dict)  # milliseconds
+
+    @classmethod
+    def read(cls, search: Path, student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
+        found = json.loads((search / SEARCH).read_text(encoding="utf-8"))
+        alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
+        return cls(alpha, depth, found["costs"], options, blank)
+
+    def choose(self, measure: Measure | None) -> Genotype:
+        """The likeliest architecture within the bounds; where none is fast enough, the cheapest, and it is said so."""
+        whole = self._within(self.options.max_cost)
+        if whole is None:
+            raise UserError(
+                f"search.max_parameters: no student has only {self.options.max_parameters:,} parameters; "
+                f"the smallest has {self._fewest():,}, nearly all of them in word embeddings of student.width"
+            )
+        target = self.options.target_latency_ms
+        if target is None:
+            return whole
+        assert measure is not None, "a target latency needs a way to measure"
+        if self._milliseconds(whole, measure) <= target:
+            return whole
+        best, low, high = self._within(0.0) or whole, 0.0, self.options.max_cost
+        if self._milliseconds(best, measure) > target:
+            console.print(
+                f"  [bold yellow]target of {target:g} ms: not met, the cheapest architecture takes {self.measured[best]:.3g} ms; "
+                "a smaller student.width or data.max_length would be faster[/]"
+            )
+            return best
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            genotype = self._within(middle) or best
+            if self._milliseconds(genotype, measure) <= target:
+                best, low = genotype, middle
+            else:
+                high = middle
+        return best
+
+    def report(self, genotype: Genotype) -> dict[str, Any]:
+        """What `genotype.json` says of the bounds and whether they are met."""
+        report: dict[str, Any] = {
+            "cost": round(architecture_cost(genotype, self.costs, len(self.depth)), 4),
+            "max_cost": self.options.max_cost,
+            "parameters": self.blank.parameters(genotype),
+        }
+        if self.options.max_parameters is not None:
+            report["max_parameters"] = self.options.max_parameters
+        if (target := self.options.target_latency_ms) is not None:
+            took = self.measured[genotype]
+            report |= {"target_latency_ms": target, "latency_ms": round(took, 4), "target_met": took <= target}
+        return report
+
+    def _within(self, max_cost: float) -> Genotype | None:
+        costs = torch.tensor([self.costs[name] for name in OPERATIONS])
+        bounds = [cost_bound(costs, max_cost, len(self.depth))]
+        if self.options.max_parameters is not None:
+            bounds.append(self.blank.bound(self.options.max_parameters))
+        return derive(self.alpha, self.depth, bounds)
+
+    def _fewest(self) -> int:
+        sizes = operation_sizes(self.blank.options.width)
+        genotype = derive(self.alpha, self.depth, [Bound(sizes, lambda cells: 0.0 if cells == 1 else -1.0)])
+        assert genotype is not None, "an identity has no parameters"
+        return self.blank.parameters(genotype)
+
+    def _milliseconds(self, genotype: Genotype, measure: Measure) -> float:
+        if genotype not in self.measured:
+            self.measured[genotype] = measure(self.blank.student(genotype))
+            console.print(f"  {self.measured[genotype]:.3g} ms: {_words(genotype)}")
+        return self.measured[genotype]
+
+
+def operation_sizes(width: int) -> Tensor:
+    """Parameters (O,) of each operation."""
+    return torch.tensor([_count(build_operation(name, width)) for name in OPERATIONS])
+
+
+def _words(genotype: Genotype) -> str:
+    nodes = (" + ".join(f"{edge.operation}({edge.source})" for edge in node) for node in genotype.nodes)
+    return f"{_cells(genotype)}; {'; '.join(nodes)}"
+
+
+def _cells(genotype: Genotype) -> str:
+    return "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def read_genotype(file: Path) -> Genotype:
+    """The genotype in a `genotype.json`.
+
+    :raises UserError: there is none.
+    """
+    try:
+        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
+    except FileNotFoundError:
+        raise UserError(f"student.architecture: {file}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None
+
+
+def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, search: Path) -> CnnStudent:
+    """The derived network with the searched weights; one that was not searched starts from the teacher's embeddings."""
+    genotype = read_genotype(architecture / "genotype.json")
+    config = CnnStudentConfig(
+        vocab_size=len(task.embeddings),
+        width=options.width,
+        genotype=genotype.model_dump(mode="json"),
+        pair=task.pair,
+        dropout=options.dropout,
+        token_dropout=options.token_dropout,
+        pad_token_id=task.pad_token_id,
+        **label_names(task.labels),
+    )
+    student = CnnStudent(config)
+    if options.architecture != "searched":
+        table = project_embeddings(task.embeddings, task.train, options.width)
+        student.embeddings.table.weight.data.copy_(table)
+        return student
+    supernet = make_supernet(task, options, 0.0, 0.0)
+    supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
+    inherit(student, supernet)
+    return student

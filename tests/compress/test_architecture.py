@@ -1,0 +1,119 @@
+"""The architecture within what the user can afford: cost, parameters, milliseconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.corpus import Corpus, Split
+from compress.errors import UserError
+from compress.recipe import recipe_from
+from compress.search.architecture import choose_architecture, operation_sizes
+from compress.search.derive import Bound, cost_bound, derive
+from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype
+from compress.students import CnnStudent
+
+SPLIT = Split(["good film", "bad film"], None, [1, 0], None)
+CORPUS = Corpus(["negative", "positive"], {"train": SPLIT, "dev": SPLIT})
+COSTS = {name: round(number / 10, 2) for number, name in enumerate(sorted(OPERATIONS, key=lambda n: n != "identity"))}
+COSTS |= {"zero": 0.0, "identity": 0.0}
+WIDTH, VOCABULARY = 16, 50
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """A search that likes costly operations and depth."""
+    generator = torch.Generator().manual_seed(3)
+    prices = torch.tensor([COSTS[name] for name in OPERATIONS])
+    alpha = torch.randn(len(EDGES), len(OPERATIONS), generator=generator) + 3 * prices
+    found = {
+        "costs": COSTS,
+        "probabilities": torch.softmax(alpha, dim=1).tolist(),
+        "depth_probabilities": torch.softmax(torch.tensor([0.0, 0.5, 1.0]), dim=0).tolist(),
+    }
+    (tmp_path / "search.json").write_text(json.dumps(found))
+    return tmp_path
+
+
+def choose(search: Path, measure: object = None, **bounds: object) -> dict[str, object]:
+    """What `genotype.json` says."""
+    recipe = recipe_from(
+        {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": bounds}, "a test"
+    )
+    choose_architecture(recipe, CORPUS, VOCABULARY, search, search, measure)  # type: ignore[arg-type]
+    return json.loads((search / "genotype.json").read_text())
+
+
+def milliseconds(student: CnnStudent) -> float:
+    """Of a machine on which an operation takes as long as it costs, and a text a tenth of that to tokenise."""
+    genotype = Genotype.model_validate(student.config.genotype)
+    return 0.1 + genotype.cells * sum(COSTS[edge.operation] for _, edge in genotype.edges)
+
+
+def test_of_all_that_keeps_to_two_bounds_the_likeliest_is_derived() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alpha, depth = torch.randn(len(EDGES), len(OPERATIONS), generator=generator), torch.randn(3, generator=generator)
+    prices = torch.tensor([COSTS[name] for name in OPERATIONS])
+    sizes = operation_sizes(WIDTH)
+    bounds = [cost_bound(prices, 0.3, 3), Bound(sizes, lambda cells: 5000 / cells)]
+
+    def likelihood(genotype: Genotype) -> float:
+        p, k = torch.log_softmax(alpha, dim=1), torch.log_softmax(depth, dim=0)
+        places = [(EDGES.index((node, e.source)), OPERATIONS.index(e.operation)) for node, e in genotype.edges]
+        return float(k[genotype.cells - 1]) + sum(float(p[place]) for place in places)
+
+    def keeps(genotype: Genotype) -> bool:
+        edges = [OPERATIONS.index(edge.operation) for _, edge in genotype.edges]
+        return all(float(b.prices[edges].sum()) <= b.room(genotype.cells) + 1e-6 for b in bounds)
+
+    best = derive(alpha, depth, bounds)
+    assert best is not None
+    assert keeps(best)
+    others = [random_genotype(1 + seed % 3, seed) for seed in range(3000)]
+    allowed = [other for other in others if keeps(other)]
+    assert len(allowed) > 100
+    assert max(map(likelihood, allowed)) <= likelihood(best) + 1e-6
+    assert derive(alpha, depth, [Bound(prices, lambda cells: -1.0)]) is None
+
+
+def test_the_costliest_that_is_fast_enough_is_taken(search: Path) -> None:
+    free = choose(search)
+    slowest = milliseconds_of(free)
+    assert choose(search, milliseconds, target_latency_ms=slowest + 1)["genotype"] == free["genotype"]
+    for target in (0.8 * slowest, 0.5 * slowest, 0.2 * slowest):
+        chosen = choose(search, milliseconds, target_latency_ms=target)
+        assert chosen["target_met"] is True
+        assert chosen["latency_ms"] == pytest.approx(milliseconds_of(chosen), abs=1e-3)
+        # Not much of the target is left unused: operations come in steps.
+        assert target - 3 * max(COSTS.values()) <= milliseconds_of(chosen) <= target
+
+
+def test_a_target_that_nothing_meets_is_told(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = choose(search, milliseconds, target_latency_ms=0.05)
+    assert chosen["target_met"] is False
+    assert chosen["cost"] == 0
+    assert "not met" in capsys.readouterr().err
+
+
+def test_parameters_are_those_of_the_whole_student(search: Path) -> None:
+    free = choose(search)
+    parameters = free["parameters"]
+    assert isinstance(parameters, int)
+    student = CnnStudent(config_of(free))
+    assert parameters == sum(weight.numel() for weight in student.parameters())
+    fewer = choose(search, max_parameters=parameters - 1)
+    assert fewer["parameters"] <= parameters - 1  # type: ignore[operator]
+    assert fewer["genotype"] != free["genotype"]
+    with pytest.raises(UserError, match=r"no student has only 500 parameters; the smallest has [\d,]+"):
+        choose(search, max_parameters=500)
+
+
+def milliseconds_of(chosen: dict[str, object]) -> float:
+    return milliseconds(CnnStudent(config_of(chosen)))
+
+
+def config_of(chosen: dict[str, object]):  # type: ignore[no-untyped-def]
+    from compress.students import CnnStudentConfig
+
+    return CnnStudentConfig(vocab_size=VOCABULARY, width=WIDTH, genotype=chosen["genotype"], num_labels=2)  # type: ignore[arg-type]
