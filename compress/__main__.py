@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from compress.console import run_cli
+from compress.console import console, run_cli
 from compress.recipe import load_recipe
 from compress.stages import Workspace
 
@@ -35,6 +37,31 @@ def run(
         from export.measure import int8_latency
 
         compress(loaded, workspace, force=force, latency=int8_latency)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    set: SetOption = [],  # noqa: B006 - typer copies the default
+    artifacts: ArtifactsOption = Path("artifacts"),
+    max_cost: Annotated[
+        list[float] | None, typer.Option(metavar="SHARE", help="a bound on the architecture's cost; give several")
+    ] = None,
+) -> None:
+    """Search once, train a student for each of several budgets, and show accuracy against latency.
+
+    Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
+    """
+    loaded = load_recipe(recipe, set)
+    from bench import sweep as swept
+
+    points, directory = swept.sweep(loaded, Workspace(artifacts / loaded.name), max_cost or swept.BOUNDS)
+    header, rows = swept.table(points)
+    shown = Table(*header)
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown)
+    console.print(f"table and plot: {directory / 'sweep.md'}")
 
 
 @app.command(name="recipe")

@@ -101,16 +101,20 @@ class Workspace:
         if self.store is None:
             return self.run(stage, key, make, force=force)
         home = Workspace(self.store / f"{stage}-{key[:16]}")
-        target, record = self.root / stage, self._record_file(stage)
         with home.locked():
-            result = home.run(stage, key, make)
+            home.run(stage, key, make)
+        return self.borrow(stage, home)
+
+    def borrow(self, stage: str, owner: Workspace) -> Path:
+        """Take the result of a stage from another workspace, as a link to it, in the place of an own one."""
+        target, record = self.root / stage, self._record_file(stage)
         self.root.mkdir(parents=True, exist_ok=True)
         if target.is_symlink():
             target.unlink()
-        shutil.rmtree(target, ignore_errors=True)  # a result of its own, from a run without the store
-        target.symlink_to(result.absolute())
+        shutil.rmtree(target, ignore_errors=True)
+        target.symlink_to((owner.root / stage).absolute())
         record.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(home._record_file(stage), record)
+        shutil.copyfile(owner._record_file(stage), record)
         return target
 
     def seconds(self, stage: str) -> float | None:
