@@ -157,7 +157,7 @@ class CnnOptions(Section):
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
     architecture: str = Field(
         "searched",
-        description="'searched', 'random' (drawn with the recipe's seed), 'residual' (hand-made, conv3 beside identity), "
+        description="'searched', 'random' (drawn with the recipe's seed, of search.max_cost), 'residual' (hand-made, conv3 beside identity), "
         "or a genotype.json, say of another task's search",
     )
     max_cells: Annotated[int, Field(ge=1, le=8)] = Field(

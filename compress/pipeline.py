@@ -187,14 +187,17 @@ class _Run:
 
     def architecture(self, directory: Path, scratch: Path) -> None:
         corpus = self.corpus
+        from compress.encode import TextEncoder
         from compress.search.architecture import choose_architecture
         from compress.teachers.finetune import classifier_config
 
         teacher = self.workspace.root / "teacher"
         vocabulary = classifier_config(self.recipe.teacher, corpus.labels).vocab_size
         tokenizer = teacher / "tokenizer.json"
+        encoder = TextEncoder(tokenizer, self.recipe.data.max_length)
         measure = partial(self.latency, tokenizer=tokenizer, recipe=self.recipe) if self.latency else None
-        choose_architecture(self.recipe, corpus, vocabulary, self.workspace.root / "search", directory, measure)
+        search = self.workspace.root / "search"
+        choose_architecture(self.recipe, corpus, encoder, vocabulary, search, directory, measure)
 
     def student(self, directory: Path, scratch: Path) -> None:
         from compress.distil import train_student

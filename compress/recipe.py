@@ -73,7 +73,10 @@ class Recipe(Section):
                 f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
                 '= "none" learns without one; use objective logits'
             )
-        if "search" in self.model_fields_set and getattr(self.student, "architecture", "searched") != "searched":
+        if "search" in self.model_fields_set and getattr(self.student, "architecture", "searched") not in (
+            "searched",
+            "random",  # of a cost
+        ):
             raise ValueError("search: an architecture that is given is not searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')

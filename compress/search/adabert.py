@@ -15,7 +15,7 @@ from compress.classify import EVALUATION_BATCH
 from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
-from compress.search.cost import computed_costs, efficiency_loss, operation_costs
+from compress.search.cost import costs_of, efficiency_loss
 from compress.search.space import OPERATIONS
 from compress.search.supernet import Supernet
 from compress.stages import write_json
@@ -37,7 +37,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = operation_costs(student.width, length) if options.cost == "measured" else computed_costs(student.width)
+    costs = costs_of(options, student.width, length)
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = _distillation(recipe.objective)
     accelerator = make_accelerator()

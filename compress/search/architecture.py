@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import random
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +16,13 @@ from torch import Tensor
 
 from compress.console import console
 from compress.corpus import Corpus
+from compress.encode import TextEncoder
 from compress.errors import UserError
 from compress.options import CnnOptions, SearchOptions
 from compress.recipe import Recipe
 from compress.search.adabert import SEARCH, make_supernet
-from compress.search.derive import Bound, architecture_cost, cost_bound, derive, inherit
+from compress.search.cost import costs_of
+from compress.search.derive import Candidates, Room, architecture_cost, cost_room, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import NODES, OPERATIONS, Edge, Genotype, random_genotype, residual_genotype
 from compress.stages import write_json
@@ -26,15 +31,23 @@ from compress.students.operations import build_operation
 from compress.task import StudentTask, label_names, project_embeddings
 
 Measure = Callable[[CnnStudent], float]  # median milliseconds of its INT8 form at batch 1
+TRIALS = 20_000
 HALVINGS = 7  # of the interval that the bound on the cost lies in, until a latency is met
 
 
 def choose_architecture(
-    recipe: Recipe, corpus: Corpus, vocabulary: int, search: Path, directory: Path, measure: Measure | None
+    recipe: Recipe,
+    corpus: Corpus,
+    encoder: TextEncoder,
+    vocabulary: int,
+    search: Path,
+    directory: Path,
+    measure: Measure | None,
 ) -> None:
     """Derive the architecture from a search, or take the random, hand-made or given one; writes `genotype.json` and a drawing.
 
-    :param vocabulary: size of the teacher's, which the student keeps.
+    :param encoder: the teacher's, which the student keeps.
+    :param vocabulary: how many tokens there are embeddings of.
     :param search: result of `search_architecture`, where the recipe searches.
     :param measure: needed where the recipe has a target latency.
     :raises UserError: the file given is no genotype, or no student is small enough.
@@ -46,6 +59,11 @@ def choose_architecture(
         found = _Found.read(search, options, recipe.search, _Blank(options, corpus, vocabulary))
         genotype = found.choose(measure)
         report |= found.report(genotype)
+    elif options.architecture == "random" and recipe.search.max_cost < 1:
+        costs = costs_of(recipe.search, options.width, _median_length(corpus, encoder))
+        genotype = random_genotype_of_cost(options.max_cells, recipe.seed, costs, recipe.search.max_cost)
+        cost = architecture_cost(genotype, costs, options.max_cells)
+        report |= {"cost": round(cost, 4), "max_cost": recipe.search.max_cost}
     elif options.architecture == "random":
         genotype = random_genotype(options.max_cells, recipe.seed)
     elif options.architecture == "residual":
@@ -56,6 +74,24 @@ def choose_architecture(
     console.print(f"  {options.architecture}: {_words(genotype)}{share}")
     draw_cell(genotype, directory, f"{recipe.name}: {_cells(genotype)} like this one")
     write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
+
+
+def random_genotype_of_cost(max_cells: int, seed: int, costs: dict[str, float], max_cost: float) -> Genotype:
+    """A random architecture that costs as much as it may, within 5 %: the control of a search with that bound.
+
+    :raises UserError: hardly any architecture costs as much.
+    """
+    rng = random.Random(f"genotype of cost/{seed}")
+    for trial in range(TRIALS):
+        genotype = random_genotype(rng.randint(1, max_cells), f"{seed}/{trial}")
+        if 0.95 * max_cost <= architecture_cost(genotype, costs, max_cells) <= max_cost:
+            return genotype
+    raise UserError(f"search.max_cost: none of {TRIALS:,} random architectures costs {max_cost:g} of the costliest one")
+
+
+def _median_length(corpus: Corpus, encoder: TextEncoder) -> int:
+    train = corpus.splits["train"]
+    return int(statistics.median(len(e) for e in encoder.encode(train.texts, train.texts_b)))
 
 
 @dataclass(frozen=True)
@@ -77,14 +113,10 @@ class _Blank:
             )
         )
 
-    def bound(self, parameters: int) -> Bound:
+    def room(self, parameters: int) -> Room:
         """The student, embeddings and all read-outs included, has so many parameters at most."""
-        identity = Edge(source=0, operation="identity")  # it has none
-
-        def room(cells: int) -> float:
-            return (parameters - self.parameters(Genotype(cells=cells, nodes=((identity,),) * NODES))) / cells
-
-        return Bound(operation_sizes(self.options.width), room)
+        bare = {cells: self.parameters(_bare(cells)) for cells in range(1, self.options.max_cells + 1)}
+        return lambda cells: (parameters - bare[cells]) / cells
 
     def parameters(self, genotype: Genotype) -> int:
         with torch.device("meta"):
@@ -95,8 +127,7 @@ class _Blank:
 class _Found:
     """What a search found likely, and what of it the recipe's bounds allow."""
 
-    alpha: Tensor  # (E, O)
-    depth: Tensor  # (K_max,)
+    candidates: Candidates  # priced by cost and by parameters
     costs: dict[str, float]
     options: SearchOptions
     blank: _Blank
@@ -106,7 +137,9 @@ class _Found:
     def read(cls, search: Path, student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
         found = json.loads((search / SEARCH).read_text(encoding="utf-8"))
         alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
-        return cls(alpha, depth, found["costs"], options, blank)
+        costs = torch.tensor([found["costs"][name] for name in OPERATIONS])
+        candidates = Candidates(alpha, depth, [costs, operation_sizes(student.width)])
+        return cls(candidates, found["costs"], options, blank)
 
     def choose(self, measure: Measure | None) -> Genotype:
         """The likeliest architecture within the bounds; where none is fast enough, the cheapest, and it is said so."""
@@ -114,7 +147,7 @@ class _Found:
         if whole is None:
             raise UserError(
                 f"search.max_parameters: no student has only {self.options.max_parameters:,} parameters; "
-                f"the smallest has {self._fewest():,}, nearly all of them in word embeddings of student.width"
+                f"the smallest has {self.blank.parameters(_bare(1)):,}, nearly all of them in word embeddings of student.width"
             )
         target = self.options.target_latency_ms
         if target is None:
@@ -141,7 +174,7 @@ class _Found:
     def report(self, genotype: Genotype) -> dict[str, Any]:
         """What `genotype.json` says of the bounds and whether they are met."""
         report: dict[str, Any] = {
-            "cost": round(architecture_cost(genotype, self.costs, len(self.depth)), 4),
+            "cost": round(architecture_cost(genotype, self.costs, self.blank.options.max_cells), 4),
             "max_cost": self.options.max_cost,
             "parameters": self.blank.parameters(genotype),
         }
@@ -153,23 +186,21 @@ class _Found:
         return report
 
     def _within(self, max_cost: float) -> Genotype | None:
-        costs = torch.tensor([self.costs[name] for name in OPERATIONS])
-        bounds = [cost_bound(costs, max_cost, len(self.depth))]
-        if self.options.max_parameters is not None:
-            bounds.append(self.blank.bound(self.options.max_parameters))
-        return derive(self.alpha, self.depth, bounds)
-
-    def _fewest(self) -> int:
-        sizes = operation_sizes(self.blank.options.width)
-        genotype = derive(self.alpha, self.depth, [Bound(sizes, lambda cells: 0.0 if cells == 1 else -1.0)])
-        assert genotype is not None, "an identity has no parameters"
-        return self.blank.parameters(genotype)
+        parameters = self.options.max_parameters
+        size_room = (lambda cells: math.inf) if parameters is None else self.blank.room(parameters)
+        return self.candidates.likeliest(cost_room(max_cost, self.blank.options.max_cells), size_room)
 
     def _milliseconds(self, genotype: Genotype, measure: Measure) -> float:
         if genotype not in self.measured:
             self.measured[genotype] = measure(self.blank.student(genotype))
             console.print(f"  {self.measured[genotype]:.3g} ms: {_words(genotype)}")
         return self.measured[genotype]
+
+
+def _bare(cells: int) -> Genotype:
+    """Operations without parameters only."""
+    identity = Edge(source=0, operation="identity")
+    return Genotype(cells=cells, nodes=((identity,),) * NODES)
 
 
 def operation_sizes(width: int) -> Tensor:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from compress.assets import cache_directory
+from compress.options import SearchOptions
 from compress.search.space import OPERATIONS
 from compress.stages import fingerprint, write_json
 
@@ -38,6 +39,11 @@ def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
     cells = torch.arange(1, len(depth) + 1, device=depth.device, dtype=depth.dtype)
     expected_share = (torch.softmax(depth, dim=0) * cells).sum() / len(depth)
     return expected_share * (torch.softmax(alpha, dim=1) @ costs).mean()
+
+
+def costs_of(options: SearchOptions, width: int, length: int) -> dict[str, float]:
+    """The cost of each operation that a recipe asks for, in [0, 1]."""
+    return operation_costs(width, length) if options.cost == "measured" else computed_costs(width)
 
 
 def operation_costs(width: int, length: int) -> dict[str, float]:

@@ -17,45 +17,56 @@ from compress.students.cnn import CnnStudent
 EDGES_PER_NODE = 2
 
 
-@dataclass(frozen=True)
-class Bound:
-    """What the operations on the kept edges of a cell may add up to."""
-
-    prices: Tensor  # (O,), of each operation
-    room: Callable[[int], float]  # for one cell, when there are so many of them
+Room = Callable[[int], float]  # what the kept edges of a cell may add up to, when there are so many cells
 
 
-def cost_bound(costs: Tensor, max_cost: float, max_cells: int) -> Bound:
-    """`architecture_cost` ≤ `max_cost`; `costs` (O,) in [0, 1]."""
-    return Bound(costs, lambda cells: max_cost * EDGES_PER_NODE * NODES * max_cells / cells)
-
-
-def derive(alpha: Tensor, depth: Tensor, bounds: Sequence[Bound] = ()) -> Genotype | None:
+def derive(alpha: Tensor, depth: Tensor) -> Genotype:
     """The likeliest architecture: two edges into each node, an operation other than zero on each, a depth.
 
-    Without a bound that is, per edge, the strongest operation, per node its two strongest edges, and the likeliest depth
-    (§3.3). An edge is as strong as the probability of its best operation, `zero` taking part in the softmax: an edge that
-    would rather be cut loses to one that would not. With bounds, it is the likeliest of all architectures that keep to
-    them: one search serves every budget.
+    That is, per edge, the strongest operation, per node its two strongest edges, and the likeliest depth (§3.3). An edge is
+    as strong as the probability of its best operation, `zero` taking part in the softmax: an edge that would rather be cut
+    loses to one that would not.
 
     :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
     :param depth: (K_max,) logits.
-    :returns: None if nothing keeps to the bounds.
     """
-    log_alpha = torch.log_softmax(alpha.detach().double(), dim=1).tolist()
-    log_depth = torch.log_softmax(depth.detach().double(), dim=0).tolist()
-    prices = list(zip(*(bound.prices.double().tolist() for bound in bounds), strict=True)) or [()] * len(OPERATIONS)
-    cells = [_Choice((0.0,) * len(bounds), 0.0, ())]
-    for node in range(NODES):
-        cells = _front(before.and_then(choice) for before in cells for choice in _choices(node, log_alpha, prices))
-    best: tuple[float, Genotype] | None = None
-    for number, log_probability in enumerate(log_depth, 1):
-        rooms = [bound.room(number) + 1e-9 for bound in bounds]
-        fitting = [cell for cell in cells if all(p <= room for p, room in zip(cell.prices, rooms, strict=True))]
-        cell = max(fitting, key=lambda c: c.log_probability, default=None)
-        if cell and (best is None or log_probability + cell.log_probability > best[0]):
-            best = log_probability + cell.log_probability, Genotype(cells=number, nodes=cell.nodes)
-    return best and best[1]
+    genotype = Candidates(alpha, depth, []).likeliest()
+    assert genotype is not None, "there is no bound to exceed"
+    return genotype
+
+
+class Candidates:
+    """All architectures than which none is both likelier and, in some price, cheaper: one search serves every budget.
+
+    :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
+    :param depth: (K_max,) logits.
+    :param prices: (O,) each, what an operation costs in one respect.
+    """
+
+    def __init__(self, alpha: Tensor, depth: Tensor, prices: Sequence[Tensor]) -> None:
+        log_alpha = torch.log_softmax(alpha.detach().double(), dim=1).tolist()
+        self._log_depth: list[float] = torch.log_softmax(depth.detach().double(), dim=0).tolist()
+        by_operation = list(zip(*(price.double().tolist() for price in prices), strict=True)) or [()] * len(OPERATIONS)
+        self._cells = [_Choice((0.0,) * len(prices), 0.0, ())]
+        for node in range(NODES):
+            choices = _choices(node, log_alpha, by_operation)
+            self._cells = _front(before.and_then(choice) for before in self._cells for choice in choices)
+
+    def likeliest(self, *rooms: Room) -> Genotype | None:
+        """The likeliest architecture that keeps to a bound on each price; None if there is none."""
+        best: tuple[float, Genotype] | None = None
+        for number, log_probability in enumerate(self._log_depth, 1):
+            limits = [room(number) + 1e-9 for room in rooms]
+            fitting = [c for c in self._cells if all(p <= limit for p, limit in zip(c.prices, limits, strict=True))]
+            cell = max(fitting, key=lambda c: c.log_probability, default=None)
+            if cell and (best is None or log_probability + cell.log_probability > best[0]):
+                best = log_probability + cell.log_probability, Genotype(cells=number, nodes=cell.nodes)
+        return best and best[1]
+
+
+def cost_room(max_cost: float, max_cells: int) -> Room:
+    """`architecture_cost` ≤ `max_cost`."""
+    return lambda cells: max_cost * EDGES_PER_NODE * NODES * max_cells / cells
 
 
 def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: int) -> float:

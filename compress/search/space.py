@@ -51,7 +51,7 @@ class Genotype(BaseModel):
         return [(node, edge) for node, entering in enumerate(self.nodes) for edge in entering]
 
 
-def random_genotype(cells: int, seed: int) -> Genotype:
+def random_genotype(cells: int, seed: int | str) -> Genotype:
     """Two edges into each node and an operation on each, other than zero, all equally likely: the control of a search."""
     rng = random.Random(f"genotype/{seed}")
     nodes = []

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from compress.corpus import Corpus, Split
+from compress.encode import TextEncoder
 from compress.errors import UserError
 from compress.recipe import recipe_from
-from compress.search.architecture import choose_architecture, operation_sizes
-from compress.search.derive import Bound, cost_bound, derive
+from compress.search.architecture import choose_architecture, operation_sizes, random_genotype_of_cost
+from compress.search.derive import Candidates, architecture_cost, cost_room
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype
 from compress.students import CnnStudent
+from tests.tiny_task import tiny_teacher
 
 SPLIT = Split(["good film", "bad film"], None, [1, 0], None)
 CORPUS = Corpus(["negative", "positive"], {"train": SPLIT, "dev": SPLIT})
@@ -41,7 +43,8 @@ def choose(search: Path, measure: object = None, **bounds: object) -> dict[str, 
     recipe = recipe_from(
         {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": bounds}, "a test"
     )
-    choose_architecture(recipe, CORPUS, VOCABULARY, search, search, measure)  # type: ignore[arg-type]
+    tokenizer = tiny_teacher(search / "bert") / "tokenizer.json"
+    choose_architecture(recipe, CORPUS, TextEncoder(tokenizer, 32), VOCABULARY, search, search, measure)  # type: ignore[arg-type]
     return json.loads((search / "genotype.json").read_text())
 
 
@@ -56,7 +59,7 @@ def test_of_all_that_keeps_to_two_bounds_the_likeliest_is_derived() -> None:
     alpha, depth = torch.randn(len(EDGES), len(OPERATIONS), generator=generator), torch.randn(3, generator=generator)
     prices = torch.tensor([COSTS[name] for name in OPERATIONS])
     sizes = operation_sizes(WIDTH)
-    bounds = [cost_bound(prices, 0.3, 3), Bound(sizes, lambda cells: 5000 / cells)]
+    bounds = [(prices, cost_room(0.3, 3)), (sizes, lambda cells: 5000 / cells)]
 
     def likelihood(genotype: Genotype) -> float:
         p, k = torch.log_softmax(alpha, dim=1), torch.log_softmax(depth, dim=0)
@@ -65,16 +68,16 @@ def test_of_all_that_keeps_to_two_bounds_the_likeliest_is_derived() -> None:
 
     def keeps(genotype: Genotype) -> bool:
         edges = [OPERATIONS.index(edge.operation) for _, edge in genotype.edges]
-        return all(float(b.prices[edges].sum()) <= b.room(genotype.cells) + 1e-6 for b in bounds)
+        return all(float(price[edges].sum()) <= room(genotype.cells) + 1e-6 for price, room in bounds)
 
-    best = derive(alpha, depth, bounds)
+    best = Candidates(alpha, depth, [price for price, _ in bounds]).likeliest(*(room for _, room in bounds))
     assert best is not None
     assert keeps(best)
     others = [random_genotype(1 + seed % 3, seed) for seed in range(3000)]
     allowed = [other for other in others if keeps(other)]
     assert len(allowed) > 100
     assert max(map(likelihood, allowed)) <= likelihood(best) + 1e-6
-    assert derive(alpha, depth, [Bound(prices, lambda cells: -1.0)]) is None
+    assert Candidates(alpha, depth, [prices]).likeliest(lambda cells: -1.0) is None
 
 
 def test_the_costliest_that_is_fast_enough_is_taken(search: Path) -> None:
@@ -107,6 +110,16 @@ def test_parameters_are_those_of_the_whole_student(search: Path) -> None:
     assert fewer["genotype"] != free["genotype"]
     with pytest.raises(UserError, match=r"no student has only 500 parameters; the smallest has [\d,]+"):
         choose(search, max_parameters=500)
+
+
+def test_a_random_architecture_can_be_as_dear_as_a_searched_one() -> None:
+    found = [random_genotype_of_cost(3, seed, COSTS, 0.3) for seed in range(20)]
+    assert all(0.285 <= architecture_cost(genotype, COSTS, 3) <= 0.3 for genotype in found)
+    assert len(set(found)) == 20
+    assert len({genotype.cells for genotype in found}) > 1
+    assert found[0] == random_genotype_of_cost(3, 0, COSTS, 0.3)
+    with pytest.raises(UserError, match=r"none of 20,000 random architectures costs 0\.001"):
+        random_genotype_of_cost(3, 0, COSTS, 0.001)
 
 
 def milliseconds_of(chosen: dict[str, object]) -> float:

@@ -7,7 +7,7 @@ import torch
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
 from compress.search.cost import computed_costs, efficiency_loss, operation_costs
-from compress.search.derive import architecture_cost, cost_bound, derive, inherit
+from compress.search.derive import Candidates, architecture_cost, cost_room, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Draw, Supernet, gumbel_gates
@@ -75,7 +75,6 @@ def test_derivation_keeps_the_two_strongest_edges_and_never_zero(tmp_path: Path)
     prefer(2, 2, "avg_pool3", 4)
     prefer(2, 0, "conv7", 1)
     genotype = derive(alpha, torch.tensor([0.0, 2.0, 1.0]))
-    assert genotype is not None
     edges = [[(edge.source, edge.operation) for edge in node] for node in genotype.nodes]
     assert genotype.cells == 2
     assert edges == [
@@ -104,11 +103,11 @@ def test_with_a_bound_the_likeliest_architecture_that_keeps_to_it_is_derived() -
         return float(k[genotype.cells - 1]) + edges
 
     free = derive(alpha, depth)
-    assert free is not None
-    assert derive(alpha, depth, [cost_bound(prices, 1.0, 3)]) == free
+    candidates = Candidates(alpha, depth, [prices])
+    assert candidates.likeliest(cost_room(1.0, 3)) == free
     before = likelihood(free)
     for bound in (0.5, 0.3, 0.1, 0.02, 0.0):
-        genotype = derive(alpha, depth, [cost_bound(prices, bound, 3)])
+        genotype = candidates.likeliest(cost_room(bound, 3))
         assert genotype is not None
         assert architecture_cost(genotype, costs, 3) <= bound + 1e-6
         assert likelihood(genotype) <= before + 1e-9  # a tighter bound is never likelier
@@ -127,7 +126,6 @@ def test_the_derived_student_starts_from_the_searched_weights() -> None:
             supernet.alpha[edge, OPERATIONS.index(name)] = 4.0  # type: ignore[arg-type]
         supernet.depth[1] = 4.0
     genotype = derive(supernet.alpha, supernet.depth)
-    assert genotype is not None
     config = CnnStudentConfig(vocab_size=40, width=16, genotype=genotype.model_dump(mode="json"), num_labels=2)
     student = CnnStudent(config).eval()
     inherit(student, supernet)
