@@ -1,0 +1,135 @@
+"""Meta-KD's teacher: one for many domains, that knows what carries over between them (arXiv 2012.01266, §3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from compress.batches import Batch, EncodedSplit, make_loader
+from compress.classify import EVALUATION_BATCH, model_inputs
+from compress.objectives.expertise import (
+    UNKNOWN_DOMAIN,
+    DomainRepresentation,
+    expertise_weights,
+    mean_state,
+    prototype_scores,
+    prototypes,
+)
+from compress.train import Loss, make_accelerator, predict
+
+KNOWLEDGE = "domains.safetensors"  # beside the checkpoint
+
+
+class MetaLearner(nn.Module):
+    """The classifier with what corrupts its domains: their representation and a classifier of them on top."""
+
+    def __init__(self, teacher: PreTrainedModel, domains: int) -> None:
+        super().__init__()
+        self.teacher = teacher
+        width = teacher.config.hidden_size
+        self.representation = DomainRepresentation(domains, width)
+        self.domain_classifier = nn.Linear(width, domains)
+
+
+@dataclass(frozen=True)
+class DomainKnowledge:
+    """What a frozen meta-teacher knows of the domains it has seen, in the order of `names`."""
+
+    names: list[str]
+    prototypes: Tensor  # (K, C, d)
+    representation: DomainRepresentation
+
+    def numbers(self, domains: list[str]) -> Tensor:
+        """The domains' numbers, (N,); −1 for one that the teacher has not seen."""
+        number = {name: i for i, name in enumerate(self.names)}
+        return torch.tensor([number.get(domain, UNKNOWN_DOMAIN) for domain in domains])
+
+    def weights(self, logits: Tensor, features: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
+        """Expertise weights λ (N,) of texts with the teacher's logits (N, C) and features (N, d)."""
+        scores = prototype_scores(features, domains, labels, self.prototypes)
+        of_label = logits.softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+        return expertise_weights(scores, of_label)
+
+    def save(self, directory: Path) -> None:
+        """Write `domains.safetensors`."""
+        state = {f"representation.{name}": value for name, value in self.representation.state_dict().items()}
+        metadata = {str(i): name for i, name in enumerate(self.names)}
+        save_file({"prototypes": self.prototypes, **state}, directory / KNOWLEDGE, metadata)
+
+    @classmethod
+    def load(cls, directory: Path) -> DomainKnowledge:
+        """Read `domains.safetensors` of a finished meta-teacher."""
+        with safe_open(directory / KNOWLEDGE, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            metadata = file.metadata()
+        means = tensors.pop("prototypes")
+        representation = DomainRepresentation(len(means), means.shape[2])
+        representation.load_state_dict({name.removeprefix("representation."): t for name, t in tensors.items()})
+        return cls([metadata[str(i)] for i in range(len(means))], means, representation)
+
+
+def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
+    """t(x)·(CE + γ1·L_DC), mean over the batch (§3.1.2); the batch has `prototype_score` and `domain`, (B,).
+
+    Domain corruption L_DC trains a classifier of the domain representation against domain numbers that are shuffled
+    within the batch, as in the authors' code: there is nothing to learn but how often each occurs, and what tells the
+    domains apart only gets in the way.
+
+    :param corruption: γ1.
+    """
+
+    def loss(batch: Batch, progress: float) -> Tensor:
+        out = learner.teacher(**model_inputs(learner.teacher, batch), output_hidden_states=True)
+        losses = F.cross_entropy(out.logits.float(), batch["labels"], reduction="none")
+        if corruption:
+            features = mean_state(out.hidden_states[-1], batch["attention_mask"].float())
+            domains = batch["domain"]
+            guessed = learner.domain_classifier(learner.representation(features, domains)).float()
+            shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
+            losses = losses + corruption * F.cross_entropy(guessed, shuffled, reduction="none")
+        return (batch["prototype_score"] * losses).mean()
+
+    return loss
+
+
+def add_prototype_scores(model: PreTrainedModel, train: EncodedSplit, domains: Tensor, shape: tuple[int, int]) -> None:
+    """Give the training texts their `domain` and their `prototype_score`, by the model as it is.
+
+    That is before it is fine-tuned, as in the authors' code, so that the weights stand still while it learns, and a
+    training that is carried on has the same ones. A score below zero counts as zero: it would unlearn the example.
+
+    :param shape: number of domains and of classes.
+    """
+    _, features = logits_and_features(model, train)
+    of = prototypes(features, domains, train.labels, shape)
+    scores = prototype_scores(features, domains, train.labels, of)
+    train.targets |= {"domain": domains, "prototype_score": scores.clamp(min=0)}
+
+
+def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]) -> DomainKnowledge:
+    """What the trained meta-teacher knows, its prototypes in its own, final features."""
+    _, features = logits_and_features(learner.teacher, train)
+    shape = len(names), learner.teacher.config.num_labels
+    of = prototypes(features, train.targets["domain"], train.labels, shape)
+    return DomainKnowledge(names, of, learner.representation.cpu())
+
+
+def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) and f(x), the mean last hidden states over real tokens, (N, d)."""
+
+    def forward(model: nn.Module, batch: Batch) -> Tensor:
+        out = model(**model_inputs(model, batch), output_hidden_states=True)
+        return torch.cat([out.logits.float(), mean_state(out.hidden_states[-1], batch["attention_mask"].float())], 1)
+
+    accelerator = make_accelerator()
+    model.to(accelerator.device)
+    loader = make_loader(texts, EVALUATION_BATCH, model.config.pad_token_id or 0, shuffle=False)
+    both = predict(model, loader, forward, accelerator)
+    return both[:, : model.config.num_labels], both[:, model.config.num_labels :]
