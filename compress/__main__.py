@@ -27,10 +27,15 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
 ) -> None:
-    """Make the student: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
+    """Make the student, or one for each domain: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
+        if loaded.domains.students == "per-domain":
+            from compress.per_domain import compress_per_domain
+
+            compress_per_domain(loaded, workspace, force=force)
+            return
         from compress.pipeline import compress
 
         compress(loaded, workspace, force=force)

@@ -87,11 +87,12 @@ def _fit(
     """Train the learner and leave it, and the model in it, with the weights of its best epoch."""
     options = recipe.teacher
     pad = model.config.pad_token_id or 0
+    parameters = (
+        learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
+    )
     turn = Turn(
         make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
-        torch.optim.AdamW(
-            learner.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-        ),
+        torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True),
         loss,
         warmup=options.warmup,
         max_grad_norm=options.max_grad_norm,

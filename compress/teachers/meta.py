@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -25,17 +27,41 @@ from compress.objectives.expertise import (
 from compress.train import Loss, make_accelerator, predict
 
 KNOWLEDGE = "domains.safetensors"  # beside the checkpoint
+JUDGE_RATE = 10  # learning rate of the domain classifier, times the teacher's
 
 
 class MetaLearner(nn.Module):
-    """The classifier with what corrupts its domains: their representation and a classifier of them on top."""
+    """The classifier, and the domain classifier that it is to leave without a clue."""
 
     def __init__(self, teacher: PreTrainedModel, domains: int) -> None:
         super().__init__()
         self.teacher = teacher
-        width = teacher.config.hidden_size
+        self.judge = DomainClassifier(domains, teacher.config.hidden_size)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """For the optimiser: the domain classifier starts from nothing and has to keep up with the encoder."""
+        return [
+            {"params": list(self.teacher.parameters())},
+            {"params": list(self.judge.parameters()), "lr": JUDGE_RATE * learning_rate},
+        ]
+
+
+class DomainClassifier(nn.Module):
+    """Tells the domain of a text from its representation h."""
+
+    def __init__(self, domains: int, width: int) -> None:
+        super().__init__()
         self.representation = DomainRepresentation(domains, width)
-        self.domain_classifier = nn.Linear(width, domains)
+        self.classifier = nn.Linear(width, domains)
+
+    def forward(self, features: Tensor, domains: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, d) said to be of these domains, (B,)."""
+        return self.classifier(self.representation(features, domains)).float()
+
+    def frozen(self, features: Tensor, domains: Tensor) -> Tensor:
+        """`forward` with gradients for the features only."""
+        parameters = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        return functional_call(self, parameters, (features, domains))
 
 
 @dataclass(frozen=True)
@@ -78,23 +104,24 @@ class DomainKnowledge:
 def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
     """t(x)·(CE + γ1·L_DC), mean over the batch (§3.1.2); the batch has `prototype_score` and `domain`, (B,).
 
-    Domain corruption L_DC trains a classifier of the domain representation against domain numbers that are shuffled
-    within the batch, as in the authors' code: there is nothing to learn but how often each occurs, and what tells the
-    domains apart only gets in the way.
+    Domain corruption L_DC asks that a domain classifier, shown h = tanh(W(E[k] + f(x))), answers with domain numbers that
+    are shuffled within the batch. In the authors' code the classifier itself learns these answers. It soon ignores what
+    it is shown, then teaches the encoder nothing, and a fresh probe finds the domain as well as before. So here the
+    encoder alone learns from L_DC, and the classifier learns the true domains, from features that it does not change
+    and with the embeddings E shuffled, since E[k] would give the answer away.
 
-    :param corruption: γ1.
+    :param corruption: γ1; the domain classifier is trained without it too, for the transfer loss needs h.
     """
 
     def loss(batch: Batch, progress: float) -> Tensor:
         out = learner.teacher(**model_inputs(learner.teacher, batch), output_hidden_states=True)
         losses = F.cross_entropy(out.logits.float(), batch["labels"], reduction="none")
-        if corruption:
-            features = mean_state(out.hidden_states[-1], batch["attention_mask"].float())
-            domains = batch["domain"]
-            guessed = learner.domain_classifier(learner.representation(features, domains)).float()
-            shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
-            losses = losses + corruption * F.cross_entropy(guessed, shuffled, reduction="none")
-        return (batch["prototype_score"] * losses).mean()
+        features = mean_state(out.hidden_states[-1], batch["attention_mask"].float())
+        domains = batch["domain"]
+        shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
+        confusion = F.cross_entropy(learner.judge.frozen(features, domains), shuffled, reduction="none")
+        judging = F.cross_entropy(learner.judge(features.detach(), shuffled), domains)
+        return (batch["prototype_score"] * (losses + corruption * confusion)).mean() + judging
 
     return loss
 
@@ -118,7 +145,7 @@ def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]
     _, features = logits_and_features(learner.teacher, train)
     shape = len(names), learner.teacher.config.num_labels
     of = prototypes(features, train.targets["domain"], train.labels, shape)
-    return DomainKnowledge(names, of, learner.representation.cpu())
+    return DomainKnowledge(names, of, learner.judge.representation.cpu())
 
 
 def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Tensor, Tensor]:

@@ -30,13 +30,14 @@ domain = "domain"
 max_length = 32
 [teacher]
 model = "bert"
-epochs = 12
+epochs = 6
 batch_size = 16
 learning_rate = 2e-3
-patience = 12
+patience = 6
 """
 SMALL = ["student.layers=2", "compress.batch_size=16", "compress.learning_rate=1e-3", "compress.epochs=2"]
-METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", *SMALL]
+# An encoder that starts from nothing learns little where it is told to forget as much.
+METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", "meta.corruption=0.02", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,8 @@ def test_what_the_student_uses_does_not_outdate_the_teacher(folder: Path) -> Non
     assert changed("meta.corruption=0") == everything
     assert changed('domains.leave_out=["films"]') == everything
     assert changed("domains.teacher=own", "domains.student=films") == everything
-    assert changed("teacher.method=finetune") == everything
+    keys = stage_keys(point(folder, "compress.preset=metakd"))
+    assert stage_keys(point(folder, "compress.preset=metakd", "teacher.method=finetune"))["teacher"] != keys["teacher"]
 
 
 class KilledError(Exception):
