@@ -24,10 +24,12 @@ from compress.corpus import Corpus, domain_names
 from compress.domains import teacher_corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
+from compress.objectives.expertise import prototype_scores
 from compress.options import TeacherOptions
 from compress.recipe import Recipe
 from compress.stages import write_json
 from compress.teachers.meta import MetaLearner, add_prototype_scores, domain_knowledge, meta_loss
+from compress.teachers.picture import draw_domains, show_prototype_scores
 from compress.train import Loss, Schedule, Turn, fit, make_accelerator
 
 transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
@@ -69,10 +71,14 @@ def _train_meta(
     splits = {name: encode_split(corpus.splits[name], encoder) for name in ("train", "dev")}
     train, names = splits["train"], domain_names(corpus)
     domains = torch.tensor([names.index(domain) for domain in corpus.splits["train"].domains or []])
-    add_prototype_scores(model, train, domains, (len(names), len(corpus.labels)))
+    before = add_prototype_scores(model, train, domains, (len(names), len(corpus.labels)))
     learner = MetaLearner(model, len(names))
     history = _fit(recipe, learner, model, splits, meta_loss(learner, recipe.meta.corruption), scratch)
-    domain_knowledge(learner, train, names).save(directory)
+    knowledge, after = domain_knowledge(learner, train, names)
+    knowledge.save(directory)
+    draw_domains(before, after, domains, names, directory)
+    scores = prototype_scores(after, domains, train.labels, knowledge.prototypes)
+    show_prototype_scores(scores, corpus, directory)
     return history
 
 

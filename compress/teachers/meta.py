@@ -110,6 +110,9 @@ def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
     encoder alone learns from L_DC, and the classifier learns the true domains, from features that it does not change
     and with the embeddings E shuffled, since E[k] would give the answer away.
 
+    The weight of L_DC rises from 0 to γ1 over the training, as is usual where a network learns against another
+    (arXiv 1505.07818, §5.2): at full weight from the start, it drowned the labels on small data.
+
     :param corruption: γ1; the domain classifier is trained without it too, for the transfer loss needs h.
     """
 
@@ -121,31 +124,36 @@ def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
         shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
         confusion = F.cross_entropy(learner.judge.frozen(features, domains), shuffled, reduction="none")
         judging = F.cross_entropy(learner.judge(features.detach(), shuffled), domains)
-        return (batch["prototype_score"] * (losses + corruption * confusion)).mean() + judging
+        losses = losses + corruption * progress * confusion
+        return (batch["prototype_score"] * losses).mean() + judging
 
     return loss
 
 
-def add_prototype_scores(model: PreTrainedModel, train: EncodedSplit, domains: Tensor, shape: tuple[int, int]) -> None:
+def add_prototype_scores(
+    model: PreTrainedModel, train: EncodedSplit, domains: Tensor, shape: tuple[int, int]
+) -> Tensor:
     """Give the training texts their `domain` and their `prototype_score`, by the model as it is.
 
     That is before it is fine-tuned, as in the authors' code, so that the weights stand still while it learns, and a
     training that is carried on has the same ones. A score below zero counts as zero: it would unlearn the example.
 
     :param shape: number of domains and of classes.
+    :returns: the features that the scores come from, (N, d).
     """
     _, features = logits_and_features(model, train)
     of = prototypes(features, domains, train.labels, shape)
     scores = prototype_scores(features, domains, train.labels, of)
     train.targets |= {"domain": domains, "prototype_score": scores.clamp(min=0)}
+    return features
 
 
-def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]) -> DomainKnowledge:
-    """What the trained meta-teacher knows, its prototypes in its own, final features."""
+def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]) -> tuple[DomainKnowledge, Tensor]:
+    """What the trained meta-teacher knows, its prototypes in its own, final features, which are returned too, (N, d)."""
     _, features = logits_and_features(learner.teacher, train)
     shape = len(names), learner.teacher.config.num_labels
     of = prototypes(features, train.targets["domain"], train.labels, shape)
-    return DomainKnowledge(names, of, learner.judge.representation.cpu())
+    return DomainKnowledge(names, of, learner.judge.representation.cpu()), features
 
 
 def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Tensor, Tensor]:

@@ -10,15 +10,18 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from compress.batches import encode_split
 from compress.corpus import load_corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
+from compress.objectives.expertise import prototype_scores
 from compress.pipeline import compress, stage_keys
 from compress.recipe import Recipe, load_recipe
 from compress.stages import Workspace
 from compress.teachers import finetune
-from compress.teachers.finetune import make_teacher
-from compress.teachers.meta import DomainKnowledge
+from compress.teachers.finetune import make_teacher, open_teacher
+from compress.teachers.meta import DomainKnowledge, logits_and_features
+from compress.teachers.picture import project
 from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
 
 RECIPE = """
@@ -37,7 +40,7 @@ patience = 6
 """
 SMALL = ["student.layers=2", "compress.batch_size=16", "compress.learning_rate=1e-3", "compress.epochs=2"]
 # An encoder that starts from nothing learns little where it is told to forget as much.
-METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", "meta.corruption=0.02", *SMALL]
+METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", "meta.corruption=0.1", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,33 @@ def test_the_preset_makes_a_student_of_one_domain_from_a_teacher_of_all(folder: 
     other = make(folder, "games", *METAKD, "domains.student=games")
     assert (root / "teacher").resolve() == (other / "teacher").resolve()
     assert (root / "student").resolve() != (other / "student").resolve()
+
+
+def test_the_teacher_is_pictured_with_the_extreme_examples_of_each_class(folder: Path) -> None:
+    teacher = make(folder, "pictured", *METAKD) / "teacher"
+    for name in ("domains.png", "prototype_scores.png"):
+        assert (teacher / name).read_bytes().startswith(b"\x89PNG")
+    knowledge, corpus = DomainKnowledge.load(teacher), load_corpus(point(folder).data)
+    train = corpus.splits["train"]
+    model, encoder = open_teacher(teacher, 32)
+    encoded = encode_split(train, encoder)
+    _, features = logits_and_features(model, encoded)
+    numbers = knowledge.numbers(train.domains or [])
+    scores = prototype_scores(features, numbers, encoded.labels, knowledge.prototypes)
+    text = (teacher / "prototype_scores.md").read_text()
+    for number, label in enumerate(corpus.labels):
+        best = max((float(s), i) for i, s in enumerate(scores) if train.labels[i] == number)
+        highest = text.split(f"## {label}, highest")[1].split("##")[0]
+        assert highest.strip().startswith(f"- {best[0]:.3f}: (")
+        assert highest.count("\n- ") == 3
+        assert text.split(f"## {label}, lowest")[1].split("##")[0].count("\n- ") == 3
+
+
+def test_a_projection_keeps_the_two_widest_directions() -> None:
+    wide = torch.tensor(
+        [[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, -2.0, 0.0], [0, 0, 1.0], [0, 0, -1.0]]
+    )
+    assert project(wide + 5).abs().round(decimals=4).tolist() == [[3, 0], [3, 0], [0, 2], [0, 2], [0, 0], [0, 0]]
 
 
 def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> None:

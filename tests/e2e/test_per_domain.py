@@ -31,7 +31,7 @@ epochs = 6
 batch_size = 16
 learning_rate = 2e-3
 [meta]
-corruption = 0.02
+corruption = 0.1
 [domains]
 students = "per-domain"
 [student]
