@@ -14,14 +14,15 @@ from compress.batches import encode_split
 from compress.corpus import load_corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
-from compress.objectives.expertise import prototype_scores
+from compress.objectives.expertise import mean_state, prototype_scores
 from compress.pipeline import compress, stage_keys
 from compress.recipe import Recipe, load_recipe
 from compress.stages import Workspace
 from compress.teachers import finetune
 from compress.teachers.finetune import make_teacher, open_teacher
-from compress.teachers.meta import DomainKnowledge, logits_and_features
+from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
 from compress.teachers.picture import project
+from tests.compress.test_objectives import batch, bert
 from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
 
 RECIPE = """
@@ -175,6 +176,48 @@ def test_what_the_student_uses_does_not_outdate_the_teacher(folder: Path) -> Non
     assert changed("domains.teacher=own", "domains.student=films") == everything
     keys = stage_keys(point(folder, "compress.preset=metakd"))
     assert stage_keys(point(folder, "compress.preset=metakd", "teacher.method=finetune"))["teacher"] != keys["teacher"]
+
+
+def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
+    """t·(CE + γ1·progress·L_DC) reaches the encoder alone; the domain classifier learns the true domains only."""
+    teacher = bert(2).eval()
+    torch.manual_seed(1)
+    learner = MetaLearner(teacher, 3)
+    scores, domains = torch.tensor([0.9, 0.5, 0.0]), torch.tensor([0, 1, 2])
+    given = batch() | {"prototype_score": scores, "domain": domains}
+
+    def run(corruption: float, progress: float) -> tuple[float, torch.Tensor, torch.Tensor]:
+        learner.zero_grad()
+        torch.manual_seed(5)
+        value = meta_loss(learner, corruption)(given, progress)
+        value.backward()
+        gradients = [
+            torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None])
+            for part in (learner.teacher.bert, learner.judge)
+        ]
+        return float(value.detach()), gradients[0], gradients[1]
+
+    torch.manual_seed(5)
+    shuffled = domains[torch.randperm(3)]
+    with torch.no_grad():
+        out = teacher(given["input_ids"], given["attention_mask"], output_hidden_states=True)
+        features = mean_state(out.hidden_states[-1], given["attention_mask"].float())
+        labels = -out.logits.log_softmax(dim=1)[range(3), given["labels"]]
+        confusion = -learner.judge(features, domains).log_softmax(dim=1)[range(3), shuffled]
+        judging = -learner.judge(features, shuffled).log_softmax(dim=1)[range(3), domains]
+    expected = float((scores * (labels + 0.5 * 0.4 * confusion)).mean() + judging.mean())
+    value, encoder, judge = run(0.5, 0.4)
+    assert value == pytest.approx(expected, abs=1e-5)
+    _, encoder_without, judge_without = run(0.0, 0.4)
+    assert not torch.allclose(encoder, encoder_without)
+    torch.testing.assert_close(judge, judge_without)
+    learner.zero_grad()
+    alone = torch.nn.functional.cross_entropy(
+        teacher(given["input_ids"], given["attention_mask"]).logits, given["labels"], reduction="none"
+    )
+    (scores * alone).mean().backward()
+    by_labels = torch.cat([p.grad.flatten() for p in teacher.bert.parameters() if p.grad is not None])
+    torch.testing.assert_close(encoder_without, by_labels, atol=1e-6, rtol=1e-4)
 
 
 class KilledError(Exception):
