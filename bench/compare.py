@@ -19,7 +19,8 @@ from bench.plot import write_plot
 from bench.report import Report, write_report
 from bench.roster import Roster, select
 from compress.console import console
-from compress.corpus import Corpus, load_corpus
+from compress.corpus import Corpus
+from compress.domains import load_student_corpus
 from compress.errors import UserError
 from compress.recipe import Recipe
 from compress.stages import Workspace
@@ -46,7 +47,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     _check_device(options.device)
     environment = describe(options.device)
     cpus = choose_cpus(recipe.bench.threads)
-    corpus = load_corpus(recipe.data)
+    corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"
     roster = Roster(
         options.workspace / "teacher", bundle, corpus.labels, recipe.data.max_length, options.device, options.baseline

@@ -55,6 +55,8 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
     """
     if not isinstance(recipe.student, CnnOptions) or recipe.student.architecture != "searched":
         raise UserError('student: only a searched cnn is swept; set student.kind = "cnn" and no other architecture')
+    if recipe.domains.students == "per-domain":
+        raise UserError("domains.students: a sweep makes students of one kind; set domains.student to one domain")
     if wrong := [bound for bound in bounds if not 0 <= bound <= 1]:
         raise UserError(f"--max-cost {wrong[0]:g}: is a share of the costliest architecture, between 0 and 1")
     corpus = load_corpus(recipe.data)

@@ -29,14 +29,16 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
 ) -> None:
-    """Make the student: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
+    """Make the student, or one for each domain: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
+        from compress.per_domain import compress_per_domain
         from compress.pipeline import compress
         from export.measure import int8_latency
 
-        compress(loaded, workspace, force=force, latency=int8_latency)
+        make = compress_per_domain if loaded.domains.students == "per-domain" else compress
+        make(loaded, workspace, force=force, latency=int8_latency)
 
 
 @app.command()

@@ -7,8 +7,8 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +127,43 @@ def load_corpus(options: DataOptions) -> Corpus:
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
     corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
     return Corpus(labels, corpus, _to_split(unlabelled, None) if unlabelled else None)
+
+
+def domain_names(corpus: Corpus) -> list[str]:
+    """The domains of the training texts, sorted.
+
+    :raises UserError: the texts have none.
+    """
+    domains = corpus.splits["train"].domains
+    if domains is None:
+        raise UserError("data.domain: the texts have no domains; name the column that holds them")
+    return sorted(set(domains))
+
+
+def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
+    """The corpus with the texts of some domains only.
+
+    :param key: of the recipe that chose them, for the message.
+    :raises UserError: a domain that the training texts have not, or a split without a text of any of them.
+    """
+    known = domain_names(corpus)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise UserError(f"{key}: no domain {unknown[0]!r} in train; there are {', '.join(known)}")
+    splits = {name: _rows_of(split, chosen) for name, split in corpus.splits.items()}
+    for name, split in splits.items():
+        if not len(split):
+            raise UserError(f"{key}: {name} has no text of {', '.join(sorted(chosen)) or 'any domain that is left'}")
+    return replace(corpus, splits=splits)
+
+
+def _rows_of(split: Split, chosen: Collection[str]) -> Split:
+    rows = [i for i, domain in enumerate(split.domains or []) if domain in chosen]
+    return Split(
+        [split.texts[i] for i in rows],
+        [split.texts_b[i] for i in rows] if split.texts_b is not None else None,
+        [split.labels[i] for i in rows],
+        [split.domains[i] for i in rows] if split.domains is not None else None,
+    )
 
 
 def normalise(text: str) -> str:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from compress.batches import Batch, make_loader
 from compress.classify import accuracy
+from compress.objectives.expertise import Transfer
 from compress.objectives.plan import Learner, Phase, looks_inside, make_learner, plan
 from compress.objectives.states import Observer
 from compress.options import CompressOptions, ObjectiveOptions
@@ -25,13 +26,15 @@ def train_student(
     objective: ObjectiveOptions,
     training: CompressOptions,
     scratch: Path,
+    transfer: Transfer | None = None,
 ) -> list[dict[str, float]]:
     """Train the student in place, leaving it with the weights of its best epoch, on the CPU.
 
     :param teacher: runs beside the student where the objective compares inner states; otherwise `task` has its outputs.
+    :param transfer: a meta-teacher's transfer loss; then `task` has the examples' `domain` too.
     :returns: the dev metrics of each epoch of the last phase.
     """
-    learner = make_learner(objective, student, teacher.config)
+    learner = make_learner(objective, student, teacher.config, transfer)
     history: list[dict[str, float]] = []
     with ExitStack() as stack:
         observers: list[Observer | None] = [None, None]

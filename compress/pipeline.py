@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from compress import __version__
 from compress.corpus import Corpus, data_key, load_corpus, text_key
+from compress.domains import student_corpus, teacher_corpus
 from compress.errors import UserError
 from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, MaskedLmOptions, TransformerOptions
 from compress.recipe import Recipe
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from compress.batches import EncodedSplit
     from compress.encode import TextEncoder
+    from compress.objectives.expertise import Transfer
     from compress.task import StudentTask
 
 STAGES = ("teacher", "language_model", "augmented", "teacher_outputs", "search", "architecture", "student")
@@ -59,14 +61,18 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     del training["preset"]  # a name for what is written out beside it
     model = (recipe.teacher.model, _directory_state(recipe.teacher.model))
     keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
-    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model)
+    del options["teacher"]["method"]  # what is the default adds nothing to a key: see `_scope`
+    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model, *_scope(recipe))
     keys["augmented"] = fingerprint(keys["data"], model, options["augmentation"])
+    if recipe.domains.student is not None:
+        keys["augmented"] = fingerprint(keys["augmented"], recipe.domains.student)
     if isinstance(recipe.augmentation, MaskedLmOptions):
         training_of_it = {name: options["augmentation"][name] for name in MaskedLmOptions.model_fields}
         keys["language_model"] = fingerprint(__version__, text_key(recipe.data), model, training_of_it)
         keys["augmented"] = fingerprint(keys["augmented"], keys["language_model"])
     searched = recipe.student.kind == "cnn"
-    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
+    weights = ("expertise",) if recipe.weights_examples else ()
+    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *weights)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
     bounds = {name: options["search"].pop(name) for name in ("max_cost", "max_parameters", "target_latency_ms")}
@@ -82,8 +88,23 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         options["objective"],
         training,
         init,
+        *((recipe.transfer_weight,) if recipe.transfer_weight else ()),
     )
     return keys
+
+
+def _scope(recipe: Recipe) -> list[Any]:
+    """What sets the teacher apart from one that is fine-tuned on all texts.
+
+    Not the student's domain, unless the teacher is its own: one meta-teacher serves the students of all domains.
+    """
+    domains = recipe.domains
+    scope: list[Any] = [{"own": domains.student}] if domains.teacher == "own" else []
+    if domains.leave_out:
+        scope.append({"leave_out": sorted(domains.leave_out)})
+    if recipe.teacher.method == "meta":
+        scope.append({"corruption": recipe.meta.corruption})
+    return scope
 
 
 def compress(
@@ -137,6 +158,11 @@ class _Run:
             self._corpus = load_corpus(self.recipe.data)
         return self._corpus
 
+    @property
+    def student_corpus(self) -> Corpus:
+        """Of the corpus, what the student learns from and is judged on."""
+        return student_corpus(self.recipe, self.corpus)
+
     def teacher(self, directory: Path, scratch: Path) -> None:
         corpus = self.corpus  # before torch is imported: a mistake in the data shows at once
         from compress.teachers.finetune import make_teacher
@@ -145,7 +171,8 @@ class _Run:
 
     def check(self) -> None:
         """Whether student, objective and teacher fit together, as far as their configurations show."""
-        corpus = self.corpus  # before torch is imported: a mistake in the data shows at once
+        corpus = self.student_corpus  # before torch is imported: a mistake in the data shows at once
+        teacher_corpus(self.recipe, self.corpus)
         if not isinstance(self.recipe.student, TransformerOptions):
             return
         from compress.objectives.plan import check_objective
@@ -162,7 +189,7 @@ class _Run:
         make_language_model(self.recipe, corpus, directory, scratch)
 
     def augmented(self, directory: Path, scratch: Path) -> None:
-        corpus = self.corpus
+        corpus = self.student_corpus
         from compress.augment.stage import make_augmented
 
         made = "language_model" in stages_of(self.recipe)
@@ -177,7 +204,12 @@ class _Run:
         encoder = TextEncoder(teacher / "tokenizer.json", self.recipe.data.max_length)
         searched = self.recipe.student.kind == "cnn"
         make_teacher_outputs(
-            teacher, self._student_texts(encoder), self.recipe.data.max_length, directory, probes=searched
+            teacher,
+            self._student_texts(encoder),
+            self.recipe.data.max_length,
+            directory,
+            probes=searched,
+            weights=self.recipe.weights_examples,
         )
 
     def search(self, directory: Path, scratch: Path) -> None:
@@ -207,13 +239,14 @@ class _Run:
         task = self._student_task()
         teacher, _ = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
         student = build_student(self.recipe, task, teacher, self.workspace.root)
-        history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch)
+        transfer = self._transfer(student)
+        history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch, transfer)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {
             "recipe": self.recipe.dump(),
             "data": data_key(self.recipe.data),
-            "sizes": {name: len(split) for name, split in self.corpus.splits.items()},
+            "sizes": {name: len(split) for name, split in self.student_corpus.splits.items()},
             "labels": self.corpus.labels,
             "pair": self.corpus.pair,
             "report_split": self.corpus.report_split,
@@ -227,6 +260,15 @@ class _Run:
             found = json.loads((self.workspace.root / "architecture" / "genotype.json").read_text())
             card["genotype"] = found["genotype"]
         write_json(directory / "card.json", card)
+
+    def _transfer(self, student: PreTrainedModel) -> Transfer | None:
+        if not self.recipe.transfer_weight:
+            return None
+        from compress.objectives.expertise import Transfer
+        from compress.teachers.meta import DomainKnowledge
+
+        knowledge = DomainKnowledge.load(self.workspace.root / "teacher")
+        return Transfer(knowledge.representation, student.config.hidden_size, self.recipe.transfer_weight)
 
     def _student_task(self) -> StudentTask:
         import torch
@@ -244,8 +286,8 @@ class _Run:
             texts.labels = torch.where(texts.labels < 0, verdict, texts.labels)
         return StudentTask(
             texts,
-            len(self.corpus.splits["train"]),
-            encode_split(self.corpus.splits["dev"], encoder),
+            len(self.student_corpus.splits["train"]),
+            encode_split(self.student_corpus.splits["dev"], encoder),
             self.corpus.labels,
             self.corpus.pair,
             model.config.pad_token_id or 0,
@@ -254,15 +296,21 @@ class _Run:
         )
 
     def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
-        """The training texts, then the augmented ones with the label −1."""
+        """The training texts, then the augmented ones with the label −1; for a meta-teacher, with their `domain`."""
         from compress.batches import encode_split, join_splits
 
-        train = encode_split(self.corpus.splits["train"], encoder)
-        if self.recipe.augmentation.method == "none":
-            return train
-        from compress.augment.stage import load_augmented
+        originals = self.student_corpus.splits["train"]
+        texts, domains = encode_split(originals, encoder), originals.domains or []
+        if self.recipe.augmentation.method != "none":
+            from compress.augment.stage import load_augmented
 
-        return join_splits(train, encode_split(load_augmented(self.workspace.root / "augmented"), encoder))
+            augmented = load_augmented(self.workspace.root / "augmented", originals)
+            texts, domains = join_splits(texts, encode_split(augmented, encoder)), domains + (augmented.domains or [])
+        if self.recipe.teacher.method == "meta":
+            from compress.teachers.meta import DomainKnowledge
+
+            texts.targets["domain"] = DomainKnowledge.load(self.workspace.root / "teacher").numbers(domains)
+        return texts
 
 
 def _file_state(architecture: str) -> str | None:

@@ -22,6 +22,7 @@ PRESETS: dict[str, Table] = {
     "pkd": {"student": _COPY, "objective": {"method": "pkd"}},
     "minilm": {"student": _COPY, "objective": {"method": "minilm"}},
     "tinybert": {"augmentation": {"method": "tinybert"}, "student": _COPY, "objective": {"method": "tinybert"}},
+    "metakd": {"teacher": {"method": "meta"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "bilstm": {
         "augmentation": {"method": "sampling"},
         "student": {"kind": "bilstm"},
@@ -49,6 +50,9 @@ def fill_in(table: Table) -> Table:
     """
     out = {name: dict(value) if isinstance(value, dict) else value for name, value in table.items()}
     preset = PRESETS.get(_preset_name(out), {})
+    teacher = out.setdefault("teacher", {})
+    if isinstance(teacher, dict):
+        out["teacher"] = {**preset.get("teacher", {}), **teacher}
     for axis, tag in AXES.items():
         given = out.setdefault(axis, {})
         if not isinstance(given, dict):

@@ -19,7 +19,9 @@ from compress.options import (
     CnnOptions,
     CompressOptions,
     DataOptions,
+    DomainOptions,
     ExportOptions,
+    MetaOptions,
     ObjectiveOptions,
     SearchOptions,
     Section,
@@ -45,6 +47,8 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataOptions = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
+    meta: MetaOptions = MetaOptions()
+    domains: DomainOptions = DomainOptions()
     augmentation: AugmentationOptions
     student: StudentOptions
     objective: ObjectiveOptions
@@ -81,6 +85,37 @@ class Recipe(Section):
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
         return self
+
+    @model_validator(mode="after")
+    def _check_domains(self) -> Recipe:
+        """Refuse domains that are not there and settings of a meta-teacher without one."""
+        meta = self.teacher.method == "meta"
+        if "meta" in self.model_fields_set and not meta:
+            raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
+        if meta and self.teacher.fine_tuned:
+            raise ValueError('teacher.fine_tuned: a meta-teacher is trained here; leave it out, or method = "finetune"')
+        if (meta or "domains" in self.model_fields_set) and self.data.source != "embedded" and not self.data.domain:
+            raise ValueError("data.domain: name the column that holds the domain of each text")
+        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_states:
+            raise ValueError(
+                f"meta.transfer: objective.method = {self.objective.method!r} compares no inner states, which the transfer "
+                "loss needs; set it to 0 or use tinybert"
+            )
+        return self
+
+    @property
+    def _compares_states(self) -> bool:
+        return self.objective.method in _NEEDS_TRANSFORMER
+
+    @property
+    def weights_examples(self) -> bool:
+        """Whether each example's distillation loss is weighted by the meta-teacher's expertise."""
+        return self.teacher.method == "meta" and self.meta.expertise
+
+    @property
+    def transfer_weight(self) -> float:
+        """γ2 of the transfer loss; 0 where there is none."""
+        return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
 
     def dump(self) -> dict[str, Any]:
         """The recipe as plain JSON types."""

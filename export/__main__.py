@@ -12,6 +12,7 @@ from compress.__main__ import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, S
 from compress.console import console, run_cli
 from compress.recipe import load_recipe
 from compress.stages import Workspace
+from export.bundle import DomainEntry, Manifest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,17 +38,31 @@ def run(
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
-        from export.build import build_bundle
+        if loaded.domains.students == "per-domain":
+            from export.per_domain import build_domain_bundle
 
-        bundle = build_bundle(loaded, workspace, target.value, force=force)
-    for name, model in bundle.manifest.models.items():
-        accuracy = "not measured" if model.dev_accuracy is None else f"dev {model.dev_accuracy:.2%}"
-        test = "" if model.test_accuracy is None else f", test {model.test_accuracy:.2%}"
-        mark = "  ← default" if name == bundle.manifest.default else ""
-        console.print(f"  {name:14} {bundle.manifest.files[model.file].bytes / 1e6:6.1f} MB   {accuracy}{test}{mark}")
+            bundle = build_domain_bundle(loaded, workspace, target.value, force=force)
+        else:
+            from export.build import build_bundle
+
+            bundle = build_bundle(loaded, workspace, target.value, force=force)
+    for domain, entry in (bundle.manifest.domains or {}).items():
+        router = "  ← where a request names no domain" if domain == bundle.manifest.default_domain else ""
+        console.print(f"  {domain}{router}")
+        _print_models(entry, bundle.manifest)
+    if bundle.manifest.domains is None:
+        _print_models(bundle.manifest, bundle.manifest)
     teacher = bundle.manifest.provenance["teacher"]["accuracy"]
     console.print(f"  teacher: {', '.join(f'{split} {value:.2%}' for split, value in teacher.items())}")
     console.print(f"bundle: {bundle.directory}   serve it: `bentoml serve`   measure it: `python -m bench compare`")
+
+
+def _print_models(entry: Manifest | DomainEntry, manifest: Manifest) -> None:
+    for name, model in entry.models.items():
+        accuracy = "not measured" if model.dev_accuracy is None else f"dev {model.dev_accuracy:.2%}"
+        test = "" if model.test_accuracy is None else f", test {model.test_accuracy:.2%}"
+        mark = "  ← default" if name == entry.default else ""
+        console.print(f"  {name:14} {manifest.files[model.file].bytes / 1e6:6.1f} MB   {accuracy}{test}{mark}")
 
 
 if __name__ == "__main__":

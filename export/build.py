@@ -14,7 +14,8 @@ import onnxruntime
 
 from compress import __version__
 from compress.console import console
-from compress.corpus import Corpus, load_corpus
+from compress.corpus import Corpus
+from compress.domains import load_student_corpus
 from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
 from compress.pipeline import stage_keys
@@ -53,7 +54,7 @@ class _Export:
 
     def run(self, target: Target) -> None:
         student = self.workspace.root / "student"
-        corpus = load_corpus(self.recipe.data)
+        corpus = load_student_corpus(self.recipe)
         shutil.copyfile(student / TOKENIZER, self.directory / TOKENIZER)
         encoder = TextEncoder(self.directory / TOKENIZER, self.recipe.data.max_length)
         config = json.loads((student / "config.json").read_text())

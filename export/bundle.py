@@ -48,6 +48,15 @@ class ModelEntry(_Part):
     note: str  # how it was made and what the gate did, in a sentence
 
 
+class DomainEntry(_Part):
+    """The models of one domain's student. Their accuracies are those on the domain's own texts."""
+
+    default: str
+    models: dict[str, ModelEntry]
+    dev_accuracy_of_all: float  # of the default model on the dev texts of all domains, which chose `default_domain`
+    provenance: dict[str, Any]
+
+
 class Manifest(_Part):
     """`manifest.json`."""
 
@@ -60,9 +69,11 @@ class Manifest(_Part):
     pair: bool
     pad_token_id: int
     default: str
-    models: dict[str, ModelEntry]
+    models: dict[str, ModelEntry]  # with `domains`: those of `default_domain`
     files: dict[str, FileEntry]
     provenance: dict[str, Any]
+    domains: dict[str, DomainEntry] | None = None  # where each domain has a student of its own
+    default_domain: str | None = None  # answers a request that names none
 
 
 class Bundle:
@@ -77,17 +88,24 @@ class Bundle:
         for name, entry in self.manifest.files.items():
             _verify(directory / name, entry)
 
-    def model(self, precision: str | None = None) -> tuple[str, ModelEntry]:
+    def model(self, precision: str | None = None, domain: str | None = None) -> tuple[str, ModelEntry]:
         """The model of that precision, or the default one, with its name.
 
-        :raises UserError: the bundle has no such precision.
+        :param domain: whose student, where each domain has its own.
+        :raises UserError: the bundle has no such precision or domain.
         """
-        name = precision or self.manifest.default
-        if name not in self.manifest.models:
-            raise UserError(
-                f"{self.directory}: no precision {name!r}; the bundle has {', '.join(self.manifest.models)}"
-            )
-        return name, self.manifest.models[name]
+        part: Manifest | DomainEntry = self.manifest
+        if domain is not None:
+            if domain not in (domains := self.manifest.domains or {}):
+                raise UserError(
+                    f"{self.directory}: no domain {domain!r}; the bundle has {', '.join(domains) or 'none'}"
+                )
+            part = domains[domain]
+        name = precision or part.default
+        if name not in part.models:
+            of = "the bundle" if domain is None else f"its domain {domain!r}"
+            raise UserError(f"{self.directory}: no precision {name!r}; {of} has {', '.join(part.models)}")
+        return name, part.models[name]
 
     @property
     def tokenizer_file(self) -> Path:

@@ -69,11 +69,20 @@ class BundleSession:
     """A bundle ready to classify: tokenizer and model of one precision.
 
     :param precision: one of the bundle's, default its `default`.
+    :param domain: whose student, where each domain has its own; by default that of `default_domain`.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: str | None = None,
+        threads: int = 1,
+        device: str = "cpu",
+        domain: str | None = None,
+    ) -> None:
         self.manifest = bundle.manifest
-        self.precision, entry = bundle.model(precision)
+        self.precision, entry = bundle.model(precision, domain)
         self.encoder = TextEncoder(bundle.tokenizer_file, self.manifest.max_length)
         if entry.runtime == "tensorrt":
             raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,12 +30,14 @@ class Request(BaseModel):
     text: Texts = Field(description="One text, or a list of texts; a blank text is refused.")
     text_b: Texts | None = Field(None, description="The second text of each pair, in the shape of `text`.")
     scores: bool = Field(False, description="Whether to answer the probability of every label too.")
+    domain: str | None = Field(None, description="Which domain's model answers; without it, the default one.")
 
     @classmethod
-    def parse(cls, body: bytes, *, pair: bool, limits: Limits) -> Request:
+    def parse(cls, body: bytes, *, pair: bool, limits: Limits, domains: Collection[str] = ()) -> Request:
         """Read and check a body.
 
         :param pair: whether the bundle classifies pairs, so that `text_b` is required; it is refused otherwise.
+        :param domains: those that have a model of their own; where there are none, `domain` is refused.
         :raises RefusedError: the body breaks the contract (422) or a limit (413).
         """
         content = _read_object(body)
@@ -51,6 +53,8 @@ class Request(BaseModel):
                 raise RefusedError("text_b: missing; this bundle classifies pairs, so send the second text too")
             _check_texts("text_b", request.text_b, limits)
             _check_pairs(request.text, request.text_b)
+        if request.domain is not None:
+            _check_domain(request.domain, domains)
         return request
 
     @property
@@ -102,6 +106,8 @@ class Info(BaseModel):
     threads: int
     labels: list[str]
     pair: bool = Field(description="Whether `text_b` is required.")
+    domains: list[str] | None = Field(None, description="The domains that have a model of their own.")
+    default_domain: str | None = Field(None, description="The one that answers a request that names no domain.")
     max_length: int = Field(description="Tokens of a text or pair; what is longer is cut.")
     max_texts: int
     max_characters: int
@@ -137,6 +143,13 @@ def _check_pairs(text: str | list[str], text_b: str | list[str]) -> None:
         raise RefusedError(f"text_b: {len(text_b)} texts for {len(text)} in text; send one for each")
 
 
+def _check_domain(domain: str, domains: Collection[str]) -> None:
+    if not domains:
+        raise RefusedError("domain: this bundle has one model for all texts; leave the field out")
+    if domain not in domains:
+        raise RefusedError(f"domain: {domain[:40]!a} is unknown; send one of {', '.join(domains)}, or none")
+
+
 def _read_object(body: bytes) -> dict[str, object]:
     example = 'send UTF-8 JSON such as {"text": "..."}'
     try:
@@ -165,4 +178,6 @@ def _explain(error: ValidationError) -> str:
         return f"{field}: the list is empty; send at least one text"
     if detail["type"] == "bool_type":
         return f"{field}: must be true or false"
+    if field == "domain":
+        return "domain: must be a string"
     return f"{field}{position}: must be a string{'' if position else ' or a list of strings'}"

@@ -77,6 +77,10 @@ def _specialise(request: Json, info: Info) -> None:
     string, array = properties["text"]["anyOf"]
     string["maxLength"] = array["items"]["maxLength"] = info.max_characters
     array["maxItems"] = info.max_texts
+    domain = properties.pop("domain")
+    if info.domains:
+        described = {name: domain[name] for name in ("title", "description")}
+        properties["domain"] = {"type": "string", "enum": info.domains, **described}
     text_b = properties.pop("text_b")
     if info.pair:
         properties["text_b"] = properties["text"] | {"title": text_b["title"], "description": text_b["description"]}

@@ -31,13 +31,27 @@ class Predictor:
         self.limits = settings.limits
         self.labels = bundle.manifest.labels
         self.pair = bundle.manifest.pair
-        self.session = BundleSession(
-            bundle, precision=settings.precision, threads=settings.threads, device=settings.device
-        )
+        domains = bundle.manifest.domains or {}
+        # A bundle of one student has it under None, which is also what a request without a domain asks for.
+        self.sessions = {
+            domain: BundleSession(
+                bundle,
+                precision=settings.precision,
+                threads=settings.threads,
+                device=settings.device,
+                domain=domain,
+            )
+            for domain in (domains or [None])
+        }
+        self.default_domain = bundle.manifest.default_domain
+        self.domains = list(domains)
+        self.session = self.sessions[self.default_domain]
         _, entry = bundle.model(settings.precision)
         self.on_cpu = entry.runtime == "onnxruntime" and settings.device == "cpu"
         self.info = Info(
             **bundle.manifest.model_dump(include={"name", "version", "created", "labels", "pair", "max_length"}),
+            domains=self.domains or None,
+            default_domain=self.default_domain,
             precision=self.session.precision,
             device="cpu" if self.on_cpu else "cuda",
             threads=settings.threads,
@@ -45,14 +59,15 @@ class Predictor:
             max_characters=self.limits.characters,
             max_bytes=self.limits.body_bytes,
         )
-        self._warm_up()
+        for session in self.sessions.values():
+            self._warm_up(session)
 
     def parse(self, body: bytes) -> Request:
         """Read a request body against this bundle's kind of input and the limits.
 
         :raises RefusedError: the body breaks them.
         """
-        return Request.parse(body, pair=self.pair, limits=self.limits)
+        return Request.parse(body, pair=self.pair, limits=self.limits, domains=self.domains)
 
     def is_quick(self, request: Request) -> bool:
         """Whether to answer on the event loop instead of in a thread.
@@ -69,11 +84,12 @@ class Predictor:
 
         :raises RefusedError: a text in which the tokenizer finds no token.
         """
-        encoded = self.session.encoder.encode(request.texts, request.texts_b)
+        session = self.sessions[request.domain or self.default_domain]
+        encoded = session.encoder.encode(request.texts, request.texts_b)
         for row, one in enumerate(encoded):
             if len(one) == 0:
                 raise RefusedError(f"{item_name('text', row, request.text)}: holds no token of the vocabulary")
-        rows = softmax(self.session.logits(encoded))
+        rows = softmax(session.logits(encoded))
         predictions = [self._prediction(row, request.scores) for row in rows]
         return Predictions(results=predictions) if request.is_list else predictions[0]
 
@@ -85,21 +101,22 @@ class Predictor:
             scores = {self.labels[i]: round(float(probabilities[i]), 6) for i in order}
         return Prediction(label=self.labels[best], score=round(float(probabilities[best]), 6), scores=scores)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, session: BundleSession) -> None:
         """Run several lengths, so that no client pays for first-time allocations, and check what comes out."""
-        manifest = self.session.manifest
+        manifest = session.manifest
         for length in sorted({min(length, manifest.max_length) for length in WARM_UP_LENGTHS}):
             zeros = np.zeros(length, np.int64)
             batch = pad_batch([Encoded(zeros + manifest.pad_token_id, zeros, zeros)], manifest.pad_token_id)
             try:
-                logits = self.session.model.logits(batch)
+                logits = session.model.logits(batch)
             except Exception as error:  # ORT's exception classes are not part of its public API
-                raise self._broken(f"cannot be run ({str(error).splitlines()[0]})") from None
+                raise _broken(session, f"cannot be run ({str(error).splitlines()[0]})") from None
             if logits.shape != (1, len(self.labels)):
-                raise self._broken(f"gives logits of shape {logits.shape} for {len(self.labels)} labels")
+                raise _broken(session, f"gives logits of shape {logits.shape} for {len(self.labels)} labels")
             if not np.isfinite(logits).all():
-                raise self._broken(f"gives logits that are not finite for {length} tokens")
+                raise _broken(session, f"gives logits that are not finite for {length} tokens")
 
-    def _broken(self, fault: str) -> UserError:
-        model = f"{self.session.manifest.name}, precision {self.session.precision}"
-        return UserError(f"{model}: the model {fault}; export the bundle again")
+
+def _broken(session: BundleSession, fault: str) -> UserError:
+    model = f"{session.manifest.name}, precision {session.precision}"
+    return UserError(f"{model}: the model {fault}; export the bundle again")

@@ -33,6 +33,21 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     return rows
 
 
+DOMAINS = {"films": ["film", "song"], "games": ["game", "book"], "goods": ["phone", "meal"]}
+
+
+def domain_sentences(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
+    """(text, label, domain) rows; each domain has nouns of its own, and both labels equally often."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        domain = list(DOMAINS)[i % 3]
+        words, label = (GOOD, "positive") if (i // 3) % 2 else (BAD, "negative")
+        first, second = (rng.choice(DOMAINS[domain]) for _ in range(2))
+        rows.append((f"the {first} number {i} was {rng.choice(words)} and the {second} too", label, domain))
+    return rows
+
+
 def write_tsv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
     path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
     return path

@@ -49,8 +49,8 @@ def _notes(summary: Summary) -> str:
         lines.append(
             "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."
         )
-    if len(table.data) > 1 and summary.shared:
-        lines.append(f"Averages are over the columns that every row has: {', '.join(summary.shared)}.")
+    for title, columns in summary.shared.items():
+        lines.append(f"{title}: over the columns that every row has, {', '.join(columns)}.")
     if summary.timed:
         lines.append(
             "p50 ms: a text at a time from tokenisation to logits, INT8 (the teacher: PyTorch fp32), one pinned thread."

@@ -18,6 +18,7 @@ from bench.paper.table import Run, Table, select
 from bench.paper.train import Outcome, run_key, train, workspace_of
 from compress.console import console
 from compress.corpus import Corpus, load_corpus
+from compress.domains import student_corpus
 from compress.errors import UserError
 from compress.options import DataOptions
 from compress.recipe import Recipe
@@ -162,10 +163,9 @@ class _Invocation:
     def _measure(self, item: Planned, progress: Callable[[str], None]) -> None:
         teacher = self.table.method[item.run.method].stop is not None
         workspace = workspace_of(self.table, item.run, self.options.artifacts)
+        corpus = student_corpus(item.recipe, _corpus(item.recipe.data.model_dump_json()))
         try:
-            ms, precision = measure_latency(
-                item.recipe, _corpus(item.recipe.data.model_dump_json()), workspace, teacher=teacher, progress=progress
-            )
+            ms, precision = measure_latency(item.recipe, corpus, workspace, teacher=teacher, progress=progress)
         except UserError as error:
             self._fail(item.run, f"latency: {error}")
             return

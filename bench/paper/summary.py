@@ -45,14 +45,27 @@ class Summary:
         return self.table.precisions[0]
 
     @property
-    def shared(self) -> list[str]:
-        """The columns that every row has, of the rows that have any: those that an average is fair over."""
-        rows = [method for method in self.table.method if self.of(method)]
-        return [data for data in self.table.data if rows and all(self.of(method, data, self.main) for method in rows)]
+    def shared(self) -> dict[str, list[str]]:
+        """The columns that an average is over, by the average's title; one that is over none is left out.
 
-    def average(self, method: str, precision: str) -> float | None:
-        """Mean over the shared columns, in points."""
-        scores = [self.score(method, data, precision) for data in self.shared]
+        Of the table's columns, or of each group's, they are those that every row has, of the rows that have any.
+        """
+        grouped: dict[str, list[str]] = {}
+        for data, column in self.table.data.items():
+            grouped.setdefault(column.group or "", []).append(data)
+        if len(grouped) > 1:
+            grouped.pop("", None)
+        out = {}
+        for group, columns in grouped.items():
+            rows = [method for method in self.table.method if any(self.of(method, data) for data in columns)]
+            fair = [data for data in columns if rows and all(self.of(method, data, self.main) for method in rows)]
+            if fair and len(self.table.data) > 1:
+                out[f"{group} average ({len(fair)})" if group else f"Average ({len(fair)})"] = fair
+        return out
+
+    def average(self, method: str, precision: str, columns: list[str]) -> float | None:
+        """Mean over the columns, in points; None if one is missing."""
+        scores = [self.score(method, data, precision) for data in columns]
         means = [score.mean for score in scores if score]
         return statistics.mean(means) if means and len(means) == len(scores) else None
 
@@ -92,17 +105,20 @@ class Summary:
         """Header and rows for people."""
         columns = list(self.table.data)
         header = ["Method", *map(self._title, columns)]
-        averaged, quantised = len(columns) > 1 and bool(self.shared), "int8" in self.table.precisions[1:]
-        header += [f"Average ({len(self.shared)})"] if averaged else []
-        header += ["INT8" if len(columns) == 1 else f"INT8, average ({len(self.shared)})"] if quantised else []
-        header += ["Largest INT8 drop"] if quantised else []
+        averages, quantised = self.shared, "int8" in self.table.precisions[1:]
+        header += list(averages)
+        if quantised:
+            header += [f"INT8, {title[0].lower()}{title[1:]}" for title in averages] if len(columns) > 1 else ["INT8"]
+            header += ["Largest INT8 drop"]
         header += ["Parameters", f"p50 ms, {self.timed}" if self.timed else "p50 ms"]
         rows = []
         for method in self.table.method:
             row = [method, *(self._cell(method, data) for data in columns)]
-            row += [_points(self.average(method, self.main))] if averaged else []
-            row += [_points(self.average(method, "int8"))] if quantised else []
-            row += [_points(self.largest_drop(method))] if quantised else []
+            row += [_points(self.average(method, self.main, over)) for over in averages.values()]
+            if quantised:
+                over_all = averages.values() if len(columns) > 1 else [columns]
+                row += [_points(self.average(method, "int8", over)) for over in over_all]
+                row += [_points(self.largest_drop(method))]
             row += [self.parameters(method), significant(self.latency(method, self.timed) if self.timed else None)]
             rows.append(row)
         return header, rows

@@ -47,6 +47,7 @@ class Column(_RecipePart):
     seeds: Seeds | None = None  # instead of the table's
     metric: Literal["accuracy", "f1"] = "accuracy"
     positive: str | None = None  # the label whose F1 is meant
+    group: Name | None = None  # columns of a group have an average of their own; if any has one, the rest have none
 
     @model_validator(mode="after")
     def _check_files(self) -> Column:
@@ -149,6 +150,11 @@ class Table(_Part):
         }
         parts = [start, self.base, column.recipe, self.method[run.method].recipe]
         recipe = recipe_from(reduce(deep_merge, parts), f"table {self.name}, method.{run.method}, data.{run.data}")
+        if recipe.domains.students == "per-domain":
+            raise UserError(
+                f"table {self.name}, method.{run.method}: domains.students: a run is one student; make a column of each "
+                "domain with domains.student"
+            )
         if "int8" in self.precisions_of(run.method) and "int8" not in recipe.export.precisions:
             raise UserError(
                 f"table {self.name}, method.{run.method}: export.precisions: without int8 the table's INT8 column stays empty"

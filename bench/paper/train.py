@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bench.engines import count_weights
 from bench.paper.table import Run, Table
-from compress.corpus import Corpus, load_corpus
+from compress.corpus import Corpus
+from compress.domains import load_student_corpus
 from compress.errors import UserError
 from compress.pipeline import compress, stage_keys, stages_of
 from compress.recipe import Recipe
@@ -46,7 +47,8 @@ def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
 def run_key(table: Table, run: Run, recipe: Recipe) -> str:
     """Identity of all that the run's values depend on: data, recipe, pipeline. Imports no torch."""
     if table.method[run.method].stop:
-        return fingerprint(stage_keys(recipe)["teacher"])[:16]
+        judged_on = () if recipe.domains.student is None else (recipe.domains.student,)
+        return fingerprint(stage_keys(recipe)["teacher"], *judged_on)[:16]
     return fingerprint(stage_keys(recipe)["student"], recipe.export.model_dump(mode="json"))[:16]
 
 
@@ -58,7 +60,7 @@ def train(table: Table, run: Run, recipe: Recipe, artifacts: Path, *, force: boo
     """
     workspace = workspace_of(table, run, artifacts)
     positive = table.data[run.data].positive
-    if positive and positive not in (labels := load_corpus(recipe.data).labels):
+    if positive and positive not in (labels := load_student_corpus(recipe).labels):
         raise UserError(f"data.{run.data}.positive: no label {positive!r}; the data have {', '.join(labels)}")
     with workspace.locked():
         if table.method[run.method].stop:
@@ -74,11 +76,12 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
         if directory.is_symlink():
             directory.unlink()
     compress(recipe, workspace, until="teacher", force=force)
-    accuracy = json.loads((directory / "card.json").read_text(encoding="utf-8"))["accuracy"]
-    split = "test" if "test" in accuracy else "dev"
-    value = accuracy[split]
+    card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    split = "test" if "test" in card["accuracy"] else "dev"
+    domain = recipe.domains.student
+    value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:
-        value = _f1(_teacher_predictions(recipe, directory, split), load_corpus(recipe.data), split, positive)
+        value = _f1(_teacher_predictions(recipe, directory, split), load_student_corpus(recipe), split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
     return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, _count_parameters(directory))
@@ -96,7 +99,7 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     for precision in table.precisions_of(run.method):
         value = _accuracy(models[precision], split)
         if positive := table.data[run.data].positive:
-            corpus = load_corpus(recipe.data)
+            corpus = load_student_corpus(recipe)
             texts = corpus.splits[split]
             predicted = BundleSession(bundle, precision=precision).predict(texts.texts, texts.texts_b).argmax(axis=1)
             value = _f1(predicted, corpus, split, positive)
@@ -128,7 +131,7 @@ def _teacher_predictions(recipe: Recipe, directory: Path, split: str) -> NDArray
     from compress.train import make_accelerator
 
     model, encoder = open_teacher(directory, recipe.data.max_length)
-    encoded = encode_split(load_corpus(recipe.data).splits[split], encoder)
+    encoded = encode_split(load_student_corpus(recipe).splits[split], encoder)
     model.to(make_accelerator().device)
     return predictions(model, encoded, model.config.pad_token_id or 0).numpy()
 

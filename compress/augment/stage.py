@@ -52,12 +52,16 @@ def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, 
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def load_augmented(directory: Path) -> Split:
-    """The texts that `make_augmented` wrote, unlabelled: every label is −1."""
+def load_augmented(directory: Path, train: Split) -> Split:
+    """The texts that `make_augmented` wrote, unlabelled: every label is −1.
+
+    :param train: the originals, whose domains they have.
+    """
     with (directory / TEXTS).open(encoding="utf-8") as file:
         lines: list[dict[str, Any]] = [json.loads(line) for line in file]
     texts_b = [line["text_b"] for line in lines] if lines and lines[0]["text_b"] is not None else None
-    return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), None)
+    domains = [train.domains[line["row"]] for line in lines] if train.domains is not None else None
+    return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), domains)
 
 
 def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:

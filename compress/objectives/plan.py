@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compress.batches import Batch
 from compress.classify import classify, model_inputs
 from compress.errors import UserError
+from compress.objectives.expertise import Transfer, weighted
 from compress.objectives.layerwise import (
     attention_error,
     cosine_distance,
@@ -38,15 +39,26 @@ from compress.options import (
 )
 
 PerExample = Callable[[Batch], Tensor]  # a batch with the teacher's outputs → losses (B,)
+# The student's states, the teacher's, the mask of real tokens (B, L) and the labels (B,) → losses (B,).
+Comparison = Callable[[States, States, Tensor, Tensor], Tensor]
 
 
 class Learner(nn.Module):
-    """What is trained: the student and, where an objective compares states of unequal width, learned projections."""
+    """What is trained: the student and what its losses learn besides.
 
-    def __init__(self, student: PreTrainedModel, projections: dict[str, nn.Module] | None = None) -> None:
+    That is projections, where an objective compares states of unequal width, and a meta-teacher's transfer loss.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        projections: dict[str, nn.Module] | None = None,
+        transfer: Transfer | None = None,
+    ) -> None:
         super().__init__()
         self.student = student
         self.projections = nn.ModuleDict(projections or {})
+        self.transfer = transfer
 
     def projected(self, name: str, states: Tensor) -> Tensor:
         """States (B, L, d_S) in the teacher's width, (B, L, d_T)."""
@@ -101,15 +113,19 @@ def check_objective(options: ObjectiveOptions, student: PretrainedConfig, teache
         )
 
 
-def make_learner(options: ObjectiveOptions, student: PreTrainedModel, teacher: PretrainedConfig) -> Learner:
-    """The student with the projections that the objective needs."""
+def make_learner(
+    options: ObjectiveOptions,
+    student: PreTrainedModel,
+    teacher: PretrainedConfig,
+    transfer: Transfer | None = None,
+) -> Learner:
+    """The student with the projections that the objective needs, and with the transfer loss of a meta-teacher."""
     own = getattr(student.config, "hidden_size", teacher.hidden_size)
-    if not isinstance(options, TinyBertObjective) or own == teacher.hidden_size:
-        return Learner(student)
-    # One for the embeddings, one for all layers (TinyBERT, Eq. 8 and 9).
-    return Learner(
-        student, {name: nn.Linear(own, teacher.hidden_size, bias=False) for name in ("embeddings", "hidden")}
-    )
+    projections: dict[str, nn.Module] = {}
+    if isinstance(options, TinyBertObjective) and own != teacher.hidden_size:
+        # One for the embeddings, one for all layers (TinyBERT, Eq. 8 and 9).
+        projections = {name: nn.Linear(own, teacher.hidden_size, bias=False) for name in ("embeddings", "hidden")}
+    return Learner(student, projections, transfer)
 
 
 def plan(
@@ -121,10 +137,18 @@ def plan(
 ) -> list[Phase]:
     """The phases of an objective, in order.
 
+    Each example's loss is weighted by the meta-teacher's expertise, in the batch as `weight`, where there is one; its
+    transfer loss, if any, is added to the phase that looks inside (arXiv 2012.01266, §3.3).
+
     :param teacher: the frozen teacher; both observers are needed if `looks_inside`.
     """
+    predicted = _prediction_loss(options, learner)
     predicting = Phase(
-        "student", training.epochs, training.learning_rate, _prediction_loss(options, learner), predicts=True
+        "student",
+        training.epochs,
+        training.learning_rate,
+        lambda batch: weighted(predicted(batch), batch),
+        predicts=True,
     )
     if not looks_inside(options):
         return [predicting]
@@ -133,12 +157,10 @@ def plan(
     both = _Pair(student, teacher, learner)
     if isinstance(options, TwoStageObjective):
         inner = both.tinybert if isinstance(options, TinyBertObjective) else both.minilm
-        first = Phase(
-            "student, inner states", options.intermediate_epochs, options.intermediate_learning_rate, inner, False
-        )
-        return [first, predicting]
+        epochs, rate = options.intermediate_epochs, options.intermediate_learning_rate
+        return [Phase("student, inner states", epochs, rate, both.loss(inner), predicts=False), predicting]
     combined = both.pkd(options) if isinstance(options, PkdObjective) else both.distilbert(options)
-    return [Phase("student", training.epochs, training.learning_rate, combined, predicts=True)]
+    return [Phase("student", training.epochs, training.learning_rate, both.loss(combined), predicts=True)]
 
 
 def _prediction_loss(options: ObjectiveOptions, learner: Learner) -> PerExample:
@@ -185,18 +207,25 @@ class _Pair:
     teacher: Observer
     learner: Learner
 
-    def states(self, batch: Batch) -> tuple[States, States, Tensor]:
-        """Student, teacher, and the mask of real tokens (B, L)."""
-        return self.student(batch), observe_frozen(self.teacher, batch), batch["attention_mask"].float()
+    def loss(self, compare: Comparison) -> PerExample:
+        """A comparison weighted by example, with the transfer loss added where there is one."""
+
+        def loss(batch: Batch) -> Tensor:
+            s, t, mask = self.student(batch), observe_frozen(self.teacher, batch), batch["attention_mask"].float()
+            compared = weighted(compare(s, t, mask, batch["labels"]), batch)
+            if self.learner.transfer is None:
+                return compared
+            return compared + self.learner.transfer(s.hidden[-1], t.hidden[-1], mask, batch["domain"])
+
+        return loss
 
     @property
     def layers(self) -> tuple[int, int]:
         """Number of layers of student and teacher."""
         return self.student.model.config.num_hidden_layers, self.teacher.model.config.num_hidden_layers
 
-    def tinybert(self, batch: Batch) -> Tensor:
+    def tinybert(self, s: States, t: States, mask: Tensor, _: Tensor) -> Tensor:
         """Embeddings + Σ over layers of hidden states and attention scores (arXiv 1909.10351, Eq. 11)."""
-        s, t, mask = self.states(batch)
         total = state_error(self.learner.projected("embeddings", s.hidden[0]), t.hidden[0], mask)
         for layer, matched in enumerate(matched_layers(*self.layers), start=1):
             hidden = self.learner.projected("hidden", s.hidden[layer])
@@ -204,33 +233,30 @@ class _Pair:
             total = total + attention_error(s.scores(layer - 1), t.scores(matched - 1), mask)
         return total
 
-    def minilm(self, batch: Batch) -> Tensor:
+    def minilm(self, s: States, t: States, mask: Tensor, _: Tensor) -> Tensor:
         """Attention and value relations of the last layers (arXiv 2002.10957, Eq. 9)."""
-        s, t, mask = self.states(batch)
         attention = attention_relation(s.scores(-1), t.scores(-1), mask)
         return attention + value_relation(s.values[-1], t.values[-1], mask)
 
-    def distilbert(self, options: DistilBertObjective) -> PerExample:
+    def distilbert(self, options: DistilBertObjective) -> Comparison:
         """The triple loss (arXiv 1910.01108, §3), the labels in the place of the masked words."""
 
-        def loss(batch: Batch) -> Tensor:
-            s, t, mask = self.states(batch)
+        def loss(s: States, t: States, mask: Tensor, labels: Tensor) -> Tensor:
             soft = soft_labels(s.logits, t.logits, options.temperature)
-            hard = cross_entropy(s.logits, batch["labels"])
+            hard = cross_entropy(s.logits, labels)
             cosine = cosine_distance(s.hidden[-1], t.hidden[-1], mask)
             total = options.soft * soft + options.hard * hard + options.cosine * cosine
             return total / (options.soft + options.hard + options.cosine)
 
         return loss
 
-    def pkd(self, options: PkdObjective) -> PerExample:
+    def pkd(self, options: PkdObjective) -> Comparison:
         """(1 − α)·CE + α·soft labels + β·patience (arXiv 1908.09355, Eq. 8)."""
         matched = patient_layers(*self.layers, options.layers)
 
-        def loss(batch: Batch) -> Tensor:
-            s, t, _ = self.states(batch)
+        def loss(s: States, t: States, _: Tensor, labels: Tensor) -> Tensor:
             soft = soft_labels(s.logits, t.logits, options.temperature)
-            hard = cross_entropy(s.logits, batch["labels"])
+            hard = cross_entropy(s.logits, labels)
             patience = patient_loss(
                 [s.hidden[i][:, 0] for i in range(1, len(matched) + 1)], [t.hidden[j][:, 0] for j in matched]
             )

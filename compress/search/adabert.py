@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.batches import Batch, make_loader
 from compress.classify import EVALUATION_BATCH
+from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
 from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
@@ -49,7 +50,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
         first, last = options.gumbel
         draw = supernet.draw(first * (last / first) ** progress)
         logits = supernet(*_inputs(batch), draw, dense=dense)
-        return adabert_loss(logits, batch["probes"], batch["labels"], gamma, tau).mean()
+        return weighted(adabert_loss(logits, batch["probes"], batch["labels"], gamma, tau), batch).mean()
 
     def weight_loss(batch: Batch, progress: float) -> Tensor:
         return task_loss(batch, progress, dense=False)

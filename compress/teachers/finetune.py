@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     AutoConfig,
@@ -18,15 +18,19 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from compress.assets import model_source
-from compress.batches import encode_split, make_loader
-from compress.classify import accuracy, classify
-from compress.corpus import Corpus
+from compress.batches import Batch, EncodedSplit, encode_split, make_loader
+from compress.classify import accuracy, classify, predictions
+from compress.corpus import Corpus, domain_names
+from compress.domains import teacher_corpus
 from compress.encode import TextEncoder
 from compress.errors import UserError
+from compress.objectives.expertise import prototype_scores
 from compress.options import TeacherOptions
 from compress.recipe import Recipe
 from compress.stages import write_json
-from compress.train import Schedule, Turn, fit, make_accelerator
+from compress.teachers.meta import MetaLearner, add_prototype_scores, domain_knowledge, meta_loss
+from compress.teachers.picture import draw_domains, show_prototype_scores
+from compress.train import Loss, Schedule, Turn, fit, make_accelerator
 
 transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
 transformers_logging.disable_progress_bar()
@@ -35,38 +39,93 @@ transformers_logging.disable_progress_bar()
 def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
     """Fine-tune (or take over) the teacher; writes a checkpoint, its tokenizer and `card.json` to `directory`.
 
+    A meta-teacher also has `domains.safetensors`, see `compress.teachers.meta`.
+
+    :param corpus: all of the task's texts; the recipe's `domains` say which of them the teacher learns from.
     :raises UserError: the model cannot be loaded, has no fast tokenizer, or its head does not fit the labels.
     """
+    learned_from = teacher_corpus(recipe, corpus)
     torch.manual_seed(recipe.seed)
     model = load_classifier(recipe.teacher, corpus.labels)
     encoder = save_tokenizer(recipe, model, directory)
-    splits = {name: encode_split(split, encoder) for name, split in corpus.splits.items()}
-    accelerator = make_accelerator()
+    card: dict[str, object] = {"model": recipe.teacher.model, "method": recipe.teacher.method}
+    history: list[dict[str, float]] = []
+    if recipe.teacher.method == "meta":
+        history = _train_meta(recipe, model, learned_from, encoder, directory, scratch)
+        card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
+    elif not recipe.teacher.fine_tuned:
+        splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
+
+        def loss(batch: Batch, progress: float) -> Tensor:
+            return F.cross_entropy(classify(model, batch).float(), batch["labels"])
+
+        history = _fit(recipe, model, model, splits, loss, scratch)
+    model.to(make_accelerator().device)
+    model.save_pretrained(directory)
+    write_json(directory / "card.json", card | _accuracies(model, corpus, encoder) | {"history": history})
+
+
+def _train_meta(
+    recipe: Recipe, model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder, directory: Path, scratch: Path
+) -> list[dict[str, float]]:
+    splits = {name: encode_split(corpus.splits[name], encoder) for name in ("train", "dev")}
+    train, names = splits["train"], domain_names(corpus)
+    domains = torch.tensor([names.index(domain) for domain in corpus.splits["train"].domains or []])
+    before = add_prototype_scores(model, train, domains, (len(names), len(corpus.labels)))
+    learner = MetaLearner(model, len(names))
+    history = _fit(recipe, learner, model, splits, meta_loss(learner, recipe.meta.corruption), scratch)
+    knowledge, after = domain_knowledge(learner, train, names)
+    knowledge.save(directory)
+    draw_domains(before, after, domains, names, directory)
+    scores = prototype_scores(after, domains, train.labels, knowledge.prototypes)
+    show_prototype_scores(scores, corpus, directory)
+    return history
+
+
+def _fit(
+    recipe: Recipe,
+    learner: nn.Module,
+    model: PreTrainedModel,
+    splits: dict[str, EncodedSplit],
+    loss: Loss,
+    scratch: Path,
+) -> list[dict[str, float]]:
+    """Train the learner and leave it, and the model in it, with the weights of its best epoch."""
     options = recipe.teacher
     pad = model.config.pad_token_id or 0
-    history: list[dict[str, float]] = []
-    if not options.fine_tuned:
-        turn = Turn(
-            make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
-            torch.optim.AdamW(
-                model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-            ),
-            lambda batch, _: F.cross_entropy(classify(model, batch).float(), batch["labels"]),
-            warmup=options.warmup,
-            max_grad_norm=options.max_grad_norm,
-        )
-        schedule = Schedule(options.epochs, options.patience, recipe.seed)
+    parameters = (
+        learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
+    )
+    turn = Turn(
+        make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
+        torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True),
+        loss,
+        warmup=options.warmup,
+        max_grad_norm=options.max_grad_norm,
+    )
+    schedule = Schedule(options.epochs, options.patience, recipe.seed)
 
-        def evaluate(model: nn.Module) -> dict[str, float]:
-            dev = accuracy(model, splits["dev"], pad)
-            return {"metric": dev, "dev accuracy": dev}
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        dev = accuracy(model, splits["dev"], pad)
+        return {"metric": dev, "dev accuracy": dev}
 
-        history = fit("teacher", model, [turn], evaluate, schedule, scratch, accelerator).history
-    else:
-        model = model.to(accelerator.device)
-    model.save_pretrained(directory)
-    scores = {name: round(accuracy(model, split, pad), 4) for name, split in splits.items() if name != "train"}
-    write_json(directory / "card.json", {"model": options.model, "accuracy": scores, "history": history})
+    return fit("teacher", learner, [turn], evaluate, schedule, scratch, make_accelerator()).history
+
+
+def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) -> dict[str, object]:
+    """Accuracy on dev and test, over all texts and by domain where they have one."""
+    scores, by_domain = {}, {}
+    for name, split in corpus.splits.items():
+        if name == "train":
+            continue
+        encoded = encode_split(split, encoder)
+        right = (predictions(model, encoded, model.config.pad_token_id or 0) == encoded.labels).float()
+        scores[name] = round(float(right.mean()), 4)
+        if split.domains is not None:
+            names = sorted(set(split.domains))
+            of = {domain: torch.tensor([other == domain for other in split.domains]) for domain in names}
+            by_domain[name] = {domain: round(float(right[rows].mean()), 4) for domain, rows in of.items()}
+    return {"accuracy": scores} | ({"domain_accuracy": by_domain} if by_domain else {})
 
 
 def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedConfig:

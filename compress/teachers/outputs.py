@@ -16,17 +16,23 @@ from compress.classify import EVALUATION_BATCH, classify, model_inputs
 from compress.console import console
 from compress.stages import write_json
 from compress.teachers.finetune import open_teacher
+from compress.teachers.meta import DomainKnowledge, logits_and_features
 from compress.train import make_accelerator, predict
 
 PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
 
 
-def make_teacher_outputs(teacher: Path, texts: EncodedSplit, max_length: int, directory: Path, *, probes: bool) -> None:
+def make_teacher_outputs(
+    teacher: Path, texts: EncodedSplit, max_length: int, directory: Path, *, probes: bool, weights: bool = False
+) -> None:
     """Run the frozen teacher over the student's texts; writes `logits.npy` (N, C).
 
     With `probes`, also fits a linear softmax probe on each layer (AdaBERT §3.2.1) and writes `hidden.npy` (N, J, d) float16,
     the mean over real tokens of each layer's hidden states; `probes.npy` (N, J, C), the probes' logits; and `probes.json`,
     their accuracies on the labelled texts.
+
+    With `weights`, also writes `weight.npy` (N,), a meta-teacher's expertise weight of each example; the texts have their
+    `domain` then, and the label of an augmented one is the teacher's verdict.
 
     :param texts: texts with the label −1, augmented ones, take no part in fitting the probes.
     """
@@ -34,17 +40,27 @@ def make_teacher_outputs(teacher: Path, texts: EncodedSplit, max_length: int, di
     if probes:
         logits = _hidden_states(model, texts, directory)
         _make_probes(texts, logits, directory)
+        features = np.load(directory / "hidden.npy", mmap_mode="r")[:, -1].astype(np.float32)
+    elif weights:
+        logits, features = (values.numpy() for values in logits_and_features(model, texts))
     else:
         accelerator = make_accelerator()
         model.to(accelerator.device)
         loader = make_loader(texts, EVALUATION_BATCH, model.config.pad_token_id or 0, shuffle=False)
         logits = predict(model, loader, classify, accelerator).numpy()
     np.save(directory / "logits.npy", logits)
+    if weights:
+        labels = torch.where(texts.labels < 0, torch.from_numpy(logits).argmax(dim=1), texts.labels)
+        found = DomainKnowledge.load(teacher).weights(
+            torch.from_numpy(logits), torch.from_numpy(features), labels, texts.targets["domain"]
+        )
+        np.save(directory / "weight.npy", found.numpy())
+        console.print(f"  expertise weights: mean {found.mean():.3f}, from {found.min():.3f} to {found.max():.3f}")
 
 
 def load_outputs(directory: Path) -> dict[str, Tensor]:
-    """The teacher's outputs on each text: `logits` (N, C) and, where they were made, `probes` (N, J, C)."""
-    names = [name for name in ("logits", "probes") if (directory / f"{name}.npy").exists()]
+    """The teacher's outputs on each text: `logits` (N, C) and, where they were made, `probes` (N, J, C), `weight` (N,)."""
+    names = [name for name in ("logits", "probes", "weight") if (directory / f"{name}.npy").exists()]
     return {name: torch.from_numpy(np.load(directory / f"{name}.npy")) for name in names}
 
 

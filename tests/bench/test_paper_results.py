@@ -73,7 +73,7 @@ def test_numbers(results):
 def test_an_average_is_over_the_columns_that_every_row_has(results):
     results.put([entry("hard", "sst", 0, "accuracy", 0.5)])
     summary = Summary(TABLE, results.read())
-    assert summary.shared == ["sst"]
+    assert summary.shared == {"Average (1)": ["sst"]}
     header, rows = summary.rows()
     assert header[3] == "Average (1)"
     assert [row[3] for row in rows] == ["93.0", "90.0", "50.0"]

@@ -163,12 +163,12 @@ def test_the_stage_writes_each_pass_in_order_and_reads_it_back(teacher: Path, tm
         make_augmented(recipe, corpus, lm, tmp_path / name, tmp_path / f"scratch-{name}")
     lines = [json.loads(line) for line in (tmp_path / "one" / "texts.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == [*range(40)] * 3
-    split = load_augmented(tmp_path / "one")
+    split = load_augmented(tmp_path / "one", corpus.splits["train"])
     assert split.labels == [-1] * 120
     assert split.texts == [line["text"] for line in lines]
     assert (split.texts_b is not None) == (method == "spans")
     assert split.texts[:40] != split.texts[40:80]
-    assert split == load_augmented(tmp_path / "two")  # a function of the recipe's seed alone
+    assert split == load_augmented(tmp_path / "two", corpus.splits["train"])  # a function of the recipe's seed alone
 
 
 def test_the_embedded_encoder_suits_the_sampling_method(tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ def test_the_embedded_encoder_suits_the_sampling_method(tmp_path: Path) -> None:
     assert minilm().is_dir()
     recipe = write_recipe(tmp_path, '[augmentation]\nmethod = "sampling"\ncopies = 4\nmask = 0.5')
     make_augmented(recipe, tiny_corpus(20), None, tmp_path, tmp_path)
-    assert sum("[MASK]" in text for text in load_augmented(tmp_path).texts) > 40
+    assert sum("[MASK]" in text for text in load_augmented(tmp_path, tiny_corpus(20).splits["train"]).texts) > 40

@@ -1,0 +1,109 @@
+"""Meta-KD's example weights and transfer loss (arXiv 2012.01266, §3). Scores and weights are per example, (N,) or (B,)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compress.batches import Batch
+
+UNKNOWN_DOMAIN = -1  # the number of a domain that the teacher has not seen
+
+
+def prototypes(features: Tensor, domains: Tensor, labels: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Mean feature of every class m in every domain k, p[k, m].
+
+    :param features: (N, d); `domains` and `labels` are their numbers, (N,).
+    :param shape: number of domains K and of classes C.
+    :returns: (K, C, d); zeros where a domain has no example of a class.
+    """
+    group = domains * shape[1] + labels
+    sums = features.new_zeros(shape[0] * shape[1], features.shape[1]).index_add(0, group, features)
+    counts = torch.bincount(group, minlength=len(sums)).clamp(min=1)
+    return (sums / counts[:, None]).view(*shape, -1)
+
+
+def prototype_scores(features: Tensor, domains: Tensor, labels: Tensor, of: Tensor) -> Tensor:
+    """t(x) = ½·cos(f, p[k, m]) + ½·mean over the other domains k' of cos(f, p[k', m]) → (N,), in [−1, 1].
+
+    High for an example that is typical of its class in its own domain and in the others. Where one half does not exist
+    (a single domain, or a domain that the prototypes do not know) the other one stands for both.
+
+    :param features: (N, d); `domains`, −1 if unknown, and `labels` are their numbers, (N,).
+    :param of: `prototypes`, (K, C, d); those of zeros are left out.
+    """
+    own_class = of[:, labels].transpose(0, 1)  # (N, K, d)
+    cosines = F.cosine_similarity(features[:, None], own_class, dim=-1)  # (N, K)
+    there = (own_class != 0).any(dim=-1)
+    own = (torch.arange(len(of), device=domains.device) == domains[:, None]) & there
+    others = ~own & there
+    halves = [(cosines * part).sum(dim=1) / part.sum(dim=1).clamp(min=1) for part in (own, others)]
+    exists = torch.stack([own.any(dim=1), others.any(dim=1)])
+    return (torch.stack(halves) * exists).sum(dim=0) / exists.sum(dim=0).clamp(min=1)
+
+
+def expertise_weights(scores: Tensor, label_probabilities: Tensor) -> Tensor:
+    """λ = (1 + t(x)) / (exp((1 − p_T(y|x))²) + 1) → (N,): high where the teacher is right and the example typical.
+
+    :param label_probabilities: the teacher's probability of the example's label, (N,).
+    """
+    return (1 + scores) / (((1 - label_probabilities) ** 2).exp() + 1)
+
+
+def weighted(losses: Tensor, batch: Batch) -> Tensor:
+    """Losses (B,), each times its example's expertise weight where the batch has them."""
+    return losses * batch["weight"] if "weight" in batch else losses
+
+
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """f(x), the mean of the states (B, L, d) over real tokens → (B, d).
+
+    :param mask: (B, L), 1 on real tokens.
+    """
+    return (states.float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+class DomainRepresentation(nn.Module):
+    """h = tanh(W(E[k] + f(x))): what a text means in its domain (§3.2).
+
+    An unknown domain has the mean of the known ones' embeddings.
+    """
+
+    def __init__(self, domains: int, width: int) -> None:
+        super().__init__()
+        self.domain = nn.Embedding(domains, width)
+        nn.init.normal_(self.domain.weight, std=0.02)  # of the size of BERT's own embeddings
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, features: Tensor, domains: Tensor) -> Tensor:
+        """(B, d) features and (B,) numbers of their domains → (B, d)."""
+        unknown = (domains == UNKNOWN_DOMAIN)[:, None]
+        embedded = torch.where(unknown, self.domain.weight.mean(dim=0), self.domain(domains.clamp(min=0)))
+        return torch.tanh(self.dense(embedded + features))
+
+
+class Transfer(nn.Module):
+    """The transfer loss: the student's domain representation learns the frozen teacher's.
+
+    The student's goes through a learned linear map. The teacher's own map is fixed, at the identity: were it learned
+    too, both maps would shrink to zero.
+
+    :param width: the student's.
+    """
+
+    def __init__(self, teacher: DomainRepresentation, width: int, weight: float) -> None:
+        super().__init__()
+        domains, teacher_width = teacher.domain.weight.shape
+        self.weight = weight
+        self.teacher = teacher.requires_grad_(False)
+        self.student = DomainRepresentation(domains, width)
+        if width == teacher_width:
+            self.student.load_state_dict(teacher.state_dict())
+        self.project = nn.Linear(width, teacher_width)
+
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, domains: Tensor) -> Tensor:
+        """γ2·MSE over width of the representations → (B,); the last hidden states are (B, L, d_S) and (B, L, d_T)."""
+        learned = self.project(self.student(mean_state(student, mask), domains))
+        target = self.teacher(mean_state(teacher, mask), domains)
+        return self.weight * (learned - target).square().mean(dim=-1)

@@ -1,0 +1,78 @@
+"""The students of all domains in one bundle, with a default for requests that name no domain."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from compress import __version__
+from compress.console import console
+from compress.corpus import load_corpus
+from compress.per_domain import domain_recipes, domain_workspace, folder_name
+from compress.recipe import Recipe
+from compress.stages import Workspace, fingerprint, sha256_file, write_json
+from export.build import Target, build_bundle
+from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, Manifest, ModelEntry, file_entry
+from export.session import BundleSession
+
+
+def build_domain_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False) -> Bundle:
+    """Export and judge each domain's student, and put them into one bundle unless it is up to date.
+
+    Every student passes the gate, or not, on its own domain's texts. The default is the one that is best on the dev
+    texts of all domains.
+
+    :raises UserError: a domain has no finished student, or what `build_bundle` raises.
+    """
+    bundles = {}
+    for domain, own in domain_recipes(recipe).items():
+        console.print(f"[bold]{domain}[/]")
+        bundles[domain] = build_bundle(own, domain_workspace(workspace, domain), target, force=force)
+    hashes = {domain: sha256_file(bundle.directory / MANIFEST) for domain, bundle in bundles.items()}
+    directory = workspace.run(
+        "bundle", fingerprint(__version__, hashes), lambda d, _: _merge(recipe, bundles, d), force=force
+    )
+    return Bundle(directory)
+
+
+def _merge(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
+    dev = load_corpus(recipe.data).splits["dev"]
+    entries = {}
+    for domain, bundle in bundles.items():
+        probabilities = BundleSession(bundle).predict(dev.texts, dev.texts_b)
+        accuracy = round(float((probabilities.argmax(axis=1) == np.asarray(dev.labels)).mean()), 5)
+        entries[domain] = _copy(bundle, domain, accuracy, directory)
+    default = max(entries, key=lambda domain: entries[domain].dev_accuracy_of_all)
+    console.print(f"  default domain: {default}, {entries[default].dev_accuracy_of_all:.2%} on dev of all domains")
+    of_default = bundles[default]
+    shutil.copyfile(of_default.tokenizer_file, directory / TOKENIZER)  # all have it from the same model
+    names = [TOKENIZER, *(model.file for entry in entries.values() for model in entry.models.values())]
+    manifest = Manifest(
+        **of_default.manifest.model_dump(include={"format", "labels", "max_length", "pair", "pad_token_id", "default"}),
+        name=recipe.name,
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        models=entries[default].models,
+        files={name: file_entry(directory / name) for name in names},
+        provenance=of_default.manifest.provenance,
+        domains=entries,
+        default_domain=default,
+    )
+    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _copy(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:
+    """A domain's models, in a folder of their own."""
+    folder = f"domains/{folder_name(domain)}"
+    (directory / folder).mkdir(parents=True)
+    models: dict[str, ModelEntry] = {}
+    for name, model in bundle.manifest.models.items():
+        shutil.copyfile(bundle.directory / model.file, directory / folder / model.file)
+        models[name] = model.model_copy(update={"file": f"{folder}/{model.file}"})
+    manifest = bundle.manifest
+    return DomainEntry(
+        default=manifest.default, models=models, dev_accuracy_of_all=accuracy, provenance=manifest.provenance
+    )

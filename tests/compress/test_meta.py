@@ -1,0 +1,294 @@
+"""Meta-KD in miniature: real trainings of seconds over three domains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from compress.batches import encode_split
+from compress.corpus import load_corpus
+from compress.encode import TextEncoder
+from compress.errors import UserError
+from compress.objectives.expertise import mean_state, prototype_scores
+from compress.pipeline import compress, stage_keys
+from compress.recipe import Recipe, load_recipe
+from compress.stages import Workspace
+from compress.teachers import finetune
+from compress.teachers.finetune import make_teacher, open_teacher
+from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
+from compress.teachers.picture import project
+from tests.compress.test_objectives import batch, bert
+from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
+
+RECIPE = """
+[data]
+source = "files"
+train = "train.tsv"
+dev = "dev.tsv"
+domain = "domain"
+max_length = 32
+[teacher]
+model = "bert"
+epochs = 6
+batch_size = 16
+learning_rate = 2e-3
+patience = 6
+"""
+SMALL = ["student.layers=2", "compress.batch_size=16", "compress.learning_rate=1e-3", "compress.epochs=2"]
+# An encoder that starts from nothing learns little where it is told to forget as much.
+METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", "meta.corruption=0.1", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, an encoder and `tiny.toml`; students share trained teachers through `folder/store`."""
+    folder = tmp_path_factory.mktemp("meta")
+    header = ("text", "label", "domain")
+    write_tsv(folder / "train.tsv", domain_sentences(300), header)
+    write_tsv(folder / "dev.tsv", domain_sentences(90, seed=1), header)
+    tiny_teacher(folder / "bert")
+    (folder / "tiny.toml").write_text(RECIPE)
+    return folder
+
+
+def point(folder: Path, *settings: str) -> Recipe:
+    return load_recipe(folder / "tiny.toml", list(settings))
+
+
+def make(folder: Path, name: str, *settings: str) -> Path:
+    root = folder / "artifacts" / name
+    compress(point(folder, *settings), Workspace(root, store=folder / "store"))
+    return root
+
+
+def card(directory: Path) -> dict[str, object]:
+    return json.loads((directory / "card.json").read_text())
+
+
+def test_the_preset_makes_a_student_of_one_domain_from_a_teacher_of_all(folder: Path) -> None:
+    root = make(folder, "films", *METAKD, "domains.student=films")
+    made = card(root / "teacher")
+    assert (made["method"], made["domains"]) == ("meta", ["films", "games", "goods"])
+    assert min(made["domain_accuracy"]["dev"].values()) >= 0.9  # type: ignore[index]
+    assert AutoModelForSequenceClassification.from_pretrained(root / "teacher").num_labels == 2  # an ordinary one
+    assert card(root / "student")["sizes"] == {"train": 100, "dev": 30}
+    assert max(epoch["dev accuracy"] for epoch in card(root / "student")["history"]) >= 0.9  # type: ignore[union-attr]
+    other = make(folder, "games", *METAKD, "domains.student=games")
+    assert (root / "teacher").resolve() == (other / "teacher").resolve()
+    assert (root / "student").resolve() != (other / "student").resolve()
+
+
+def test_the_teacher_is_pictured_with_the_extreme_examples_of_each_class(folder: Path) -> None:
+    teacher = make(folder, "pictured", *METAKD) / "teacher"
+    for name in ("domains.png", "prototype_scores.png"):
+        assert (teacher / name).read_bytes().startswith(b"\x89PNG")
+    knowledge, corpus = DomainKnowledge.load(teacher), load_corpus(point(folder).data)
+    train = corpus.splits["train"]
+    model, encoder = open_teacher(teacher, 32)
+    encoded = encode_split(train, encoder)
+    _, features = logits_and_features(model, encoded)
+    numbers = knowledge.numbers(train.domains or [])
+    scores = prototype_scores(features, numbers, encoded.labels, knowledge.prototypes)
+    text = (teacher / "prototype_scores.md").read_text()
+    for number, label in enumerate(corpus.labels):
+        best = max((float(s), i) for i, s in enumerate(scores) if train.labels[i] == number)
+        highest = text.split(f"## {label}, highest")[1].split("##")[0]
+        assert highest.strip().startswith(f"- {best[0]:.3f}: (")
+        assert highest.count("\n- ") == 3
+        assert text.split(f"## {label}, lowest")[1].split("##")[0].count("\n- ") == 3
+
+
+def test_a_projection_keeps_the_two_widest_directions() -> None:
+    wide = torch.tensor(
+        [[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, -2.0, 0.0], [0, 0, 1.0], [0, 0, -1.0]]
+    )
+    assert project(wide + 5).abs().round(decimals=4).tolist() == [[3, 0], [3, 0], [0, 2], [0, 2], [0, 0], [0, 0]]
+
+
+def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> None:
+    """λ of every example, by loops over what the teacher says of one text at a time."""
+    root = make(folder, "weights", *METAKD)
+    corpus = load_corpus(point(folder).data)
+    train, names = corpus.splits["train"], ["films", "games", "goods"]
+    model = AutoModelForSequenceClassification.from_pretrained(root / "teacher").eval()
+    encoder = TextEncoder(root / "teacher" / "tokenizer.json", 32)
+    features, right = [], []
+    for text, label in zip(train.texts, train.labels, strict=True):
+        ids = torch.from_numpy(encoder.encode([text])[0].input_ids)[None]
+        with torch.inference_mode():
+            out = model(ids, output_hidden_states=True)
+        features.append(out.hidden_states[-1][0].mean(dim=0).numpy())
+        right.append(float(out.logits.softmax(dim=1)[0, label]))
+    rows = {
+        (k, m): [f for f, d, y in zip(features, train.domains or [], train.labels, strict=True) if (d, y) == (k, m)]
+        for k in names
+        for m in (0, 1)
+    }
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    expected = []
+    for f, domain, label, p in zip(features, train.domains or [], train.labels, right, strict=True):
+        near = {k: cosine(f, np.mean(rows[k, label], axis=0)) for k in names}
+        t = 0.5 * near[domain] + 0.5 * np.mean([near[k] for k in names if k != domain])
+        expected.append((1 + t) / (np.exp((1 - p) ** 2) + 1))
+    found = np.load(root / "teacher_outputs" / "weight.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [["compress.preset=bilstm"], ["student.kind=cnn", "student.width=16"]])
+def test_other_students_learn_the_predictions_with_the_same_weights(folder: Path, settings: list[str]) -> None:
+    more = ["teacher.method=meta", "augmentation.method=spans", "augmentation.copies=1", "compress.average=0.9"]
+    root = make(folder, settings[0], *settings, *more, "compress.epochs=1", "compress.batch_size=16")
+    weights = np.load(root / "teacher_outputs" / "weight.npy")
+    assert weights.shape == (600,)  # the augmented texts have theirs too
+    assert (weights > 0).all()
+
+
+def test_a_domain_that_the_teacher_never_saw_has_no_number(folder: Path) -> None:
+    root = make(folder, "left-out", *METAKD, 'domains.leave_out=["films"]', "domains.student=films")
+    assert card(root / "teacher")["domains"] == ["games", "goods"]
+    knowledge = DomainKnowledge.load(root / "teacher")
+    assert knowledge.numbers(["goods", "films"]).tolist() == [1, -1]
+    assert knowledge.prototypes.shape == (2, 2, 32)
+    assert np.load(root / "teacher_outputs" / "weight.npy").shape == (100,)
+
+
+def test_what_the_student_uses_does_not_outdate_the_teacher(folder: Path) -> None:
+    keys = stage_keys(point(folder, *METAKD))
+
+    def changed(*settings: str) -> set[str]:
+        other = stage_keys(point(folder, *METAKD, *settings))
+        return {stage for stage in ("teacher", "teacher_outputs", "student") if other[stage] != keys[stage]}
+
+    assert changed("domains.student=films") == {"teacher_outputs", "student"}
+    assert changed("meta.transfer=0") == {"student"}
+    assert changed("meta.expertise=false") == {"teacher_outputs", "student"}
+    everything = {"teacher", "teacher_outputs", "student"}
+    assert changed("meta.corruption=0") == everything
+    assert changed('domains.leave_out=["films"]') == everything
+    assert changed("domains.teacher=own", "domains.student=films") == everything
+    keys = stage_keys(point(folder, "compress.preset=metakd"))
+    assert stage_keys(point(folder, "compress.preset=metakd", "teacher.method=finetune"))["teacher"] != keys["teacher"]
+
+
+def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
+    """t·(CE + γ1·progress·L_DC) reaches the encoder alone; the domain classifier learns the true domains only."""
+    teacher = bert(2).eval()
+    torch.manual_seed(1)
+    learner = MetaLearner(teacher, 3)
+    scores, domains = torch.tensor([0.9, 0.5, 0.0]), torch.tensor([0, 1, 2])
+    given = batch() | {"prototype_score": scores, "domain": domains}
+
+    def run(corruption: float, progress: float) -> tuple[float, torch.Tensor, torch.Tensor]:
+        learner.zero_grad()
+        torch.manual_seed(5)
+        value = meta_loss(learner, corruption)(given, progress)
+        value.backward()
+        gradients = [
+            torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None])
+            for part in (learner.teacher.bert, learner.judge)
+        ]
+        return float(value.detach()), gradients[0], gradients[1]
+
+    torch.manual_seed(5)
+    shuffled = domains[torch.randperm(3)]
+    with torch.no_grad():
+        out = teacher(given["input_ids"], given["attention_mask"], output_hidden_states=True)
+        features = mean_state(out.hidden_states[-1], given["attention_mask"].float())
+        labels = -out.logits.log_softmax(dim=1)[range(3), given["labels"]]
+        confusion = -learner.judge(features, domains).log_softmax(dim=1)[range(3), shuffled]
+        judging = -learner.judge(features, shuffled).log_softmax(dim=1)[range(3), domains]
+    expected = float((scores * (labels + 0.5 * 0.4 * confusion)).mean() + judging.mean())
+    value, encoder, judge = run(0.5, 0.4)
+    assert value == pytest.approx(expected, abs=1e-5)
+    _, encoder_without, judge_without = run(0.0, 0.4)
+    assert not torch.allclose(encoder, encoder_without)
+    torch.testing.assert_close(judge, judge_without)
+    learner.zero_grad()
+    alone = torch.nn.functional.cross_entropy(
+        teacher(given["input_ids"], given["attention_mask"]).logits, given["labels"], reduction="none"
+    )
+    (scores * alone).mean().backward()
+    by_labels = torch.cat([p.grad.flatten() for p in teacher.bert.parameters() if p.grad is not None])
+    torch.testing.assert_close(encoder_without, by_labels, atol=1e-6, rtol=1e-4)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = point(folder, *METAKD, "teacher.epochs=3")
+    corpus = load_corpus(recipe.data)
+    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
+
+    def train(name: str) -> dict[str, torch.Tensor]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        make_teacher(recipe, corpus, tmp_path / name, tmp_path / f"{name}-scratch")
+        knowledge = DomainKnowledge.load(tmp_path / name)
+        state = AutoModelForSequenceClassification.from_pretrained(tmp_path / name).state_dict()
+        return state | {"prototypes": knowledge.prototypes} | knowledge.representation.state_dict()
+
+    whole = train("whole")
+    measure, evaluations = finetune.accuracy, 0
+
+    def kill(*arguments: object) -> float:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == 2:
+            raise KilledError
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetune, "accuracy", kill)
+    with pytest.raises(KilledError):
+        train("killed")
+    resumed = train("killed")
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["meta.transfer=0.1"], "only teacher.method"),
+        (["teacher.method=meta", "teacher.fine_tuned=true"], "a meta-teacher is trained here"),
+        (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no inner states"),
+        (["domains.teacher=own"], "needs domains.student"),
+        (["domains.student=films", "domains.students=per-domain"], "set one of them"),
+        (["domains.teacher=own", "domains.student=a", 'domains.leave_out=["b"]'], "has one only"),
+        (["domains.nonsense=1"], "unknown key; known here: student"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(folder: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        point(folder, *settings)
+
+
+def test_domains_need_a_column(folder: Path) -> None:
+    (folder / "none.toml").write_text(RECIPE.replace('domain = "domain"\n', ""))
+    with pytest.raises(UserError, match=r"none.toml:\d+: data.domain: name the column"):
+        load_recipe(folder / "none.toml", METAKD)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["domains.student=records"], "domains.student: no domain 'records' in train; there are films, games, goods"),
+        (['domains.leave_out=["records"]'], "domains.leave_out: no domain 'records'"),
+        (['domains.leave_out=["films","games","goods"]'], "domains.leave_out: train has no text of any domain"),
+    ],
+)
+def test_a_domain_that_is_not_there_is_named_before_anything_is_trained(
+    folder: Path, settings: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make(folder, "refused", *METAKD, *settings)
+    assert not (folder / "artifacts" / "refused" / "teacher").exists()

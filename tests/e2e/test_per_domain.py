@@ -1,0 +1,102 @@
+"""One student for each domain, from the command line's functions to one bundle that answers by domain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.corpus import load_corpus
+from compress.errors import UserError
+from compress.per_domain import compress_per_domain, domain_workspace
+from compress.recipe import load_recipe
+from compress.stages import Workspace
+from export.per_domain import build_domain_bundle
+from export.session import BundleSession
+from tests.serve.conftest import serve
+from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
+
+RECIPE = """
+[data]
+source = "files"
+train = "train.tsv"
+dev = "dev.tsv"
+domain = "domain"
+max_length = 32
+[teacher]
+model = "bert"
+epochs = 6
+batch_size = 16
+learning_rate = 2e-3
+[meta]
+corruption = 0.1
+[domains]
+students = "per-domain"
+[student]
+layers = 1
+[objective]
+intermediate_epochs = 1
+[compress]
+preset = "metakd"
+epochs = 1
+batch_size = 16
+learning_rate = 1e-3
+[export]
+calibration_texts = 16
+"""
+
+
+def test_each_domain_has_its_student_and_the_bundle_routes_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = ("text", "label", "domain")
+    # A domain's name may be anything.
+    train, dev = (
+        [(text, label, {"films": "films/../tv"}.get(domain, domain)) for text, label, domain in rows]
+        for rows in (domain_sentences(240), domain_sentences(60, seed=1))
+    )
+    write_tsv(tmp_path / "train.tsv", train, header)
+    write_tsv(tmp_path / "dev.tsv", dev, header)
+    tiny_teacher(tmp_path / "bert")
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    recipe = load_recipe(tmp_path / "tiny.toml")
+    workspace = Workspace(tmp_path / "artifacts" / "tiny")
+    with pytest.raises(UserError, match="no finished student"):
+        build_domain_bundle(recipe, workspace, "cpu")
+
+    students = compress_per_domain(recipe, workspace)
+    assert list(students) == ["films/../tv", "games", "goods"]
+    assert len({student.resolve() for student in students.values()}) == 3
+    assert all(student.resolve().is_relative_to(tmp_path / "artifacts" / "tiny") for student in students.values())
+    teachers = {(student.parent / "teacher").resolve() for student in students.values()}
+    assert teachers == {(workspace.root / "teacher").resolve()}  # one for all of them
+
+    bundle = build_domain_bundle(recipe, workspace, "cpu")
+    manifest = bundle.manifest
+    assert manifest.domains is not None
+    assert list(manifest.domains) == list(students)
+    best = max(manifest.domains.values(), key=lambda entry: entry.dev_accuracy_of_all)
+    assert manifest.domains[manifest.default_domain or ""] == best
+    assert manifest.models == best.models
+    corpus = load_corpus(recipe.data).splits["dev"]
+    for domain, entry in manifest.domains.items():
+        rows = [i for i, other in enumerate(corpus.domains or []) if other == domain]
+        session = BundleSession(bundle, domain=domain)
+        right = session.predict([corpus.texts[i] for i in rows]).argmax(axis=1) == np.asarray(corpus.labels)[rows]
+        assert entry.models[session.precision].dev_accuracy == pytest.approx(right.mean(), abs=1e-4)
+        assert entry.provenance["recipe"]["domains"]["student"] == domain
+    client = serve(bundle.directory)
+    assert client.classify(text="a good film", domain="films/../tv").status_code == 200
+    assert client.classify(text="a good film", domain="films").status_code == 422
+
+    capsys.readouterr()
+    lost = domain_workspace(workspace, "games").root / "student" / "config.json"
+    lost.unlink()
+    compress_per_domain(recipe, workspace)  # what is missing is made again, and nothing else
+    shown = capsys.readouterr()
+    made = [line for line in (shown.out + shown.err).splitlines() if line.startswith("▸")]
+    assert made == ["▸ student"]
+    build_domain_bundle(recipe, workspace, "cpu")
+    assert json.loads((bundle.directory / "manifest.json").read_text())["domains"].keys() == students.keys()

@@ -1,0 +1,99 @@
+"""A bundle of one student a domain: requests go to their domain's, or to the default one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from compress.errors import UserError
+from export.bundle import MANIFEST, Bundle, file_entry
+from export.session import BundleSession
+from serve.predictor import Predictor
+from serve.settings import Settings
+from tests.conftest import make_tiny_bundle
+from tests.serve.conftest import Client, serve
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two domains: "plain", the default, and "ironic", where good means bad."""
+    directory = make_tiny_bundle(tmp_path_factory.mktemp("domains") / "tiny" / "bundle")
+    model = onnx.load(directory / "model.fp32.onnx")
+    (embedding,) = (tensor for tensor in model.graph.initializer if tensor.name == "embedding")
+    embedding.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(embedding), "embedding"))
+    (directory / "domains" / "ironic").mkdir(parents=True)
+    onnx.save(model, directory / "domains" / "ironic" / "model.fp32.onnx")
+    manifest = json.loads((directory / MANIFEST).read_text())
+    ironic = "domains/ironic/model.fp32.onnx"
+    entry = {"default": "fp32", "models": manifest["models"], "dev_accuracy_of_all": 0.9, "provenance": {}}
+    other = {"fp32": manifest["models"]["fp32"] | {"file": ironic}}
+    manifest["domains"] = {"plain": entry, "ironic": entry | {"models": other, "dev_accuracy_of_all": 0.1}}
+    manifest["default_domain"] = "plain"
+    manifest["files"][ironic] = file_entry(directory / ironic).model_dump()
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Path) -> Client:
+    return serve(bundle)
+
+
+def test_the_domain_chooses_the_model(client: Client) -> None:
+    labels = {
+        domain: client.classify(text="a good film", **({"domain": domain} if domain else {})).json()["label"]
+        for domain in ("plain", "ironic", None)
+    }
+    assert labels == {"plain": "positive", "ironic": "negative", None: "positive"}
+    answer = client.classify(text=["good", "bad"], domain="ironic").json()
+    assert [result["label"] for result in answer["results"]] == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ("music", "domain: 'music' is unknown; send one of plain, ironic, or none"),
+        ("", "domain: '' is unknown; send one of plain, ironic, or none"),
+        ("x\n" * 100, "domain: '" + "x\\n" * 20 + "' is unknown; send one of plain, ironic, or none"),
+        (7, "domain: must be a string"),
+        (["plain"], "domain: must be a string"),
+    ],
+)
+def test_an_unknown_domain_is_refused_with_those_that_are_known(client: Client, domain: object, message: str) -> None:
+    response = client.classify(text="good", domain=domain)
+    assert (response.status_code, response.json()) == (422, {"error": message})
+
+
+def test_a_bundle_of_one_model_takes_no_domain(tiny_bundle: Path) -> None:
+    response = serve(tiny_bundle).classify(text="good", domain="plain")
+    assert response.status_code == 422
+    assert response.json() == {"error": "domain: this bundle has one model for all texts; leave the field out"}
+
+
+def test_the_domains_are_told(client: Client, tiny_bundle: Path) -> None:
+    info = client.get("/info").json()
+    assert (info["domains"], info["default_domain"]) == (["plain", "ironic"], "plain")
+    properties = client.get("/openapi.json").json()["components"]["schemas"]["Request"]["properties"]
+    assert properties["domain"]["enum"] == ["plain", "ironic"]
+    other = serve(tiny_bundle)
+    assert not {"domains", "default_domain"} & other.get("/info").json().keys()
+    assert "domain" not in other.get("/openapi.json").json()["components"]["schemas"]["Request"]["properties"]
+
+
+def test_a_bundle_without_the_router_reads_its_default_student(bundle: Path) -> None:
+    probabilities = BundleSession(Bundle(bundle)).predict(["good"])
+    assert probabilities.argmax() == 1
+    ironic = BundleSession(Bundle(bundle), domain="ironic").predict(["good"])
+    np.testing.assert_allclose(ironic, probabilities[:, ::-1], atol=1e-6)
+    with pytest.raises(UserError, match="no domain 'music'; the bundle has plain, ironic"):
+        Bundle(bundle).model(domain="music")
+
+
+def test_a_precision_that_one_domain_lacks_is_named_at_the_start(bundle: Path) -> None:
+    with pytest.raises(UserError, match="no precision 'int8'; its domain 'plain' has fp32"):
+        Predictor(Settings(bundle, precision="int8"))
