@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import __version__
-from compress.corpus import Corpus, data_key, load_corpus, text_key
+from compress.console import console
+from compress.corpus import Corpus, data_key, load_corpus, source_key, text_key
 from compress.errors import UserError
-from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, MaskedLmOptions, TransformerOptions
+from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, L2aOptions, MaskedLmOptions, TransformerOptions
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
@@ -44,16 +45,23 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     options = {name: getattr(recipe, name).model_dump(mode="json") for name in sections}
     training = options["compress"]
     del training["preset"]  # a name for what is written out beside it
+    # What a stage has from the source domain; nothing, and no part of its key, where there is none.
+    source = {role: [source_key(recipe.source)] for role in recipe.source.use} if recipe.source else {}
+    selector = options["augmentation"].pop("selector", None)  # decides in the student's stage
     model = (recipe.teacher.model, _directory_state(recipe.teacher.model))
     keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
-    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model)
+    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model, *source.get("teacher", []))
     keys["augmented"] = fingerprint(keys["data"], model, options["augmentation"])
+    if isinstance(recipe.augmentation, L2aOptions) and recipe.source:
+        keys["augmented"] = fingerprint(keys["augmented"], source_key(recipe.source))
     if isinstance(recipe.augmentation, MaskedLmOptions):
         training_of_it = {name: options["augmentation"][name] for name in MaskedLmOptions.model_fields}
-        keys["language_model"] = fingerprint(__version__, text_key(recipe.data), model, training_of_it)
+        keys["language_model"] = fingerprint(
+            __version__, text_key(recipe.data), model, training_of_it, *source.get("language_model", [])
+        )
         keys["augmented"] = fingerprint(keys["augmented"], keys["language_model"])
     searched = recipe.student.kind == "cnn"
-    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched)
+    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *source.get("student", []))
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
     bound = options["search"].pop("max_cost")  # for the derivation only
@@ -69,6 +77,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         options["objective"],
         training,
         init,
+        *([] if selector is None else [selector]),
     )
     return keys
 
@@ -112,7 +121,10 @@ class _Run:
     @property
     def corpus(self) -> Corpus:
         if self._corpus is None:
-            self._corpus = load_corpus(self.recipe.data)
+            self._corpus = load_corpus(self.recipe.data, self.recipe.source)
+            for found in self._corpus.contamination:
+                if found.equal or found.shared:
+                    console.print(f"  [yellow]contamination:[/] {found}")
         return self._corpus
 
     def teacher(self, directory: Path, scratch: Path) -> None:
@@ -182,6 +194,7 @@ class _Run:
         card: dict[str, Any] = {
             "recipe": self.recipe.dump(),
             "data": data_key(self.recipe.data),
+            "contamination": [vars(found) for found in self.corpus.contamination],
             "sizes": {name: len(split) for name, split in self.corpus.splits.items()},
             "labels": self.corpus.labels,
             "pair": self.corpus.pair,
@@ -223,10 +236,12 @@ class _Run:
         )
 
     def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
-        """The training texts, then the augmented ones with the label −1."""
+        """The training texts, the source's where the student learns from them, then the augmented ones with the label −1."""
         from compress.batches import encode_split, join_splits
 
         train = encode_split(self.corpus.splits["train"], encoder)
+        if self.corpus.source and self.recipe.learns_from_source("student"):
+            train = join_splits(train, encode_split(self.corpus.source, encoder))
         if self.recipe.augmentation.method == "none":
             return train
         from compress.augment.stage import load_augmented

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from compress.assets import model_source
-from compress.batches import encode_split, make_loader
+from compress.batches import encode_split, join_splits, make_loader
 from compress.classify import accuracy, classify
 from compress.corpus import Corpus
 from compress.encode import TextEncoder
@@ -41,6 +41,8 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     model = load_classifier(recipe.teacher, corpus.labels)
     encoder = save_tokenizer(recipe, model, directory)
     splits = {name: encode_split(split, encoder) for name, split in corpus.splits.items()}
+    if corpus.source and recipe.learns_from_source("teacher"):
+        splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
     accelerator = make_accelerator()
     options = recipe.teacher
     pad = model.config.pad_token_id or 0
