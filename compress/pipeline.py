@@ -188,7 +188,20 @@ class _Run:
         task = self._student_task()
         teacher, _ = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
         student = build_student(self.recipe, task, teacher, self.workspace.root)
-        history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch)
+        objective, training, augmentation = self.recipe.objective, self.recipe.compress, self.recipe.augmentation
+        if isinstance(augmentation, L2aOptions):
+            from compress.augment.stage import load_pool
+            from compress.l2a.loop import train_with_selector
+            from compress.l2a.plot import draw_selector
+
+            pool = load_pool(self.workspace.root / "augmented")
+            history, log = train_with_selector(
+                student, teacher, task, pool, objective, training, augmentation.selector, scratch
+            )
+            write_json(directory / "selector.json", log)
+            draw_selector(log, directory, self.recipe.name)
+        else:
+            history = train_student(student, teacher, task, objective, training, scratch)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {
