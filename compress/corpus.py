@@ -132,10 +132,11 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         test or the source that train never had; the message names the file and the row.
     """
     splits = _read_splits(options)
+    key = "data.target.decontaminate" if source else "data.decontaminate"
     cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
     given = options.dev or options.test or options.source == "hub"  # what is carved out of one table shares no text
     if given or options.decontaminate != "off":
-        splits["train"] = cleaner.clean(splits["train"], "training", options.decontaminate, "data.decontaminate")
+        splits["train"] = cleaner.clean(splits["train"], "training", options.decontaminate, key)
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
@@ -148,7 +149,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
         further = _read_unlabelled(options.unlabelled, options, splits)
-        unlabelled += cleaner.clean(further, "unlabelled", options.decontaminate, "data.decontaminate")
+        unlabelled += cleaner.clean(further, "unlabelled", options.decontaminate, key)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
