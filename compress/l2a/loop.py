@@ -54,15 +54,14 @@ def train_with_selector(
     :param pool: what is known of the last `len(pool)` texts of `task.train`.
     :returns: the dev metrics of each episode, and the selector's log, an entry an episode.
     """
+    rates: list[float] = []
     if options.keep == "random":
         # As many as the learned selector keeps: that one is trained first, on a copy of the student.
         learned = options.model_copy(update={"keep": "learned"})
         twin, workspace = copy.deepcopy(student), scratch / "learned"
-        _, log = train_with_selector(twin, teacher, task, pool, objective, training, learned, workspace)
-        rates = [float(episode["keep rate"]) for episode in log]
-    else:
-        rates, log = [], []
-    log = []
+        _, decided = train_with_selector(twin, teacher, task, pool, objective, training, learned, workspace)
+        rates = [float(episode["keep rate"]) for episode in decided]
+    log: list[Episode] = []
 
     def train(phase: Phase, learner: Learner, workspace: Path) -> list[dict[str, float]]:
         if not phase.predicts:
@@ -86,10 +85,9 @@ class Selector:
         self.first = len(task.train) - len(pool)  # of the generated texts
         self.source = torch.tensor(pool.source, dtype=torch.float32)
         self.log_likelihoods = torch.tensor(pool.log_likelihoods, dtype=torch.float32)
-        generator = torch.random.get_rng_state()
-        torch.manual_seed(task.seed)
-        self.policy = Policy(state_size(student), options.hidden)
-        torch.random.set_rng_state(generator)
+        with torch.random.fork_rng(devices=[]):  # the student's own draws stay what they are
+            torch.manual_seed(task.seed)
+            self.policy = Policy(state_size(student), options.hidden)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=options.learning_rate)
         self.baseline = Baseline(options.baseline)
         self.episode = 0

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.paper.runner import PaperOptions, plan, run_table
+from bench.paper.table import load_table
 from compress.__main__ import app
 from compress.corpus import load_corpus
 from compress.pipeline import compress, stage_keys
@@ -100,6 +102,36 @@ def test_source_texts_can_be_distilled_as_they_are(folder: Path) -> None:
     corpus = load_corpus(recipe.data, recipe.source)
     assert corpus.source is not None
     assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + len(corpus.source)
+
+
+TABLE = """
+title = "Tiny"
+precisions = ["fp32"]
+[base]
+teacher = {{model = "{folder}/bert", epochs = 1, learning_rate = 3e-3}}
+compress = {{preset = "logits", epochs = 1, batch_size = 16, learning_rate = 1e-3}}
+student = {{layers = 1}}
+data = {{max_length = 32, train_limit = 40, source = {{limit = 30, relabel = {{fine = "positive"}}}}}}
+[data.tiny]
+train = "train.tsv"
+dev = "dev.tsv"
+source = "source.tsv"
+[method.teacher]
+stop = "teacher"
+[method.l2a]
+recipe = {{augmentation = {{method = "l2a", copies = 1, epochs = 1, selector = {{pool = 20}}}}}}
+[method.source-texts]
+recipe = {{augmentation = {{method = "none"}}, data = {{source = {{use = ["teacher", "student"]}}}}}}
+"""
+
+
+def test_a_table_of_it_is_made_in_one_go(folder: Path) -> None:
+    path = folder / "table.toml"
+    path.write_text(TABLE.format(folder=folder))
+    table = load_table(str(path))
+    options = PaperOptions(folder, folder / "results", folder / "artifacts", latency=False)
+    assert run_table(table, options) == []
+    assert [planned.state for planned in plan(table, options)] == ["finished"] * 3
 
 
 def test_the_command_shows_what_was_made_of_what(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
