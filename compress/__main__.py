@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compress.console import console, run_cli
+from compress.errors import UserError
 from compress.recipe import load_recipe
 from compress.stages import Workspace
 
@@ -64,6 +65,30 @@ def sweep(
         shown.add_row(*row)
     Console().print(shown)
     console.print(f"table and plot: {directory / 'sweep.md'}")
+
+
+@app.command()
+def augment(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    named: Annotated[Path | None, typer.Option("--recipe", help="the task, as an option")] = None,
+    set: SetOption = [],  # noqa: B006
+    artifacts: ArtifactsOption = Path("artifacts"),
+    show: Annotated[int, typer.Option(min=0, help="print so many examples, drawn at random")] = 20,
+) -> None:
+    """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
+    loaded = load_recipe(named or recipe, set)
+    if loaded.augmentation.method == "none":
+        raise UserError(
+            "augmentation.method: 'none' makes no texts; choose another, e.g. --set augmentation.method=eda"
+        )
+    workspace = Workspace(artifacts / loaded.name)
+    with workspace.locked():
+        from compress.augment.show import shown_examples
+        from compress.pipeline import compress
+
+        compress(loaded, workspace, until="augmented")
+        for block in shown_examples(loaded, workspace.root, show):
+            typer.echo(block)
 
 
 @app.command(name="recipe")

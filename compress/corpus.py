@@ -8,13 +8,15 @@ import random
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.contamination import Contamination, HeldOut
 from compress.errors import UserError
-from compress.options import DataOptions
+from compress.options import DataOptions, Decontaminate, SourceOptions, TextOptions
 from compress.stages import fingerprint, sha256_file
 
 if TYPE_CHECKING:
@@ -45,11 +47,22 @@ class Corpus:
     labels: list[str]
     splits: dict[str, Split]
     unlabelled: Split | None = None  # what `data.unlabelled` holds and training texts left out; every label is −1
+    source: Split | None = None  # labelled texts of the source domain
+    contamination: tuple[Contamination, ...] = ()  # what was found of dev and test among the texts to learn from
 
     @property
     def pair(self) -> bool:
         """Whether each example is a pair of texts."""
         return self.splits["train"].texts_b is not None
+
+    def reading_source(self) -> Corpus:
+        """The same corpus, with the source's texts among the unlabelled ones."""
+        if self.source is None:
+            return self
+        more, known = self.source, self.unlabelled or Split([], [] if self.pair else None, [], None)
+        texts_b = None if known.texts_b is None or more.texts_b is None else known.texts_b + more.texts_b
+        labels = known.labels + [UNLABELLED] * len(more)
+        return replace(self, unlabelled=Split(known.texts + more.texts, texts_b, labels, None))
 
     @property
     def report_split(self) -> str:
@@ -65,6 +78,11 @@ class _Row:
     domain: str | None
     group: str  # rows of one group (the same text, the same document) stay on one side of a split
 
+    @property
+    def normalised(self) -> tuple[str, ...]:
+        """The one or two texts, normalised."""
+        return tuple(normalise(text) for text in (self.text, self.text_b) if text is not None)
+
 
 def data_key(options: DataOptions) -> str:
     """Identity of the labelled data without parsing it: the options and the SHA-256 of every file they name.
@@ -72,6 +90,14 @@ def data_key(options: DataOptions) -> str:
     :raises UserError: a file is missing.
     """
     return _key(options, ("train", "dev", "test"), ignored=("unlabelled",))
+
+
+def source_key(options: SourceOptions) -> str:
+    """Identity of a source domain's texts, whoever learns from them.
+
+    :raises UserError: a file is missing.
+    """
+    return _key(options, ("train",), ignored=("use",), place="data.source")
 
 
 def text_key(options: DataOptions) -> str:
@@ -83,37 +109,38 @@ def text_key(options: DataOptions) -> str:
     return _key(options, ("train", "dev", "test", "unlabelled"), ignored=labelled)
 
 
-def _key(options: DataOptions, names: tuple[str, ...], ignored: tuple[str, ...]) -> str:
+def _key(options: TextOptions, names: tuple[str, ...], ignored: tuple[str, ...], place: str = "data") -> str:
     files = {name: path for name in names if (path := getattr(options, name))}
     for name, path in files.items():
         if not path.is_file():
-            raise UserError(f"data.{name}: {path}: no such file")
-    # Where a table lies does not change what is in it.
-    dumped = options.model_dump(mode="json", exclude={*names, *ignored})
+            raise UserError(f"{place}.{name}: {path}: no such file")
+    # Where a table lies does not change what is in it. What came later than the first results is left out unless it is set.
+    unset = {name for name in ("domains", "decontaminate") if _is_default(options, name)}
+    dumped = options.model_dump(mode="json", exclude={*names, *ignored, *unset})
     return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
 
 
-def load_corpus(options: DataOptions) -> Corpus:
-    """Read, check, split and encode the labels of a task's data.
+def _is_default(options: TextOptions, name: str) -> bool:
+    return getattr(options, name) == type(options).model_fields[name].default
 
-    :raises UserError: a missing file or column, an empty table, a null text or label, a single class,
-        or a label in dev or test that train never had; the message names the file and the row.
+
+def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Corpus:
+    """Read, check, clean, split and encode the labels of a task's data.
+
+    :param source: further labelled texts, of another domain; dev and test are always the target's.
+    :raises UserError: a missing file or column, an empty table, a null text or label, a single class, or a label in dev,
+        test or the source that train never had; the message names the file and the row.
     """
-    unlabelled: list[_Row] = []
-    if options.source == "embedded":
-        splits = _carve(_sentiment_rows())
-    elif options.source == "files":
-        splits = {
-            name: _read_file(path, options) for name in ("train", "dev", "test") if (path := getattr(options, name))
-        }
-    else:
-        splits = _read_hub(options)
-    if "dev" not in splits:
-        carved = _carve(splits.pop("train"), test="test" not in splits)
-        splits = {**carved, **splits}
+    splits = _read_splits(options)
+    key = "data.target.decontaminate" if source else "data.decontaminate"
+    cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
+    given = options.dev or options.test or options.source == "hub"  # what is carved out of one table shares no text
+    if given or options.decontaminate != "off":
+        splits["train"] = cleaner.clean(splits["train"], "training", options.decontaminate, key)
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
+    unlabelled: list[_Row] = []
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
     if kept < len(splits["train"]):
         everything = splits["train"]
@@ -121,12 +148,93 @@ def load_corpus(options: DataOptions) -> Corpus:
         labelled = set(map(id, splits["train"]))
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
-        unlabelled += _read_unlabelled(options.unlabelled, options, splits)
+        further = _read_unlabelled(options.unlabelled, options, splits)
+        unlabelled += cleaner.clean(further, "unlabelled", options.decontaminate, key)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
     corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
-    return Corpus(labels, corpus, _to_split(unlabelled, None) if unlabelled else None)
+    further_split = _to_split(unlabelled, None) if unlabelled else None
+    source_split = _to_split(_source_rows(source, cleaner, splits["train"][0], index), index) if source else None
+    return Corpus(labels, corpus, further_split, source_split, tuple(cleaner.report))
+
+
+@dataclass
+class _Cleaner:
+    """Looks for held-out texts among others; `report` collects what was found."""
+
+    held_out: list[_Row]
+    report: list[Contamination] = field(default_factory=list)
+
+    @cached_property
+    def _index(self) -> HeldOut:
+        return HeldOut(text for row in self.held_out for text in row.normalised)
+
+    def clean(self, rows: list[_Row], of: str, remove: Decontaminate, option: str) -> list[_Row]:
+        """The rows without those that `remove` names."""
+        found = [self._index.find(row.normalised) for row in rows]
+        unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
+        kept = [row for row, finding in zip(rows, found, strict=True) if finding not in unwanted]
+        self.report.append(
+            Contamination(
+                of,
+                len(rows),
+                found.count("equal"),
+                found.count("shared"),
+                len(rows) - len(kept),
+                f'{option} = "{remove}"',
+            )
+        )
+        return kept
+
+
+def _read_splits(options: TextOptions) -> dict[str, list[_Row]]:
+    """The rows of train, dev and, where there is one, test, each as the files have it or carved out of train."""
+    if options.source == "embedded":
+        splits = {"train": _sentiment_rows()}
+    elif options.source == "files":
+        splits = {
+            name: _read_file(path, options)
+            for name in ("train", "dev", "test")
+            if (path := getattr(options, name, None))
+        }
+    else:
+        splits = _read_hub(options)
+    if options.domains:
+        splits = {name: _of_domains(rows, options.domains, name) for name, rows in splits.items()}
+    if "dev" not in splits:
+        carved = _carve(splits.pop("train"), test="test" not in splits)
+        splits = {**carved, **splits}
+    return splits
+
+
+def _of_domains(rows: list[_Row], domains: list[str], split: str) -> list[_Row]:
+    there = {str(row.domain) for row in rows}
+    if unknown := sorted(set(domains) - there):
+        raise UserError(f"data.domains: {split} has no domain {unknown[0]!r}; it has {', '.join(sorted(there))}")
+    return [row for row in rows if row.domain in domains]
+
+
+def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: _Row, index: dict[str, int]) -> list[_Row]:
+    """All the source's texts, under the target's labels, without what the target's dev and test hold.
+
+    :raises UserError: pairs beside single texts, a label that the target has not, or no text left.
+    """
+    splits = _read_splits(options)
+    rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
+    if (rows[0].text_b is None) != (like.text_b is None):
+        raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
+    rows = [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
+    if unknown := sorted({row.label for row in rows} - set(index)):
+        raise UserError(
+            f"data.source.relabel: the source has the label {unknown[0]!r}, the target {', '.join(index)}; say which of these it is"
+        )
+    rows = cleaner.clean(rows, "source", options.decontaminate, "data.source.decontaminate")
+    if not rows:
+        raise UserError(
+            "data.source: every text of it overlaps with the target's dev or test texts; none is left to use"
+        )
+    return _sample(rows, options.limit, options.sample) if options.limit else rows
 
 
 def domain_names(corpus: Corpus) -> list[str]:
@@ -208,7 +316,7 @@ def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[_R
     return list(rows.values())
 
 
-def _read_file(path: Path, options: DataOptions, *, labelled: bool = True) -> list[_Row]:
+def _read_file(path: Path, options: TextOptions, *, labelled: bool = True) -> list[_Row]:
     import pandas
 
     if not path.is_file():
@@ -246,7 +354,7 @@ def _read_file(path: Path, options: DataOptions, *, labelled: bool = True) -> li
     return _rows(table, options, str(path), unit, offset, labelled=labelled)
 
 
-def _read_hub(options: DataOptions) -> dict[str, list[_Row]]:
+def _read_hub(options: TextOptions) -> dict[str, list[_Row]]:
     import datasets
 
     try:
@@ -272,7 +380,7 @@ def _read_hub(options: DataOptions) -> dict[str, list[_Row]]:
 
 
 def _rows(
-    table: pandas.DataFrame, options: DataOptions, place: str, unit: str, offset: int, *, labelled: bool = True
+    table: pandas.DataFrame, options: TextOptions, place: str, unit: str, offset: int, *, labelled: bool = True
 ) -> list[_Row]:
     """Check the columns and cells of a table; `offset` turns a row number into the file's own line number."""
     wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}

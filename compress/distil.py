@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,6 +35,27 @@ def train_student(
     :param transfer: a meta-teacher's transfer loss; then `task` has the examples' `domain` too.
     :returns: the dev metrics of each epoch of the last phase.
     """
+    return train_phases(
+        student,
+        teacher,
+        objective,
+        training,
+        scratch,
+        lambda phase, learner, workspace: train_phase(phase, learner, task, training, workspace),
+        transfer,
+    )
+
+
+def train_phases(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    objective: ObjectiveOptions,
+    training: CompressOptions,
+    scratch: Path,
+    train: Callable[[Phase, Learner, Path], list[dict[str, float]]],
+    transfer: Transfer | None = None,
+) -> list[dict[str, float]]:
+    """Go through the phases of an objective with `train(phase, learner, scratch)`; returns what the last one returns."""
     learner = make_learner(objective, student, teacher.config, transfer)
     history: list[dict[str, float]] = []
     with ExitStack() as stack:
@@ -43,7 +65,7 @@ def train_student(
             attention = objective.method in ("tinybert", "minilm")
             observers = [stack.enter_context(Observer(m, attention=attention)) for m in (teacher, student)]
         for number, phase in enumerate(plan(objective, training, learner, *observers)):
-            history = _train_phase(phase, learner, task, training, scratch / f"phase-{number}")
+            history = train(phase, learner, scratch / f"phase-{number}")
     student.cpu()
     return history
 
@@ -53,9 +75,10 @@ def _student_of(model: nn.Module) -> PreTrainedModel:
     return model.student
 
 
-def _train_phase(
+def train_phase(
     phase: Phase, learner: Learner, task: StudentTask, training: CompressOptions, scratch: Path
 ) -> list[dict[str, float]]:
+    """One phase over all texts of the task; returns the dev metrics of each epoch."""
     accelerator = make_accelerator()
     device = accelerator.device
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Decontaminate = Literal["off", "exact", "overlap"]
 SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
 SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
 
@@ -23,11 +24,40 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataOptions(Section):
-    """Where the labelled texts are and how to read them."""
+class TextOptions(Section):
+    """Where labelled texts are and how to read them."""
 
     source: Literal["embedded", "files", "hub"] = "embedded"
     train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
+    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
+    hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
+    text: str = Field("text", description="column with the text, or the first text of a pair")
+    text_b: str | None = Field(None, description="column with the second text of a pair")
+    label: str = Field("label", description="column with the label")
+    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
+    domains: list[str] | None = Field(None, min_length=1, description="use the texts of these domains only")
+    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
+    limit: Positive | None = Field(
+        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
+    )
+    sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.source == "files" and self.train is None:
+            raise ValueError('source = "files" needs data.train, the path of the training table')
+        if self.source == "hub" and self.hub is None:
+            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
+        if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
+            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
+        if self.domains and self.domain is None and self.source != "embedded":
+            raise ValueError("domains needs domain, the column that names a text's domain")
+        return self
+
+
+class DataOptions(TextOptions):
+    """The task's data, or the target's where there is a source domain too."""
+
     dev: Path | None = Field(
         None, description="table for early stopping and the accuracy gate; carved from train if absent"
     )
@@ -35,33 +65,30 @@ class DataOptions(Section):
     unlabelled: Path | None = Field(
         None, description="further texts in the same columns, without labels, for an augmentation's language model"
     )
-    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
-    hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
-    text: str = Field("text", description="column with the text, or the first text of a pair")
-    text_b: str | None = Field(None, description="column with the second text of a pair")
-    label: str = Field("label", description="column with the label")
-    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
     labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
-    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
     max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
-    limit: Positive | None = Field(
-        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
-    )
     train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="the same as a share of the texts; those left out, by either, count as unlabelled"
     )
-    sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+    decontaminate: Decontaminate = Field(
+        "off",
+        description="training and unlabelled texts to remove: those that equal a dev or test text (exact), or share a run of "
+        "five words with one too (overlap); off only counts them",
+    )
 
-    @model_validator(mode="after")
-    def _check_source(self) -> DataOptions:
-        if self.source == "files" and self.train is None:
-            raise ValueError('source = "files" needs data.train, the path of the training table')
-        if self.source == "hub" and self.hub is None:
-            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
-        if self.source == "embedded" and (self.train or self.dev or self.test or self.hub):
-            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
-        return self
+
+class SourceOptions(TextOptions):
+    """A source domain: labelled texts of the same task from elsewhere, where the target's are scarce."""
+
+    relabel: dict[str, str] = Field({}, description="the target's label for each label that is called otherwise here")
+    use: list[Literal["teacher", "language_model", "student"]] = Field(
+        ["teacher", "language_model"],
+        description="who learns from these texts as they are; L2A samples from them besides (augmentation.source_share)",
+    )
+    decontaminate: Decontaminate = Field(
+        "overlap", description="as in the target's data, against its dev and test texts"
+    )
 
 
 class TrainOptions(Section):
@@ -182,8 +209,72 @@ class SamplingOptions(Section):
     ngram: Probability = 0.25
 
 
+class GenerationOptions(MaskedLmOptions):
+    """The sampler behind `gibbs` and `l2a`."""
+
+    copies: Copies = 2
+    sweeps: Annotated[float, Field(gt=0, le=100)] = Field(
+        0.5, description="how often each word is visited, in random order; 0.5: half of the words, once"
+    )
+    block: Positive = Field(
+        1, description="words of a text drawn in one pass, each given the words that stay; 1 is exact, more is faster"
+    )
+    temperature: Rate = 1.0
+    top_k: Annotated[int, Field(ge=0)] = Field(50, description="draw from so many of the likeliest words; 0: from all")
+    metropolis: bool = Field(
+        False,
+        description="accept a draw by the Metropolis-Hastings rule for the text's pseudo-likelihood (arXiv 2106.02736); "
+        "costs a pass for every word of the text at each draw",
+    )
+
+    @model_validator(mode="after")
+    def _check_metropolis(self) -> Self:
+        if self.metropolis and (self.block > 1 or self.top_k):
+            raise ValueError("metropolis needs block = 1 and top_k = 0: every text must be within reach of every other")
+        return self
+
+
+class GibbsOptions(GenerationOptions):
+    """Gibbs sampling from a masked language model: every word in turn is masked and drawn anew (arXiv 1902.04094)."""
+
+    method: Literal["gibbs"] = "gibbs"
+
+
+class SelectorOptions(Section):
+    """The reinforced selector of L2A: which generated texts the student learns from."""
+
+    keep: Literal["learned", "all", "random"] = Field(
+        "learned", description="the policy decides, every text is kept, or as many as the policy would keep, at random"
+    )
+    pool: Annotated[int, Field(ge=2)] = Field(64, description="generated texts of an episode, the policy's step")
+    reward: Literal["loss", "accuracy"] = Field(
+        "loss", description="what an episode is rewarded for on dev: the fall of the loss, or the rise of the accuracy"
+    )
+    hidden: Positive = Field(64, description="width of the policy's hidden layer")
+    learning_rate: Rate = 1e-2
+    entropy: Weight = Field(0.01, description="weight of the bonus for undecided probabilities")
+    baseline: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="decay of the moving average of the rewards")
+
+
+class L2aOptions(GenerationOptions):
+    """Learning to augment: Gibbs samples from target and source texts, kept or dropped by a policy (arXiv 2101.08106)."""
+
+    method: Literal["l2a"] = "l2a"
+    source_share: Probability | None = Field(
+        None, description="share of the samples that start from source texts; default: half, or none without a source"
+    )
+    selector: SelectorOptions = SelectorOptions()
+
+
 AugmentationOptions = Annotated[
-    NoAugmentation | SpansOptions | EdaOptions | CbertOptions | ReplacementOptions | SamplingOptions,
+    NoAugmentation
+    | SpansOptions
+    | EdaOptions
+    | CbertOptions
+    | ReplacementOptions
+    | SamplingOptions
+    | GibbsOptions
+    | L2aOptions,
     Field(discriminator="method"),
 ]
 

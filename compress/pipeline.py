@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress import __version__
-from compress.corpus import Corpus, data_key, load_corpus, text_key
+from compress.console import console
+from compress.corpus import Corpus, data_key, load_corpus, source_key, text_key
 from compress.domains import student_corpus, teacher_corpus
 from compress.errors import UserError
-from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, MaskedLmOptions, TransformerOptions
+from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, L2aOptions, MaskedLmOptions, TransformerOptions
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
@@ -59,20 +60,28 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     options = {name: getattr(recipe, name).model_dump(mode="json") for name in sections}
     training = options["compress"]
     del training["preset"]  # a name for what is written out beside it
+    # What a stage has from the source domain; nothing, and no part of its key, where there is none.
+    source = {role: [source_key(recipe.source)] for role in recipe.source.use} if recipe.source else {}
+    selector = options["augmentation"].pop("selector", None)  # decides in the student's stage
     model = (recipe.teacher.model, _directory_state(recipe.teacher.model))
     keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
     del options["teacher"]["method"]  # what is the default adds nothing to a key: see `_scope`
-    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model, *_scope(recipe))
+    of_teacher = [*_scope(recipe), *source.get("teacher", [])]
+    keys["teacher"] = fingerprint(keys["data"], options["teacher"], model, *of_teacher)
     keys["augmented"] = fingerprint(keys["data"], model, options["augmentation"])
     if recipe.domains.student is not None:
         keys["augmented"] = fingerprint(keys["augmented"], recipe.domains.student)
+    if isinstance(recipe.augmentation, L2aOptions) and recipe.source:
+        keys["augmented"] = fingerprint(keys["augmented"], source_key(recipe.source))
     if isinstance(recipe.augmentation, MaskedLmOptions):
         training_of_it = {name: options["augmentation"][name] for name in MaskedLmOptions.model_fields}
-        keys["language_model"] = fingerprint(__version__, text_key(recipe.data), model, training_of_it)
+        keys["language_model"] = fingerprint(
+            __version__, text_key(recipe.data), model, training_of_it, *source.get("language_model", [])
+        )
         keys["augmented"] = fingerprint(keys["augmented"], keys["language_model"])
     searched = recipe.student.kind == "cnn"
-    weights = ("expertise",) if recipe.weights_examples else ()
-    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *weights)
+    more = [*(["expertise"] if recipe.weights_examples else []), *source.get("student", [])]
+    keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *more)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
     bounds = {name: options["search"].pop(name) for name in ("max_cost", "max_parameters", "target_latency_ms")}
@@ -88,7 +97,8 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         options["objective"],
         training,
         init,
-        *((recipe.transfer_weight,) if recipe.transfer_weight else ()),
+        *([recipe.transfer_weight] if recipe.transfer_weight else []),
+        *([] if selector is None else [selector]),
     )
     return keys
 
@@ -155,7 +165,10 @@ class _Run:
     @property
     def corpus(self) -> Corpus:
         if self._corpus is None:
-            self._corpus = load_corpus(self.recipe.data)
+            self._corpus = load_corpus(self.recipe.data, self.recipe.source)
+            for found in self._corpus.contamination:
+                if found.equal or found.shared:
+                    console.print(f"  [yellow]contamination:[/] {found}")
         return self._corpus
 
     @property
@@ -239,13 +252,27 @@ class _Run:
         task = self._student_task()
         teacher, _ = open_teacher(self.workspace.root / "teacher", self.recipe.data.max_length)
         student = build_student(self.recipe, task, teacher, self.workspace.root)
-        transfer = self._transfer(student)
-        history = train_student(student, teacher, task, self.recipe.objective, self.recipe.compress, scratch, transfer)
+        objective, training, augmentation = self.recipe.objective, self.recipe.compress, self.recipe.augmentation
+        if isinstance(augmentation, L2aOptions):
+            from compress.augment.stage import load_pool
+            from compress.l2a.loop import train_with_selector
+            from compress.l2a.plot import draw_selector
+
+            pool = load_pool(self.workspace.root / "augmented")
+            history, log = train_with_selector(
+                student, teacher, task, pool, objective, training, augmentation.selector, scratch
+            )
+            write_json(directory / "selector.json", log)
+            draw_selector(log, directory, self.recipe.name)
+        else:
+            transfer = self._transfer(student)
+            history = train_student(student, teacher, task, objective, training, scratch, transfer)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {
             "recipe": self.recipe.dump(),
             "data": data_key(self.recipe.data),
+            "contamination": [vars(found) for found in self.corpus.contamination],
             "sizes": {name: len(split) for name, split in self.student_corpus.splits.items()},
             "labels": self.corpus.labels,
             "pair": self.corpus.pair,
@@ -296,11 +323,16 @@ class _Run:
         )
 
     def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
-        """The training texts, then the augmented ones with the label −1; for a meta-teacher, with their `domain`."""
+        """The training texts, the source's where the student learns from them, then the augmented ones with the label −1.
+
+        For a meta-teacher, with their `domain`.
+        """
         from compress.batches import encode_split, join_splits
 
         originals = self.student_corpus.splits["train"]
         texts, domains = encode_split(originals, encoder), originals.domains or []
+        if self.corpus.source and self.recipe.learns_from_source("student"):
+            texts = join_splits(texts, encode_split(self.corpus.source, encoder))
         if self.recipe.augmentation.method != "none":
             from compress.augment.stage import load_augmented
 

@@ -23,6 +23,7 @@ PRESETS: dict[str, Table] = {
     "minilm": {"student": _COPY, "objective": {"method": "minilm"}},
     "tinybert": {"augmentation": {"method": "tinybert"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "metakd": {"teacher": {"method": "meta"}, "student": _COPY, "objective": {"method": "tinybert"}},
+    "l2a": {"augmentation": {"method": "l2a"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "bilstm": {
         "augmentation": {"method": "sampling"},
         "student": {"kind": "bilstm"},

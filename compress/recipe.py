@@ -6,9 +6,16 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from compress.errors import UserError
 from compress.options import (
@@ -21,10 +28,12 @@ from compress.options import (
     DataOptions,
     DomainOptions,
     ExportOptions,
+    L2aOptions,
     MetaOptions,
     ObjectiveOptions,
     SearchOptions,
     Section,
+    SourceOptions,
     StudentOptions,
     TeacherOptions,
     TransformerOptions,
@@ -46,6 +55,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataOptions = DataOptions()
+    source: SourceOptions | None = None  # written [data.source], and data then [data.target]
     teacher: TeacherOptions = TeacherOptions()
     meta: MetaOptions = MetaOptions()
     domains: DomainOptions = DomainOptions()
@@ -77,6 +87,8 @@ class Recipe(Section):
                 f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
                 '= "none" learns without one; use objective logits'
             )
+        if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
+            raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
         if "search" in self.model_fields_set and getattr(self.student, "architecture", "searched") not in (
             "searched",
             "random",  # of a cost
@@ -90,6 +102,12 @@ class Recipe(Section):
     def _check_domains(self) -> Recipe:
         """Refuse domains that are not there and settings of a meta-teacher without one."""
         meta = self.teacher.method == "meta"
+        if self.source is not None and (meta or "domains" in self.model_fields_set):
+            raise ValueError(
+                "domains: a source domain has a table of its own; for a meta-teacher, put all domains into one table"
+            )
+        if meta and isinstance(self.augmentation, L2aOptions):
+            raise ValueError("augmentation.method: l2a's selector and a meta-teacher's weights are not combined yet")
         if "meta" in self.model_fields_set and not meta:
             raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
         if meta and self.teacher.fine_tuned:
@@ -116,6 +134,18 @@ class Recipe(Section):
     def transfer_weight(self) -> float:
         """γ2 of the transfer loss; 0 where there is none."""
         return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
+
+    def learns_from_source(self, learner: Literal["teacher", "language_model", "student"]) -> bool:
+        """Whether there is a source domain and this learner reads its texts."""
+        return self.source is not None and learner in self.source.use
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As a recipe's file has it: one table `data`, or two in it."""
+        dumped = handler(self)
+        if (source := dumped.pop("source")) is not None:
+            dumped["data"] = {"target": dumped["data"], "source": source}
+        return dumped
 
     def dump(self) -> dict[str, Any]:
         """The recipe as plain JSON types."""
@@ -155,10 +185,49 @@ def recipe_from(table: dict[str, Any], place: str) -> Recipe:
 
 def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overridden: list[str]) -> Recipe:
     try:
-        recipe = Recipe.model_validate(fill_in(table))
+        recipe = Recipe.model_validate(fill_in(_split_domains(table)))
     except ValidationError as error:
-        raise UserError(_describe(error, place, text, overridden)) from None
+        raise UserError(_describe(error, place, text, overridden, _domains_of(table))) from None
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
     return _resolve_paths(recipe, folder, overridden)
+
+
+def _domains_of(table: dict[str, Any]) -> bool:
+    """Whether `data` is two tables, target and source, and not one."""
+    data = table.get("data")
+    return isinstance(data, dict) and ("target" in data or isinstance(data.get("source"), dict))
+
+
+def _split_domains(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with `data.target` as `data` and `data.source` as `source`, where there are two.
+
+    :raises UserError: the two ways of writing are mixed, or the kind of the source's texts is not told.
+    """
+    if "source" in table:
+        raise UserError("source: unknown key; a source domain is written [data.source], beside [data.target]")
+    if not _domains_of(table):
+        return table
+    data = dict(table["data"])
+    domains = {name: data.pop(name, None) for name in ("target", "source")}
+    if data:
+        raise UserError(f"data.{min(data)}: beside [data.source], the target's keys stand in [data.target]")
+    for name, options in domains.items():
+        if not isinstance(options, dict):
+            raise UserError(
+                f"data.{name}: [data.target] and [data.source] are two tables; without a source write [data]"
+            )
+    source = domains["source"]
+    if source.keys().isdisjoint(("source", "train", "hub")):
+        raise UserError('data.source: say where its texts are: train, a file; hub, an id; or source = "embedded"')
+    target, source = (_with_kind(options) for options in domains.values())
+    return {**table, "data": target, "source": source}
+
+
+def _with_kind(options: dict[str, Any]) -> dict[str, Any]:
+    """A domain says by the key it has whether its texts are in files or on the hub."""
+    kind = "files" if "train" in options else "hub" if "hub" in options else "embedded"
+    return {"source": kind, **options}
 
 
 def _apply_override(table: dict[str, Any], item: str) -> str:
@@ -179,12 +248,14 @@ def _apply_override(table: dict[str, Any], item: str) -> str:
     return key
 
 
-def _describe(error: ValidationError, path: str, text: str, overridden: list[str]) -> str:
+def _describe(error: ValidationError, path: str, text: str, overridden: list[str], domains: bool) -> str:
     """The first validation error in one line, with the line of the recipe (or the flag) that holds it."""
     first = error.errors(include_url=False)[0]
     named = [part for part in first["loc"] if isinstance(part, str)]
     # Where a section has several forms, pydantic names the form after the section; the recipe's text does not.
     location = named[:1] + named[2:] if named and named[0] in AXES else named
+    if domains and named and named[0] in ("data", "source"):
+        location = {"data": ["data", "target"], "source": ["data", "source"]}[named[0]] + named[1:]
     message = first["msg"].removeprefix("Value error, ")
     if not location and (
         found := re.match(r"([\w.]+): (.*)", message, re.DOTALL)
@@ -209,12 +280,15 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
 def _known_keys(location: list[str]) -> list[str]:
     """Keys of the section that holds the one at `location`; of a section with several forms, of the form named."""
     if len(location) < 2:
-        return list(Recipe.model_fields)
+        return [name for name in Recipe.model_fields if name != "source"]  # which is a part of data
     annotation = Recipe.model_fields[location[0]].annotation
     forms: tuple[type[BaseModel], ...] = get_args(annotation) or (annotation,)
     if location[0] not in AXES:
         return list(forms[0].model_fields)
-    return next(list(f.model_fields) for f in forms if f.model_fields[AXES[location[0]]].default == location[1])
+    form = next(f for f in forms if f.model_fields[AXES[location[0]]].default == location[1])
+    if len(location) > 3:  # a table in the section
+        form = form.model_fields[location[2]].annotation  # type: ignore[assignment]
+    return list(form.model_fields)
 
 
 def _line_of(text: str, location: list[str]) -> str:
@@ -240,11 +314,14 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
         return (value if key in overridden else folder / value.expanduser()).absolute()
 
     tables = {
-        name: resolve(f"data.{name}", value)
+        name: resolve(f"data.target.{name}" if recipe.source else f"data.{name}", value)
         for name in ("train", "dev", "test", "unlabelled")
         if (value := getattr(recipe.data, name))
     }
     updates: dict[str, BaseModel] = {"data": recipe.data.model_copy(update=tables)}
+    if recipe.source and recipe.source.train:
+        train = resolve("data.source.train", recipe.source.train)
+        updates["source"] = recipe.source.model_copy(update={"train": train})
     directory = resolve("teacher.model", Path(recipe.teacher.model))
     if recipe.teacher.model != "embedded" and directory.is_dir():
         updates["teacher"] = recipe.teacher.model_copy(update={"model": str(directory)})

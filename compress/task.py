@@ -19,8 +19,8 @@ class StudentTask:
     of its layers. The label of an augmented text is the teacher's verdict.
     """
 
-    train: EncodedSplit  # labelled texts first, augmented ones behind them
-    labelled: int  # how many are labelled
+    train: EncodedSplit  # the task's labelled texts, then those of a source domain, then augmented ones
+    labelled: int  # how many the task's own are
     dev: EncodedSplit
     labels: list[str]
     pair: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,16 @@ class Loss(Protocol):
 
     def __call__(self, batch: Batch, progress: float) -> Tensor:
         """Scalar loss of a batch; `progress` runs from 0 to 1 over the training."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and tables of them."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back."""
 
 
 @dataclass
@@ -93,6 +103,7 @@ def fit(
     schedule: Schedule,
     workspace: Path,
     accelerator: Accelerator,
+    extra: Sequence[Stateful] = (),
 ) -> FitState:
     """Train `model` and leave it with the weights of its best epoch (or its last, see `Schedule`).
 
@@ -100,6 +111,7 @@ def fit(
     :param turns: the parts of a step; the first turn's loader sets the number of steps in an epoch, others go round.
     :param evaluate: dev metrics of the model after each epoch; the larger `metric`, the better.
     :param workspace: directory for the checkpoint; a training found there is carried on.
+    :param extra: what else changes with the training, and is saved and restored with it.
     """
     set_seed(schedule.seed)
     state = FitState()
@@ -109,7 +121,7 @@ def fit(
     if schedule.average is not None:
         decay = get_ema_multi_avg_fn(schedule.average)
         averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=decay, use_buffers=True)
-    accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []))
+    accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []), *extra)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
     recover_directory(checkpoint)
     if checkpoint.is_dir():

@@ -44,6 +44,7 @@ class Column(_RecipePart):
     train: str | None = None  # relative to the folder that holds the data
     dev: str | None = None
     test: str | None = None
+    source: str | None = None  # the training table of a source domain; the others are then the target's
     seeds: Seeds | None = None  # instead of the table's
     metric: Literal["accuracy", "f1"] = "accuracy"
     positive: str | None = None  # the label whose F1 is meant
@@ -51,8 +52,8 @@ class Column(_RecipePart):
 
     @model_validator(mode="after")
     def _check_files(self) -> Column:
-        if self.train is None and (self.dev or self.test):
-            raise ValueError("dev and test need train")
+        if self.train is None and (self.dev or self.test or self.source):
+            raise ValueError("dev, test and source need train")
         if (self.metric == "f1") != (self.positive is not None):
             raise ValueError('metric = "f1" and positive, the label whose F1 is meant, belong together')
         return self
@@ -146,9 +147,12 @@ class Table(_Part):
         start = {
             "name": f"{self.name}-{run.data}-{run.seed}-{run.method}",
             "seed": run.seed,
-            "data": {"source": "files" if files else "embedded", "sample": run.seed, **files},
+            "data": {"source": "files" if files else "embedded", "sample": run.seed, **_splits(files)},
         }
         parts = [start, self.base, column.recipe, self.method[run.method].recipe]
+        if column.source:
+            source = {"data": {"source": {"train": files.pop("source"), "sample": run.seed}}}
+            parts = [source, *(_for_target(part) for part in parts)]
         recipe = recipe_from(reduce(deep_merge, parts), f"table {self.name}, method.{run.method}, data.{run.data}")
         if recipe.domains.students == "per-domain":
             raise UserError(
@@ -162,7 +166,7 @@ class Table(_Part):
         return recipe
 
     def _files(self, data: str, folder: Path | None) -> dict[str, str]:
-        named = {split: path for split in SPLITS if (path := getattr(self.data[data], split))}
+        named = {key: path for key in (*SPLITS, "source") if (path := getattr(self.data[data], key))}
         if named and folder is None:
             raise UserError(
                 f"data.{data}.train: {named['train']} is a file; name the folder that holds it with --data DIR"
@@ -208,6 +212,20 @@ def deep_merge(low: Partial, high: Partial) -> Partial:
     return merged
 
 
+def _splits(files: dict[str, str]) -> dict[str, str]:
+    return {split: path for split, path in files.items() if split in SPLITS}
+
+
+def _for_target(part: Partial) -> Partial:
+    """The part of a recipe, its plain [data] written as that of the target."""
+    data = part.get("data")
+    if not isinstance(data, dict):
+        return part
+    target = {key: value for key, value in data.items() if key != "target" and not isinstance(value, dict)}
+    domains = {key: value for key, value in data.items() if key == "source" and isinstance(value, dict)}
+    return {**part, "data": {"target": {**target, **data.get("target", {})}, **domains}}
+
+
 def select(runs: list[Run], only: str) -> list[Run]:
     """The runs that `only` names: `method=…,data=…,seed=…`, each part optional, `|` between values, `*` in them.
 
@@ -234,6 +252,12 @@ def _without_reserved(part: Partial) -> Partial:
     data = part.get("data")
     found: list[str] = [key for key in ("name", "seed") if key in part]
     found += [f"data.{split}" for split in SPLITS if isinstance(data, dict) and split in data]
+    found += [
+        f"data.{domain}.{split}"
+        for domain in ("target", "source")
+        for split in SPLITS
+        if isinstance(data, dict) and isinstance(data.get(domain), dict) and split in data[domain]
+    ]
     if found:
         raise ValueError(f"{found[0]} is set by the table: files and seeds stand in [data.NAME], seeds at the top too")
     return part

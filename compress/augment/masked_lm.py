@@ -6,7 +6,7 @@ The projection onto the vocabulary is computed at masked positions only: on a CP
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,17 +78,29 @@ class MaskedLM:
         K is `count`, or the size of the vocabulary if that is smaller; entries that are not wanted have the logit −∞.
         """
         found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(queries)
+        for row, logits in self._conditionals(queries):
+            values, ids = logits.topk(min(count, logits.shape[1]))
+            found[row] = (values.cpu(), ids.cpu())
+        return found
+
+    def log_probabilities(self, queries: Sequence[Query]) -> list[Tensor]:
+        """For each query, log p (P, V) of every entry at each of its positions; −∞ where it is not wanted."""
+        found = [torch.empty(0)] * len(queries)
+        for row, logits in self._conditionals(queries):
+            found[row] = logits.log_softmax(dim=1).cpu()
+        return found
+
+    def _conditionals(self, queries: Sequence[Query]) -> Iterator[tuple[int, Tensor]]:
+        """The number of each query, in batches of alike lengths, and the logits (P, V) of its positions."""
         order = sorted(range(len(queries)), key=lambda i: len(queries[i].encoded))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            logits, ids = self._likeliest([queries[row] for row in rows], count)
-            sizes = [len(queries[row].positions) for row in rows]
-            for row, values, numbers in zip(rows, logits.split(sizes), ids.split(sizes), strict=True):
-                found[row] = (values, numbers)
-        return found
+            batch = [queries[row] for row in rows]
+            sizes = [len(query.positions) for query in batch]
+            yield from zip(rows, self._logits(batch).split(sizes), strict=True)
 
     @torch.inference_mode()
-    def _likeliest(self, queries: Sequence[Query], count: int) -> tuple[Tensor, Tensor]:
+    def _logits(self, queries: Sequence[Query]) -> Tensor:
         device = self.model.device
         padded = pad_batch([query.encoded for query in queries], self.tokenizer.pad_token_id)
         batch = {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
@@ -102,8 +114,7 @@ class MaskedLM:
         banned = [token for query in queries for token in query.banned]
         positions = [position for position, token in enumerate(banned) if token is not None]
         logits[positions, [banned[position] for position in positions]] = -torch.inf
-        values, ids = logits.topk(min(count, logits.shape[1]))
-        return values.cpu(), ids.cpu()
+        return logits
 
 
 def masked_logits(model: PreTrainedModel, batch: Batch, masked: Tensor | tuple[Tensor, Tensor]) -> Tensor:

@@ -6,9 +6,10 @@ import json
 import random
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.progress import track
 
@@ -20,6 +21,8 @@ from compress.errors import UserError
 from compress.options import (
     CbertOptions,
     EdaOptions,
+    GibbsOptions,
+    L2aOptions,
     MaskedLmOptions,
     ReplacementOptions,
     SamplingOptions,
@@ -29,6 +32,7 @@ from compress.progress import LOG_SECONDS
 from compress.recipe import Recipe
 
 TEXTS = "texts.jsonl"
+T = TypeVar("T")
 
 
 def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, directory: Path, scratch: Path) -> None:
@@ -40,6 +44,10 @@ def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, 
     """
     options = recipe.augmentation
     assert options.method != "none", "a recipe without augmentation has no such stage"
+    if isinstance(options, L2aOptions):
+        assert language_model is not None, "its stage comes first"
+        _write_pool(recipe, options, corpus, language_model, directory)
+        return
     train = corpus.splits["train"]
     augment = _make_augmentation(recipe, corpus, language_model, scratch)
     rng = random.Random(f"{options.method}/{recipe.seed}")
@@ -55,13 +63,69 @@ def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, 
 def load_augmented(directory: Path, train: Split) -> Split:
     """The texts that `make_augmented` wrote, unlabelled: every label is −1.
 
-    :param train: the originals, whose domains they have.
+    :param train: the originals, whose domains they have; texts that start from a source domain have none.
     """
-    with (directory / TEXTS).open(encoding="utf-8") as file:
-        lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+    lines = read_lines(directory)
     texts_b = [line["text_b"] for line in lines] if lines and lines[0]["text_b"] is not None else None
-    domains = [train.domains[line["row"]] for line in lines] if train.domains is not None else None
+    known = train.domains is not None and not any(line.get("source") for line in lines)
+    domains = [train.domains[line["row"]] for line in lines] if train.domains is not None and known else None
     return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), domains)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The generated texts of L2A: what the selector is told of each, besides what teacher and student say."""
+
+    source: list[bool]  # started from a text of the source domain
+    log_likelihoods: list[float]  # mean over the words visited, nats
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def load_pool(directory: Path) -> Pool:
+    """What `make_augmented` noted beside the texts of L2A."""
+    lines = read_lines(directory)
+    return Pool([line["source"] for line in lines], [line["log_likelihood"] for line in lines])
+
+
+def read_lines(directory: Path) -> list[dict[str, Any]]:
+    """The lines that `make_augmented` wrote."""
+    with (directory / TEXTS).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _write_pool(recipe: Recipe, options: L2aOptions, corpus: Corpus, language_model: Path, directory: Path) -> None:
+    """`copies` samples for each training text, a share of them started from source texts, in random order.
+
+    A line has `source` and `log_likelihood` besides; its `row` is one of the split that it was started from.
+    """
+    from compress.augment.gibbs import gibbs_samples
+    from compress.augment.masked_lm import MaskedLM
+
+    rng = random.Random(f"{options.method}/{recipe.seed}")
+    default = 0.5 if corpus.source else 0.0
+    share = default if options.source_share is None else options.source_share
+    count = options.copies * len(corpus.splits["train"])
+    from_source = round(share * count)
+    starts: list[tuple[bool, int, Example]] = []
+    for is_source, split, wanted in (
+        (False, corpus.splits["train"], count - from_source),
+        (True, corpus.source, from_source),
+    ):
+        texts = list(enumerate(examples(split))) if split else []
+        drawn: list[tuple[int, Example]] = []
+        while len(drawn) < wanted:  # each text as often as the others
+            drawn += rng.sample(texts, len(texts))
+        starts += [(is_source, row, example) for row, example in drawn[:wanted]]
+    rng.shuffle(starts)
+    samples = gibbs_samples(MaskedLM.load(language_model), (example for *_, example in starts), options, rng)
+    with (directory / TEXTS).open("w", encoding="utf-8") as file:
+        for i, sample in _shown(enumerate(samples), count, options.method):
+            is_source, row, _ = starts[i]
+            line: dict[str, Any] = {"text": sample.example.text, "text_b": sample.example.text_b, "row": row}
+            line |= {"source": is_source, "log_likelihood": round(sample.log_likelihood, 5)}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
@@ -77,6 +141,8 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
     source = model_source(recipe.teacher.model)
     if isinstance(options, CbertOptions):
         check_token_types(source)
+    if corpus.source and recipe.learns_from_source("language_model"):
+        corpus = corpus.reading_source()
     train_masked_lm(source, corpus, options, scratch, max_length=recipe.data.max_length).save(directory)
 
 
@@ -93,7 +159,7 @@ def _make_augmentation(recipe: Recipe, corpus: Corpus, language_model: Path | No
         return partial(eda, alpha=options.alpha)
     if isinstance(options, SamplingOptions):
         return _make_sampling(options, model_source(recipe.teacher.model), corpus.splits["train"])
-    if isinstance(options, CbertOptions | ReplacementOptions):
+    if isinstance(options, CbertOptions | ReplacementOptions | GibbsOptions):
         assert language_model is not None, "its stage comes first"
         return _make_masked_lm(options, recipe, corpus, language_model, scratch)
     raise AssertionError(f"no augmentation for {options!r}")
@@ -118,9 +184,14 @@ def _make_sampling(options: SamplingOptions, source: str, train: Split) -> Augme
 
 
 def _make_masked_lm(
-    options: CbertOptions | ReplacementOptions, recipe: Recipe, corpus: Corpus, language_model: Path, scratch: Path
+    options: CbertOptions | ReplacementOptions | GibbsOptions,
+    recipe: Recipe,
+    corpus: Corpus,
+    language_model: Path,
+    scratch: Path,
 ) -> Augmentation:
     from compress.augment.cbert import make_cbert
+    from compress.augment.gibbs import make_gibbs
     from compress.augment.masked_lm import MaskedLM
     from compress.augment.replacement import make_replacement
     from compress.augment.train_masked_lm import condition_on_labels
@@ -129,10 +200,12 @@ def _make_masked_lm(
     if isinstance(options, CbertOptions):
         lm = condition_on_labels(lm, corpus, options, scratch, seed=recipe.seed)
         return make_cbert(lm, mask=options.mask, temperature=options.temperature, top_k=options.top_k)
+    if isinstance(options, GibbsOptions):
+        return make_gibbs(lm, options)
     return make_replacement(lm, probability=options.probability, candidates=options.candidates)
 
 
-def _shown(stream: Iterable[tuple[int, Example]], total: int, name: str) -> Iterator[tuple[int, Example]]:
+def _shown(stream: Iterable[tuple[int, T]], total: int, name: str) -> Iterator[tuple[int, T]]:
     """The stream itself, with a live bar on a terminal and a line every few seconds in a log."""
     if console.is_terminal:
         yield from track(stream, description=f"  {name}", total=total, console=console, transient=True)

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from compress.assets import model_source
-from compress.batches import Batch, EncodedSplit, encode_split, make_loader
+from compress.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.classify import accuracy, classify, predictions
 from compress.corpus import Corpus, domain_names
 from compress.domains import teacher_corpus
@@ -55,6 +55,8 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
     elif not recipe.teacher.fine_tuned:
         splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
+        if corpus.source and recipe.learns_from_source("teacher"):
+            splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
 
         def loss(batch: Batch, progress: float) -> Tensor:
             return F.cross_entropy(classify(model, batch).float(), batch["labels"])

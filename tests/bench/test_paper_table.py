@@ -60,6 +60,10 @@ def folder(tmp_path) -> Path:
         (('train = "films/train.tsv"\n', ""), ["data.films", "need train"]),
         (("compress = {epochs = 4}", "seed = 3"), ["base", "seed is set by the table"]),
         (("text_b =", "dev ="), ["data.pairs.recipe", "data.dev is set by the table"]),
+        (
+            ("text_b =", "source = {train = 's.tsv'}, text_b ="),
+            ["data.pairs.recipe", "data.source.train is set by the table"],
+        ),
         (('note = "soft labels"', 'data = ["pears"]'), ["method.soft.data", "'pears'", "films, pairs"]),
         (("seeds = [0, 1]", "precisions = ['fp8']"), ["precisions", "int8"]),
         (("seeds = [0, 1]", "precisions = ['int8']"), ["method.teacher.stop", "add fp32"]),
@@ -86,12 +90,12 @@ def test_an_unknown_table_is_answered_with_those_there_are(tmp_path, monkeypatch
         load_table("objektives")
 
 
-@pytest.mark.parametrize("name", ["smoke", "objectives", "augmentation"])
+@pytest.mark.parametrize("name", ["smoke", "objectives", "augmentation", "l2a"])
 def test_the_tables_of_the_repository_hold_recipes(name, monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[2])
     table = load_table(name)
     for column in table.data.values():
-        for file in filter(None, (column.train, column.dev)):
+        for file in filter(None, (column.train, column.dev, column.source)):
             (tmp_path / file).parent.mkdir(exist_ok=True)
             (tmp_path / file).touch()
     for run in table.runs():
@@ -113,6 +117,19 @@ def test_a_recipe_is_common_part_then_base_then_column_then_method(write, folder
     assert recipe.objective.method == "logits"
     assert (recipe.compress.epochs, recipe.compress.learning_rate) == (5, 1e-3)
     assert table.recipe(runs["soft · films · seed 1"], folder).compress.epochs == 4
+
+
+def test_a_column_with_a_source_has_two_domains(write, folder):
+    (folder / "s.tsv").touch()
+    text = TABLE.replace('train = "pairs.tsv"', 'train = "pairs.tsv"\nsource = "s.tsv"')
+    text = text.replace("train_limit = 2000", "train_limit = 2000, source = {limit = 9, text_b = 'other'}")
+    table = load_table(write(text))
+    run = next(run for run in table.runs() if str(run) == "soft · pairs · seed 7")
+    recipe = table.recipe(run, folder)
+    assert recipe.source is not None
+    assert (recipe.data.train, recipe.source.train) == (folder / "pairs.tsv", folder / "s.tsv")
+    assert (recipe.data.train_limit, recipe.source.limit, recipe.source.sample) == (2000, 9, 7)
+    assert table.recipe(next(table.runs()), folder).source is None
 
 
 def test_merging_goes_into_tables_and_replaces_all_else():

@@ -82,6 +82,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         ("minilm", "none", "transformer", "minilm"),
         ("tinybert", "tinybert", "transformer", "tinybert"),
         ("bilstm", "sampling", "bilstm", "mse"),
+        ("l2a", "l2a", "transformer", "tinybert"),
     ],
 )
 def test_a_preset_names_a_point_on_the_axes(
@@ -127,3 +128,60 @@ def test_a_point_that_makes_no_sense_is_refused_with_the_reason(tmp_path: Path, 
     with pytest.raises(UserError, match=reason) as caught:
         load_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+DOMAINS = """
+[data.target]
+train = "t.tsv"
+max_length = 64
+[data.source]
+train = "s.tsv"
+limit = 50
+"""
+
+
+def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, DOMAINS), ["data.source.limit=60", "data.target.train=u.tsv"])
+    assert recipe.source is not None
+    assert (recipe.data.train, recipe.source.train) == (Path.cwd() / "u.tsv", tmp_path / "s.tsv")
+    assert (recipe.data.max_length, recipe.source.limit) == (64, 60)
+    assert recipe.source.decontaminate == "overlap"
+    assert recipe.learns_from_source("teacher")
+    assert not recipe.learns_from_source("student")
+    dumped = recipe.dump()
+    assert set(dumped["data"]) == {"target", "source"}
+    assert "source" not in dumped
+    plain = load_recipe(write(tmp_path, "")).dump()
+    assert plain["data"]["source"] == "embedded"
+    assert "source" not in plain
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("max_length = 64", "max_lenght = 64"), [":4", "data.target.max_lenght", "unknown key"]),
+        (("limit = 50", "dev = 'd.tsv'"), [":7", "data.source.dev", "unknown key", "relabel"]),
+        (("limit = 50", "decontaminate = 'all'"), [":7", "data.source.decontaminate", "'all'"]),
+        (('train = "s.tsv"', ""), ["data.source", "say where its texts are"]),
+        (("[data.target]", "[data]"), ["data.max_length", "[data.target]"]),
+        (("[data.source]", "[source]"), ["source: unknown key", "[data.source]"]),
+    ],
+)
+def test_a_mistake_in_the_two_domains_is_told(tmp_path: Path, change: tuple[str, str], expected: list[str]) -> None:
+    path = write(tmp_path, DOMAINS.replace(*change))
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert all(part in message for part in expected), message
+    assert "\n" not in message
+
+
+def test_l2a_needs_a_source_only_for_samples_of_it(tmp_path: Path) -> None:
+    l2a = "compress.preset=l2a"
+    assert load_recipe(write(tmp_path, ""), [l2a]).augmentation.method == "l2a"
+    with pytest.raises(UserError, match=r"augmentation\.source_share: there is no source"):
+        load_recipe(write(tmp_path, ""), [l2a, "augmentation.source_share=0.5"])
+    with pytest.raises(UserError, match=r"augmentation\.selector\.kepe: unknown key; known here: keep"):
+        load_recipe(write(tmp_path, "[augmentation]\nmethod = 'l2a'\n[augmentation.selector]\nkepe = 'all'\n"))
+    with pytest.raises(UserError, match="metropolis needs block = 1 and top_k = 0"):
+        load_recipe(write(tmp_path, "[augmentation]\nmethod = 'gibbs'\nmetropolis = true\n"))

@@ -1,0 +1,176 @@
+"""Gibbs sampling from a masked language model (Wang & Cho 2019, arXiv 1902.04094), started from a text.
+
+A word is masked, drawn anew from the model's distribution given all the others, and so on from word to word. Few visits
+give a text near the start; with many, the start is forgotten. A masked model's conditionals need not belong to any joint
+distribution: without correction, the chain's stationary distribution is defined by the sampler itself. With
+Metropolis-Hastings acceptance (Goyal et al. 2021, arXiv 2106.02736) it is π(x) ∝ exp(Σ_i log p(x_i | x_−i) / T), the
+pseudo-likelihood of the text at temperature T.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tokenizers import Encoding
+
+from compress.augment.example import Augmentation, Example, chunks
+from compress.augment.masked_lm import MaskedLM, Query
+from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
+from compress.encode import Encoded, IntArray
+from compress.options import GenerationOptions
+
+CHUNK = 256  # texts whose chains run side by side
+APART = 3  # tokens between two words that are drawn in one pass
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A new example, and the mean over the words visited of log p(word | the rest), in nats, as it was then.
+
+    The log-likelihood of a text without a word to replace is 0: there was nothing to choose.
+    """
+
+    example: Example
+    log_likelihood: float
+
+
+def make_gibbs(lm: MaskedLM, options: GenerationOptions) -> Augmentation:
+    """The sampler as an augmentation: one sample of each example."""
+
+    def gibbs(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
+        return (sample.example for sample in gibbs_samples(lm, stream, options, rng))
+
+    return gibbs
+
+
+def gibbs_samples(
+    lm: MaskedLM, stream: Iterable[Example], options: GenerationOptions, rng: random.Random
+) -> Iterator[Sample]:
+    """A sample started from each example of the stream, in its order.
+
+    Visited are words of letters, piece by piece; a whole word gives way to a whole word and a part to a part. With
+    `options.block` above one, so many words of a text, a few tokens apart, are masked together and drawn independently.
+    That leaves out what they would tell each other, as the model's own training on several masks a text does; the chain
+    is then only near the one that draws word by word.
+    """
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    for chunk in chunks(stream, CHUNK):
+        encodings = encode_examples(lm.encoder.tokenizer, chunk)
+        chains = [
+            _start(lm, example, encoding, options.sweeps, rng)
+            for example, encoding in zip(chunk, encodings, strict=True)
+        ]
+        while moving := [chain for chain in chains if chain.visits]:
+            if options.metropolis:
+                _metropolis_pass(lm, moving, options, generator)
+            else:
+                _pass(lm, moving, options, generator)
+        yield from (chain.sample(lm) for chain in chains)
+
+
+@dataclass
+class _Chain:
+    """The state of one text."""
+
+    example: Example
+    encoding: Encoding
+    ids: IntArray  # (L,)
+    kinds: dict[int, Kind]  # of the positions that may change
+    visits: list[int]  # positions still to be visited, in order
+    log_probabilities: list[float] = field(default_factory=list)  # of what stood at a position after each visit
+    pseudo_likelihood: float | None = None  # Σ_i log p(x_i | x_−i) of `ids`, once it is known
+
+    def query(self, lm: MaskedLM, positions: list[int], ids: IntArray) -> Query:
+        masked = ids.copy()
+        masked[positions] = lm.mask_token_id
+        types = np.array(self.encoding.type_ids)
+        kinds = [self.kinds[position] for position in positions]
+        return Query(Encoded(masked, types, types), positions, kinds, [None] * len(positions))
+
+    def next_block(self, size: int) -> list[int]:
+        """Take the next positions out of `visits` that are apart from each other."""
+        block: list[int] = []
+        for position in self.visits:
+            if all(abs(position - other) >= APART for other in block):
+                block.append(position)
+            if len(block) == size:
+                break
+        for position in block:
+            self.visits.remove(position)
+        return block
+
+    def sample(self, lm: MaskedLM) -> Sample:
+        changed = [position for position in self.kinds if self.ids[position] != self.encoding.ids[position]]
+        edits = [Edit(position, lm.vocabulary.text(int(self.ids[position]))) for position in changed]
+        values = self.log_probabilities
+        mean = sum(values) / len(values) if values else 0.0
+        return Sample(apply_edits(self.example, self.encoding, edits), mean)
+
+
+def _start(lm: MaskedLM, example: Example, encoding: Encoding, sweeps: float, rng: random.Random) -> _Chain:
+    words = replaceable_words(example, encoding, lm.vocabulary)
+    kinds = {position: Kind.PART if i else Kind.WORD for word in words for i, position in enumerate(word.positions)}
+    count = max(1, round(sweeps * len(kinds))) if kinds else 0
+    visits: list[int] = []
+    while len(visits) < count:
+        visits += rng.sample(sorted(kinds), len(kinds))  # a sweep
+    return _Chain(example, encoding, np.array(encoding.ids), kinds, visits[:count])
+
+
+def _pass(lm: MaskedLM, chains: Sequence[_Chain], options: GenerationOptions, generator: torch.Generator) -> None:
+    """Draw the next block of every chain."""
+    blocks = [chain.next_block(options.block) for chain in chains]
+    queries = [chain.query(lm, block, chain.ids) for chain, block in zip(chains, blocks, strict=True)]
+    log_p = torch.cat(lm.log_probabilities(queries))  # (M, V)
+    likely, ids = log_p.topk(min(options.top_k or log_p.shape[1], log_p.shape[1]))
+    picks = torch.multinomial((likely / options.temperature).softmax(dim=1), 1, generator=generator)
+    drawn, values = iter(ids.gather(1, picks)[:, 0].tolist()), iter(likely.gather(1, picks)[:, 0].tolist())
+    for chain, block in zip(chains, blocks, strict=True):
+        for position in block:
+            chain.ids[position] = next(drawn)
+            chain.log_probabilities.append(next(values))
+
+
+def _metropolis_pass(
+    lm: MaskedLM, chains: Sequence[_Chain], options: GenerationOptions, generator: torch.Generator
+) -> None:
+    """Propose the next word of every chain, and accept with min(1, π(x') q(x_i) / (π(x) q(x'_i))) (Algorithm 1)."""
+    unknown = [chain for chain in chains if chain.pseudo_likelihood is None]
+    for chain, value in zip(unknown, _pseudo_likelihoods(lm, unknown, [c.ids for c in unknown]), strict=True):
+        chain.pseudo_likelihood = value
+    positions = [chain.next_block(1)[0] for chain in chains]
+    queries = [chain.query(lm, [position], chain.ids) for chain, position in zip(chains, positions, strict=True)]
+    conditionals = [log_p[0] for log_p in lm.log_probabilities(queries)]  # (V,) each
+    proposals = [(log_p / options.temperature).log_softmax(dim=0) for log_p in conditionals]
+    candidates = []
+    for chain, position, proposal in zip(chains, positions, proposals, strict=True):
+        ids = chain.ids.copy()
+        ids[position] = int(torch.multinomial(proposal.exp(), 1, generator=generator))
+        candidates.append(ids)
+    values = _pseudo_likelihoods(lm, chains, candidates)
+    for chain, position, log_p, proposal, ids, value in zip(
+        chains, positions, conditionals, proposals, candidates, values, strict=True
+    ):
+        old, new = int(chain.ids[position]), int(ids[position])
+        assert chain.pseudo_likelihood is not None, "computed above"
+        ratio = (value - chain.pseudo_likelihood) / options.temperature + float(proposal[old] - proposal[new])
+        if math.log(max(float(torch.rand((), generator=generator)), 1e-300)) < ratio:
+            chain.ids, chain.pseudo_likelihood = ids, value
+        chain.log_probabilities.append(float(log_p[chain.ids[position]]))
+
+
+def _pseudo_likelihoods(lm: MaskedLM, chains: Sequence[_Chain], states: Sequence[IntArray]) -> list[float]:
+    """Σ_i log p(x_i | x_−i) over the words that may change, for a state of each chain."""
+    queries = [
+        chain.query(lm, [position], ids) for chain, ids in zip(chains, states, strict=True) for position in chain.kinds
+    ]
+    found = iter(lm.log_probabilities(queries))
+    return [
+        sum(float(next(found)[0, int(ids[position])]) for position in chain.kinds)
+        for chain, ids in zip(chains, states, strict=True)
+    ]

@@ -1,0 +1,55 @@
+"""Contamination: texts to learn from that stand, whole or in part, among the texts a figure is reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+RUN = 5  # words in a row that two texts rarely share unless one was made from the other
+Finding = Literal["equal", "shared"]
+
+
+class HeldOut:
+    """Word-level index of dev and test texts.
+
+    Texts are compared as sequences of normalised words (lower case, no punctuation). Of a pair, each text counts for
+    itself: a question that stands in a held-out pair has been seen, whatever it is paired with.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._whole: set[str] = set()
+        self._runs: set[tuple[str, ...]] = set()
+        for text in texts:
+            self._whole.add(text)
+            self._runs.update(_runs(text))
+
+    def find(self, texts: Sequence[str]) -> Finding | None:
+        """`equal` if one of an example's normalised texts is a held-out text, `shared` if they share a run of five words."""
+        if any(text in self._whole for text in texts):
+            return "equal"
+        return "shared" if any(run in self._runs for text in texts for run in _runs(text)) else None
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What was found in one set of texts, and whether it was removed."""
+
+    of: str  # the set: training, unlabelled or source
+    texts: int  # that were looked at
+    equal: int  # that equal a held-out text
+    shared: int  # of the others, those that share a run of five or more words with one
+    removed: int
+    option: str  # the recipe's key that decides what is removed
+
+    def __str__(self) -> str:
+        found = (
+            f"{self.equal:,} equal a dev or test text, {self.shared:,} more share a run of {RUN} words or more with one"
+        )
+        done = f"{self.removed:,} removed" if self.removed else "none removed"
+        return f"of {self.texts:,} {self.of} texts {found}; {done} ({self.option})"
+
+
+def _runs(text: str) -> Iterable[tuple[str, ...]]:
+    words = text.split()
+    return zip(*(words[start:] for start in range(RUN)), strict=False)

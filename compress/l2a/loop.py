@@ -1,0 +1,272 @@
+"""The loop of L2A: the student learns from what the selector keeps, and the selector from how much that helped on dev.
+
+An epoch goes once through target texts and generated ones, as with any other augmentation, cut into episodes. At the start of
+an episode the policy keeps or drops each of its generated texts; what is dropped gives its place to target texts, so that
+every episode is as long. At its end the student is judged on dev, and the policy takes a step of REINFORCE. Since the
+student's dev loss or accuracy is the reward, a figure on dev is a little flattered; report one on test where there is any.
+
+An episode is an epoch of `fit`, with whose checkpoints the selector is saved.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel
+
+from compress.augment.stage import Pool
+from compress.batches import make_loader
+from compress.classify import EVALUATION_BATCH, classify
+from compress.distil import train_phase, train_phases
+from compress.l2a.policy import Policy, policy_states, state_size
+from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss
+from compress.objectives.plan import Learner, Phase
+from compress.options import CompressOptions, ObjectiveOptions, SelectorOptions
+from compress.task import StudentTask
+from compress.train import Schedule, Turn, fit, make_accelerator, predict
+
+Episode = dict[str, Any]  # one line of the log
+
+
+def train_with_selector(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    task: StudentTask,
+    pool: Pool,
+    objective: ObjectiveOptions,
+    training: CompressOptions,
+    options: SelectorOptions,
+    scratch: Path,
+) -> tuple[list[dict[str, float]], list[Episode]]:
+    """Train the student in place, leaving it with the weights of its best episode, on the CPU.
+
+    An objective's first stage, before the student can be judged, learns from all generated texts.
+
+    :param pool: what is known of the last `len(pool)` texts of `task.train`.
+    :returns: the dev metrics of each episode, and the selector's log, an entry an episode.
+    """
+    rates: list[float] = []
+    if options.keep == "random":
+        # As many as the learned selector keeps: that one is trained first, on a copy of the student.
+        learned = options.model_copy(update={"keep": "learned"})
+        twin, workspace = copy.deepcopy(student), scratch / "learned"
+        _, decided = train_with_selector(twin, teacher, task, pool, objective, training, learned, workspace)
+        rates = [float(episode["keep rate"]) for episode in decided]
+    log: list[Episode] = []
+
+    def train(phase: Phase, learner: Learner, workspace: Path) -> list[dict[str, float]]:
+        if not phase.predicts:
+            return train_phase(phase, learner, task, training, workspace)
+        selector = Selector(learner.student, task, pool, options, rates)
+        history = _train_episodes(phase, learner, selector, training, workspace)
+        log.extend(selector.log)
+        return history
+
+    history = train_phases(student, teacher, objective, training, scratch, train)
+    return history, log
+
+
+class Selector:
+    """The policy with all that changes as it learns; `state_dict` is what a checkpoint keeps."""
+
+    def __init__(
+        self, student: PreTrainedModel, task: StudentTask, pool: Pool, options: SelectorOptions, rates: list[float]
+    ) -> None:
+        self.student, self.task, self.options, self.rates = student, task, options, rates
+        self.first = len(task.train) - len(pool)  # of the generated texts
+        self.source = torch.tensor(pool.source, dtype=torch.float32)
+        self.log_likelihoods = torch.tensor(pool.log_likelihoods, dtype=torch.float32)
+        with torch.random.fork_rng(devices=[]):  # the student's own draws stay what they are
+            torch.manual_seed(task.seed)
+            self.policy = Policy(state_size(student), options.hidden)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=options.learning_rate)
+        self.baseline = Baseline(options.baseline)
+        self.episode = 0
+        self.score: float | None = None  # of the student on dev, before the episode
+        self.states = torch.empty(0)  # of the episode's texts
+        self.actions = torch.empty(0)
+        self.log: list[Episode] = []
+
+    @property
+    def episodes_an_epoch(self) -> int:
+        """How many episodes one pass over the generated texts makes."""
+        return max(1, len(self.source) // self.options.pool)
+
+    def texts(self, episode: int) -> list[int]:
+        """The generated texts of an episode, as rows of the pool; each epoch deals them out anew."""
+        epoch, number = divmod(episode, self.episodes_an_epoch)
+        order = list(range(len(self.source)))
+        random.Random(f"{self.task.seed}/{epoch}").shuffle(order)
+        return order[number :: self.episodes_an_epoch]
+
+    def decide(self) -> None:
+        """Begin an episode: the states of its texts and what is done with each."""
+        rows = self.texts(self.episode)
+        self.states = policy_states(
+            self.student,
+            self.task.train.subset([self.first + row for row in rows]),
+            self.log_likelihoods[rows],
+            self.source[rows],
+            self.task.pad_token_id,
+        )
+        draw = torch.Generator().manual_seed(self.task.seed * 1_000_003 + self.episode)
+        if self.options.keep == "all":
+            self.actions = torch.ones(len(rows))
+        elif self.options.keep == "random":
+            rate = self.rates[min(self.episode, len(self.rates) - 1)]
+            self.actions = torch.zeros(len(rows))
+            self.actions[torch.randperm(len(rows), generator=draw)[: round(rate * len(rows))]] = 1.0
+        else:
+            with torch.no_grad():
+                self.actions = torch.bernoulli(self.policy(self.states).sigmoid(), generator=draw)
+
+    def learn(self, score: float) -> None:
+        """End an episode: reward the decisions with the gain in `score`, log them, and take a step."""
+        reward = score - (score if self.score is None else self.score)
+        logits = self.policy(self.states)
+        advantage = self.baseline.advantage(reward)
+        self.log.append(self._entry(reward, float(bernoulli_entropy(logits).mean().detach())))
+        if self.options.keep == "learned":
+            self.optimizer.zero_grad()
+            reinforce_loss(logits, self.actions, advantage, self.options.entropy).backward()
+            self.optimizer.step()
+        self.score, self.episode = score, self.episode + 1
+
+    def _entry(self, reward: float, entropy: float) -> Episode:
+        rows = self.texts(self.episode)
+        source = self.source[rows].bool()
+        verdicts = self.task.train.labels[[self.first + row for row in rows]]
+        by_label = {name: _rate(self.actions[verdicts == i]) for i, name in enumerate(self.task.labels)}
+        return {
+            "reward": reward,
+            "baseline": self.baseline.mean,
+            "entropy": entropy,
+            "keep rate": _rate(self.actions),
+            "by domain": {"target": _rate(self.actions[~source]), "source": _rate(self.actions[source])},
+            "by label": by_label,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "baseline": dict(vars(self.baseline)),
+            "now": {name: getattr(self, name) for name in ("episode", "score", "states", "actions", "log")},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        vars(self.baseline).update(state["baseline"])
+        vars(self).update(state["now"])
+
+
+def _rate(actions: Tensor) -> float | None:
+    """Share of the texts kept; None of no texts."""
+    return float(actions.mean()) if len(actions) else None
+
+
+@dataclass
+class EpisodeBatches(Sampler[list[int]]):
+    """The batches of an episode: the texts kept, and target texts in the places of the others.
+
+    The order is a function of (seed, episode, actions), so a resumed run sees the same batches.
+    """
+
+    selector: Selector
+    batch_size: int
+    episode: int = 0
+    skip: int = 0
+
+    def start_at(self, epoch: int, skip: int = 0) -> None:
+        """Let the next pass be that of an episode, without its first `skip` batches."""
+        self.episode, self.skip = epoch, skip
+
+    @property
+    def rows(self) -> int:
+        """Texts in an episode: as many as it has generated ones, and its share of the target's."""
+        return -(-len(self.selector.source) // self.episodes) + self.selector.first // self.episodes
+
+    @property
+    def episodes(self) -> int:
+        """Of an epoch."""
+        return self.selector.episodes_an_epoch
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        selector, rng = self.selector, random.Random(f"{self.selector.task.seed}/{self.episode}")
+        kept = [
+            selector.first + row
+            for row, action in zip(selector.texts(self.episode), selector.actions.tolist(), strict=True)
+            if action
+        ][: self.rows]
+        target: list[int] = []
+        while len(target) < self.rows - len(kept):
+            target += rng.sample(range(selector.first), selector.first)
+        rows = kept + target[: self.rows - len(kept)]
+        rng.shuffle(rows)
+        rows.sort(key=lambda row: len(selector.task.train.encoded[row]))  # little padding
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        rng.shuffle(batches)
+        return iter(batches[self.skip :])
+
+
+def _train_episodes(
+    phase: Phase, learner: Learner, selector: Selector, training: CompressOptions, scratch: Path
+) -> list[dict[str, float]]:
+    accelerator = make_accelerator()
+    learner.to(accelerator.device)
+    task = selector.task
+    dev = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
+
+    def judge(student: PreTrainedModel) -> tuple[float, float]:
+        """Accuracy and mean cross entropy (nats) on dev."""
+        logits = predict(student, dev, classify, accelerator)
+        right = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
+        return right, float(F.cross_entropy(logits, task.dev.labels))
+
+    def score(accuracy: float, loss: float) -> float:
+        return accuracy if selector.options.reward == "accuracy" else -loss
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        accuracy, loss = judge(model.student)
+        # A moving average hardly shows what one episode did: the selector is paid for the weights themselves.
+        selector.learn(score(accuracy, loss) if model is learner else score(*judge(learner.student)))
+        selector.decide()
+        kept = selector.log[-1]["keep rate"]
+        return {"metric": accuracy, "dev accuracy": accuracy, "dev loss": loss, "kept": kept}
+
+    episodes = training.epochs * selector.episodes_an_epoch
+    selector.score = score(*judge(learner.student))
+    selector.decide()
+    loader = make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed)
+    batches = EpisodeBatches(selector, training.batch_size)
+    turn = Turn(
+        DataLoader(
+            task.train,
+            batch_sampler=batches,
+            collate_fn=loader.collate_fn,
+            generator=torch.Generator().manual_seed(task.seed),
+        ),
+        torch.optim.AdamW(learner.parameters(), lr=phase.learning_rate, weight_decay=training.weight_decay, fused=True),
+        lambda batch, progress: phase.loss(batch).mean(),
+        warmup=training.warmup,
+        max_grad_norm=training.max_grad_norm,
+    )
+    schedule = Schedule(
+        episodes, training.patience * selector.episodes_an_epoch, task.seed, average=training.average or None
+    )
+    return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator, extra=(selector,)).history

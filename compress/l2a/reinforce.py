@@ -1,0 +1,53 @@
+"""REINFORCE (Williams 1992) for keep-or-drop decisions, with a moving-average baseline and an entropy bonus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def reinforce_loss(logits: Tensor, actions: Tensor, advantage: float, entropy: float) -> Tensor:
+    """−A · mean_i log π(a_i | s_i) − β · mean_i H(π(· | s_i)), whose gradient at β = 0 is minus the policy gradient / N.
+
+    :param logits: log odds of keeping (N,).
+    :param actions: what was done (N,), 1 for keep and 0 for drop.
+    :param advantage: A, the reward less the baseline; all N decisions share it.
+    :param entropy: β.
+    """
+    log_probability = -F.binary_cross_entropy_with_logits(logits, actions)
+    return -advantage * log_probability - entropy * bernoulli_entropy(logits).mean()
+
+
+def bernoulli_entropy(logits: Tensor) -> Tensor:
+    """H in nats of each decision: log odds (N,) → (N,)."""
+    keep = torch.sigmoid(logits)
+    return F.softplus(logits) - keep * logits
+
+
+@dataclass
+class Baseline:
+    """Moving average of the rewards and of their squared distance from it."""
+
+    decay: float
+    mean: float | None = None
+    variance: float | None = None
+
+    def advantage(self, reward: float) -> float:
+        """(r − b) / σ, then the averages take the reward in.
+
+        The first reward sets the baseline. Divided by σ, since a student's gains shrink as it learns, and the entropy
+        bonus would else decide everything in the end.
+        """
+        if self.mean is None:
+            self.mean = reward
+            return 0.0
+        error = reward - self.mean
+        self.variance = error**2 if self.variance is None else self._mix(self.variance, error**2)
+        self.mean = self._mix(self.mean, reward)
+        return error / (self.variance**0.5 + 1e-8)
+
+    def _mix(self, old: float, new: float) -> float:
+        return self.decay * old + (1 - self.decay) * new

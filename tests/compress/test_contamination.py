@@ -1,0 +1,137 @@
+"""What is held out does not come back among the texts to learn from."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from compress.contamination import HeldOut
+from compress.corpus import Corpus, load_corpus, normalise
+from compress.errors import UserError
+from compress.options import DataOptions, SourceOptions
+from tests.tiny_task import write_tsv
+
+DEV = [("It was the best film of the whole year, really.", "good"), ("Dull.", "bad")]
+CLEAN = [("nothing here is like it", "good"), ("the worst film of all years", "bad")]
+EQUAL = [("it was the BEST film of the whole year -- really", "good"), ("dull", "bad")]
+SHARED = [("they say: best film of the whole decade", "good")]  # five words: best film of the whole
+FOUR = [("they say the film of the whole decade", "good")]  # four: film of the whole
+
+
+def load(folder: Path, train: list[tuple[str, str]], decontaminate: str = "off") -> Corpus:
+    options = {"source": "files", "train": write_tsv(folder / "t.tsv", train), "dev": write_tsv(folder / "d.tsv", DEV)}
+    return load_corpus(DataOptions.model_validate({**options, "decontaminate": decontaminate}))
+
+
+def test_a_run_of_five_words_is_found_and_one_of_four_is_not() -> None:
+    held_out = HeldOut(normalise(text) for text, _ in DEV)
+    found = [held_out.find([normalise(text)]) for text, _ in CLEAN + EQUAL + SHARED + FOUR]
+    assert found == [None, None, "equal", "equal", "shared", None]
+
+
+def test_the_index_finds_what_a_slow_search_finds() -> None:
+    rng = random.Random(0)
+    texts = [[rng.choice("abc") for _ in range(rng.randint(1, 12))] for _ in range(400)]
+    held_out, others = texts[:30], texts[30:]
+
+    def slow(words: list[str]) -> str | None:
+        if words in held_out:
+            return "equal"
+        runs = [words[i : i + 5] for i in range(len(words) - 4)]
+        return (
+            "shared"
+            if any(run == other[j : j + 5] for run in runs for other in held_out for j in range(len(other)))
+            else None
+        )
+
+    index = HeldOut(" ".join(words) for words in held_out)
+    found = [index.find([" ".join(words)]) for words in others]
+    assert found == [slow(words) for words in others]
+    assert {None, "equal", "shared"} == set(found)
+
+
+@pytest.mark.parametrize(
+    ("decontaminate", "kept", "removed"),
+    [("off", CLEAN + EQUAL + SHARED, 0), ("exact", CLEAN + SHARED, 2), ("overlap", CLEAN, 3)],
+)
+def test_what_is_found_is_counted_and_removed_as_the_recipe_says(
+    tmp_path: Path, decontaminate: str, kept: list[tuple[str, str]], removed: int
+) -> None:
+    corpus = load(tmp_path, CLEAN + EQUAL + SHARED, decontaminate)
+    assert corpus.splits["train"].texts == [text for text, _ in kept]
+    assert corpus.splits["dev"].texts == [text for text, _ in DEV]
+    (found,) = corpus.contamination
+    assert (found.texts, found.equal, found.shared, found.removed) == (5, 2, 1, removed)
+    assert f'data.decontaminate = "{decontaminate}"' in str(found)
+
+
+def test_unlabelled_texts_are_looked_at_too(tmp_path: Path) -> None:
+    more = write_tsv(tmp_path / "u.tsv", [SHARED[0][:1], FOUR[0][:1]], ("text",))
+    files = {"train": write_tsv(tmp_path / "t.tsv", CLEAN), "dev": write_tsv(tmp_path / "d.tsv", DEV)}
+    options = {"source": "files", **files, "unlabelled": more}
+    for decontaminate, kept in (("off", 2), ("overlap", 1)):
+        corpus = load_corpus(DataOptions.model_validate({**options, "decontaminate": decontaminate}))
+        assert corpus.unlabelled is not None
+        assert len(corpus.unlabelled) == kept
+        assert [found.of for found in corpus.contamination] == ["training", "unlabelled"]
+
+
+def test_of_a_pair_each_text_counts(tmp_path: Path) -> None:
+    columns = ("one", "two", "label")
+    dev = [("is it warm", "how warm is it", "yes"), ("x y", "z", "no")]
+    rows = [("where is it", "is it WARM?", "yes"), ("where is it", "is it cold", "no")]
+    files = {"train": write_tsv(tmp_path / "t.tsv", rows, columns), "dev": write_tsv(tmp_path / "d.tsv", dev, columns)}
+    shared = {"source": "files", "text": "one", "text_b": "two"}
+    target = DataOptions.model_validate({**shared, "train": files["dev"], "dev": files["dev"]})
+    source = load_corpus(target, SourceOptions.model_validate({**shared, "train": files["train"]})).source
+    assert source is not None
+    assert source.texts_b == ["is it cold"]
+
+
+def sources(folder: Path, rows: list[tuple[str, str]], **options: object) -> Corpus:
+    train = write_tsv(folder / "t.tsv", CLEAN)
+    target = DataOptions(source="files", train=train, dev=write_tsv(folder / "d.tsv", DEV))
+    path = write_tsv(folder / "s.tsv", rows)
+    return load_corpus(target, SourceOptions.model_validate({"source": "files", "train": path, **options}))
+
+
+def test_a_source_is_cleaned_unless_told_otherwise(tmp_path: Path) -> None:
+    for decontaminate, kept in (({}, 2), ({"decontaminate": "exact"}, 3), ({"decontaminate": "off"}, 5)):
+        corpus = sources(tmp_path, CLEAN + EQUAL + SHARED, **decontaminate)
+        assert corpus.source is not None
+        assert len(corpus.source) == kept
+        assert corpus.contamination[-1].of == "source"
+    assert corpus.splits["train"].texts == [text for text, _ in CLEAN]
+
+
+def test_a_sources_labels_are_the_targets(tmp_path: Path) -> None:
+    rows = [("a b c", "fine"), ("d e f", "bad")]
+    with pytest.raises(UserError, match=r"data\.source\.relabel: .*'fine', the target bad, good"):
+        sources(tmp_path, rows)
+    source = sources(tmp_path, rows, relabel={"fine": "good"}).source
+    assert source is not None
+    assert sorted(zip(source.texts, source.labels, strict=True)) == [("a b c", 1), ("d e f", 0)]
+    with pytest.raises(UserError, match="none is left"):
+        sources(tmp_path, EQUAL)
+    with pytest.raises(UserError, match="both be pairs"):
+        sources(tmp_path, CLEAN, text_b="label")
+
+
+def test_domains_are_chosen_by_name(tmp_path: Path) -> None:
+    rows = [("a b c", "good", "books"), ("d e f", "bad", "books"), ("g h i", "good", "films")]
+    train = write_tsv(tmp_path / "t.tsv", rows, ("text", "label", "domain"))
+    options = {"source": "files", "train": train, "dev": train, "domain": "domain"}
+    corpus = load_corpus(DataOptions.model_validate({**options, "domains": ["books"]}))
+    assert corpus.splits["dev"].texts == ["a b c", "d e f"]
+    with pytest.raises(UserError, match="no domain 'songs'; it has books, films"):
+        load_corpus(DataOptions.model_validate({**options, "domains": ["songs"]}))
+
+
+def test_the_check_of_a_large_corpus_takes_seconds() -> None:
+    rng = random.Random(0)
+    texts = [" ".join(f"w{rng.randrange(3000)}" for _ in range(20)) for _ in range(30_000)]
+    started = time.process_time()
+    index = HeldOut(texts[:1000])
+    assert sum(index.find([text]) is not None for text in texts[1000:]) < 100
+    assert time.process_time() - started < 5

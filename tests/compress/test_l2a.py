@@ -1,0 +1,219 @@
+"""L2A's selector: the policy gradient, what it learns, and that a kill loses nothing."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from compress.augment.stage import Pool
+from compress.batches import EncodedSplit
+from compress.encode import Encoded
+from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
+from compress.l2a.plot import draw_selector
+from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
+from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss
+from compress.options import SelectorOptions
+from compress.recipe import recipe_from
+from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
+from compress.task import StudentTask
+from tests.tiny_task import GENOTYPE
+
+
+def gradient(loss: torch.Tensor, policy: Policy) -> torch.Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(policy.parameters()))])
+
+
+def test_the_policy_gradient_is_that_of_finite_differences() -> None:
+    """Three decisions with a reward for each of their eight outcomes: the expected reward is a sum, its slope is known."""
+    torch.manual_seed(0)
+    states, rewards = torch.randn(3, 4).double(), torch.randn(2, 2, 2).double()
+    policy = Policy(4, 3).double()
+    with torch.no_grad():
+        policy.out.weight.normal_()
+    outcomes = [torch.tensor(a).double() for a in itertools.product((0, 1), repeat=3)]
+
+    def chance(actions: torch.Tensor) -> torch.Tensor:
+        keep = policy(states).sigmoid()
+        return torch.where(actions == 1, keep, 1 - keep).prod()
+
+    def expected_reward() -> float:
+        with torch.no_grad():
+            return float(sum(chance(a) * rewards[tuple(a.long())] for a in outcomes))
+
+    baseline = 0.7  # any will do: it changes the variance, not the mean
+    estimate = torch.zeros(sum(p.numel() for p in policy.parameters())).double()
+    for actions in outcomes:
+        advantage = float(rewards[tuple(actions.long())]) - baseline
+        weight = float(chance(actions).detach())
+        estimate -= weight * len(states) * gradient(reinforce_loss(policy(states), actions, advantage, 0.0), policy)
+    slopes, step = [], 1e-5
+    for parameter in policy.parameters():
+        for i in range(parameter.numel()):
+            values = []
+            for sign in (1, -1):
+                parameter.data.view(-1)[i] += sign * step
+                values.append(expected_reward())
+                parameter.data.view(-1)[i] -= sign * step
+            slopes.append((values[0] - values[1]) / (2 * step))
+    torch.testing.assert_close(estimate, torch.tensor(slopes).double(), atol=1e-7, rtol=1e-4)
+
+
+def test_the_entropy_bonus_by_hand() -> None:
+    logits = torch.tensor([0.0, 2.0])
+    keep = [0.5, 1 / (1 + np.exp(-2.0))]
+    by_hand = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in keep]
+    assert bernoulli_entropy(logits).tolist() == pytest.approx(by_hand, abs=1e-6)
+    loss = reinforce_loss(logits, torch.tensor([1.0, 0.0]), 2.0, 0.5)
+    assert float(loss) == pytest.approx(-2 * np.mean([np.log(0.5), np.log(1 - keep[1])]) - 0.5 * np.mean(by_hand))
+
+
+def test_the_baseline_is_a_moving_average() -> None:
+    baseline = Baseline(0.75)
+    assert baseline.advantage(2.0) == 0.0
+    assert baseline.advantage(4.0) == pytest.approx(1.0)  # 2 above, the only distance so far
+    assert (baseline.mean, baseline.variance) == (pytest.approx(2.5), pytest.approx(4.0))
+    assert baseline.advantage(0.5) == pytest.approx(-2.0 / 4.0**0.5)
+
+
+def bert(layers: int) -> BertForSequenceClassification:
+    torch.manual_seed(layers)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
+    return BertForSequenceClassification(BertConfig(vocab_size=40, num_hidden_layers=layers, num_labels=2, **sizes))
+
+
+def task(labelled: int, generated: int, wrong: int = 0, pair: bool = False) -> StudentTask:
+    """Texts of five tokens; the label is whether low or high tokens prevail. The teacher errs on the last `wrong`."""
+    generator = torch.Generator().manual_seed(0)
+    dev = 100
+    count = labelled + generated + dev
+    labels = torch.randint(2, (count,), generator=generator)
+    ids = torch.randint(2, 40, (count, 5), generator=generator)
+    own = torch.randint(0, 19, (count, 3), generator=generator) + 2 + 19 * labels[:, None]
+    ids[:, :3] = own
+    encoded = [Encoded(row, row * 0, np.array([0, 0, 0, 1, 1]) if pair else row * 0) for row in ids.numpy()]
+    train = labels[: count - dev].clone()
+    if wrong:
+        train[-wrong:] = 1 - train[-wrong:]
+    targets = {"logits": torch.nn.functional.one_hot(train).float() * 6 - 3}
+    split = EncodedSplit(encoded[: count - dev], train, targets)
+    held_out = EncodedSplit(encoded[count - dev :], labels[count - dev :])
+    embeddings = torch.randn(40, 16, generator=generator)
+    return StudentTask(split, labelled, held_out, ["low", "high"], pair, 0, embeddings, 0)
+
+
+def train(
+    scratch: Path, data: StudentTask, generated: int, method: str = "logits", epochs: int = 2, **options: Any
+) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
+    settings = {"objective": {"method": method}, "student": {"kind": "transformer"}}
+    training = {"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3, "patience": 100}
+    recipe = recipe_from({"name": "t", **settings, "compress": training}, "test")
+    student = bert(2)
+    pool = Pool([bool(i % 2) for i in range(generated)], [-1.0 - 0.1 * (i % 7) for i in range(generated)])
+    selector = SelectorOptions.model_validate({"pool": 16, **options})
+    _, log = train_with_selector(student, bert(4), data, pool, recipe.objective, recipe.compress, selector, scratch)
+    return student, log
+
+
+@pytest.mark.slow
+def test_the_selector_learns_to_drop_mislabelled_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the generated texts carry the wrong label; nothing but the student's dev loss says which."""
+    kept: list[tuple[float, float]] = []
+    decide = Selector.decide
+
+    def watch(selector: Selector) -> None:
+        decide(selector)
+        wrong = torch.tensor(selector.texts(selector.episode)) >= 480
+        kept.append((float(selector.actions[~wrong].mean()), float(selector.actions[wrong].mean())))
+
+    monkeypatch.setattr(Selector, "decide", watch)
+    train(tmp_path, task(24, 960, wrong=480), 960, epochs=5, pool=16, learning_rate=2e-2, entropy=0.0)
+    right, wrong = np.nanmean(np.array(kept[-60:]), axis=0)
+    assert right > wrong + 0.3
+    first_right, first_wrong = np.nanmean(np.array(kept[:10]), axis=0)
+    assert abs(first_right - first_wrong) < 0.25
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = task(16, 64)
+    whole, log = train(tmp_path / "whole", data, 64, "tinybert")
+    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
+    learn, calls = Selector.learn, 0
+
+    def kill(selector: Selector, score: float) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KilledError
+        learn(selector, score)
+
+    monkeypatch.setattr(Selector, "learn", kill)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", data, 64, "tinybert")
+    resumed, resumed_log = train(tmp_path / "killed", data, 64, "tinybert")
+    assert all(torch.equal(resumed.state_dict()[name], value) for name, value in whole.state_dict().items())
+    assert resumed_log == log
+    assert len(log) == 8
+
+
+def test_all_and_random_are_the_ablations_they_are_called(tmp_path: Path) -> None:
+    data = task(16, 64)
+    _, learned = train(tmp_path / "learned", data, 64)
+    _, everything = train(tmp_path / "all", data, 64, keep="all")
+    _, chance = train(tmp_path / "random", data, 64, keep="random")
+    assert [entry["keep rate"] for entry in everything] == [1.0] * 8
+    assert [entry["keep rate"] for entry in chance] == [entry["keep rate"] for entry in learned]
+    assert chance != learned
+    assert set(learned[0]["by domain"]) == {"target", "source"}
+    assert set(learned[0]["by label"]) == {"low", "high"}
+    draw_selector(learned, tmp_path, "toy")
+    first = (tmp_path / "selector.svg").read_bytes()
+    draw_selector(learned, tmp_path, "toy")
+    assert (tmp_path / "selector.svg").read_bytes() == first
+
+
+def test_an_episode_holds_what_was_kept_and_target_texts_for_the_rest() -> None:
+    data = task(10, 50)
+    pool = Pool([False] * 50, [0.0] * 50)
+    selector = Selector(bert(2), data, pool, SelectorOptions(pool=16), [])
+    dealt = [row for episode in range(3) for row in selector.texts(episode)]
+    assert sorted(dealt) == list(range(50))  # an epoch shows each generated text once
+    selector.decide()
+    batches = EpisodeBatches(selector, 8)
+    rows = [row for batch in batches for row in batch]
+    kept = {10 + row for row, action in zip(selector.texts(0), selector.actions.tolist(), strict=True) if action}
+    assert {row for row in rows if row >= 10} == kept
+    assert len(rows) == batches.rows == 17 + 3
+    assert len(list(batches)) == len(batches)
+    batches.start_at(0, 1)
+    assert len(list(batches)) == len(batches) - 1
+
+
+def test_every_kind_of_student_has_a_state() -> None:
+    small = {"vocab_size": 40, "num_labels": 2, "pad_token_id": 0}
+    students: list[PreTrainedModel] = [
+        bert(2),
+        BiLstmStudent(BiLstmConfig(width=16, hidden=8, pair=True, **small)),
+        CnnStudent(CnnStudentConfig(width=16, genotype=GENOTYPE.model_dump(mode="json"), **small)),
+    ]
+    for student in students:
+        data = task(6, 0, pair=getattr(student.config, "pair", False))
+        states = policy_states(student, data.train, torch.arange(6.0), torch.ones(6), 0)
+        assert states.shape == (6, state_size(student))
+        width = classifier_of(student).in_features
+        assert states[:, :width].norm(dim=1).tolist() == pytest.approx([1.0] * 6, abs=0.02)
+        teacher = data.train.targets["logits"].softmax(dim=1)
+        own = states[:, width + 2 : width + 4]
+        torch.testing.assert_close(states[:, width : width + 2], teacher)
+        torch.testing.assert_close(states[:, width + 4 : width + 6], teacher - own)
+        torch.testing.assert_close(states[:, -2], torch.arange(6.0))
+        assert not any(module._forward_pre_hooks for module in student.modules())
