@@ -31,10 +31,10 @@ class Policy(nn.Module):
 def policy_states(
     student: PreTrainedModel, texts: EncodedSplit, log_likelihoods: Tensor, source: Tensor, pad_token_id: int
 ) -> Tensor:
-    """The state (N, F) of each text, F = d + 3·C + 2.
+    """The state (N, F) of each text, F = d + 2·C + 3.
 
     The student's pooled representation (d), layer-normalised and divided by √d so that its many numbers weigh together
-    as much as one of the others; the teacher's and the student's probabilities and their gap p_T − p_S (C each); the
+    as much as one of the others; the teacher's and the student's probabilities (C each) and their gap ½·Σ|p_T − p_S|; the
     generator's mean log-likelihood (nats); the source flag.
 
     :param texts: with the teacher's `logits` as a target.
@@ -45,13 +45,14 @@ def policy_states(
     classes = int(student.config.num_labels)
     own, pooled = found[:, :classes].softmax(dim=1), found[:, classes:]
     teacher = texts.targets["logits"].float().softmax(dim=1)
+    gap = (teacher - own).abs().sum(dim=1, keepdim=True) / 2
     pooled = F.layer_norm(pooled, pooled.shape[1:]) / pooled.shape[1] ** 0.5
-    return torch.cat([pooled, teacher, own, teacher - own, log_likelihoods[:, None], source[:, None]], dim=1)
+    return torch.cat([pooled, teacher, own, gap, log_likelihoods[:, None], source[:, None]], dim=1)
 
 
 def state_size(student: PreTrainedModel) -> int:
     """F of `policy_states` for this student."""
-    return classifier_of(student).in_features + 3 * int(student.config.num_labels) + 2
+    return classifier_of(student).in_features + 2 * int(student.config.num_labels) + 3
 
 
 def classifier_of(student: PreTrainedModel) -> nn.Linear:
