@@ -50,7 +50,7 @@ def _notes(summary: Summary) -> str:
             "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."
         )
     for title, columns in summary.shared.items():
-        lines.append(f"{title}: over the columns that every row has, {', '.join(columns)}.")
+        lines.append(f"{title}: over the columns that every full row has, {', '.join(columns)}.")
     if summary.timed:
         lines.append(
             "p50 ms: a text at a time from tokenisation to logits, INT8 (the teacher: PyTorch fp32), one pinned thread."

@@ -48,7 +48,8 @@ class Summary:
     def shared(self) -> dict[str, list[str]]:
         """The columns that an average is over, by the average's title; one that is over none is left out.
 
-        Of the table's columns, or of each group's, they are those that every row has, of the rows that have any.
+        Of the table's columns, or of each group's, they are those that every row has, of the rows that have any. A row
+        that the table leaves out of one of them has no average and no part in this.
         """
         grouped: dict[str, list[str]] = {}
         for data, column in self.table.data.items():
@@ -57,7 +58,11 @@ class Summary:
             grouped.pop("", None)
         out = {}
         for group, columns in grouped.items():
-            rows = [method for method in self.table.method if any(self.of(method, data) for data in columns)]
+            rows = [
+                method
+                for method, row in self.table.method.items()
+                if (row.data is None or set(columns) <= set(row.data)) and any(self.of(method, d) for d in columns)
+            ]
             fair = [data for data in columns if rows and all(self.of(method, data, self.main) for method in rows)]
             if fair and len(self.table.data) > 1:
                 out[f"{group} average ({len(fair)})" if group else f"Average ({len(fair)})"] = fair

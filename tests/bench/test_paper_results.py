@@ -79,6 +79,15 @@ def test_an_average_is_over_the_columns_that_every_row_has(results):
     assert [row[3] for row in rows] == ["93.0", "90.0", "50.0"]
 
 
+def test_a_row_that_is_kept_out_of_a_column_spoils_no_average(tmp_path):
+    hard = TABLE.method["hard"].model_copy(update={"data": ["sst"]})
+    results = Results(TABLE.model_copy(update={"method": TABLE.method | {"hard": hard}}), tmp_path)
+    results.put([*ENTRIES, entry("hard", "sst", 0, "accuracy", 0.5)])
+    header, rows = Summary(results.table, results.read()).rows()
+    assert header[3] == "Average (2)"
+    assert [row[3] for row in rows] == ["91.0", "86.5", "–"]
+
+
 def test_a_table_of_one_column_has_no_average(tmp_path):
     table = TABLE.model_copy(update={"data": {"mr": TABLE.data["mr"]}})
     results = Results(table, tmp_path)
