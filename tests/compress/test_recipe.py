@@ -118,7 +118,7 @@ def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
         ("[student]\nkind = 'cnn'\n[objective]\nmethod = 'minilm'\n", "compares attention and value relations"),
         ("[objective]\nmethod = 'none'\n[augmentation]\nmethod = 'eda'\n", "learns without one"),
         ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", 'only student.kind = "cnn" is searched'),
-        ("[student]\narchitecture = 'random'\n[search]\nepochs = 1\n", "is not searched"),
+        ("[student]\narchitecture = 'residual'\n[search]\nepochs = 1\n", "is not searched"),
         ("[student]\nkind = 'transformer'\nwidth = 312\n", "that of the copied model"),
         ("[student]\nkind = 'transformer'\ninit = 'random'\nwidth = 100\n", "not a multiple of heads"),
         ("[student]\nkind = 'transformer'\ncopied = [1, 2]\n", "names 2 layers"),
