@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.baseline import BaselineOptions
 from bench.cells import EngineResult, Job, Labelled
 from bench.engines import EngineSpec
-from bench.environment import describe
+from bench.environment import busy_share, describe
 from bench.inputs import Texts
 from bench.isolate import choose_cpus, run_isolated
 from bench.plot import write_plot
@@ -45,7 +45,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     :raises UserError: something to be measured is missing or cannot be used; nothing is written then.
     """
     _check_device(options.device)
-    environment = describe(options.device)
+    environment = describe(options.device).model_copy(update={"busy_share": busy_share()})
     cpus = choose_cpus(recipe.bench.threads)
     corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"

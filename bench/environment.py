@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,7 +28,8 @@ SIMD = (
     "i8mm",
     "sve",
 )
-BUSY_SHARE = 0.5  # of the CPUs
+BUSY_SHARE = 0.25  # of the CPUs: more than that, used by others, and a time is not to be trusted
+_WATCHED_S = 1.0
 
 
 class Environment(BaseModel):
@@ -43,12 +45,12 @@ class Environment(BaseModel):
     packages: dict[str, str]
     pocketbert: str
     commit: str | None  # "+" at the end: with uncommitted changes
-    load_average: float | None  # over the minute before the first measurement
+    busy_share: float | None = None  # of the CPUs, in use just before the first measurement; None: not looked at
 
     @property
     def busy(self) -> bool:
-        """Whether something kept more than half of the CPUs busy just before, so that no time is to be trusted."""
-        return self.load_average is not None and self.load_average > BUSY_SHARE * self.logical_cpus
+        """Whether other work kept so much of the machine busy that no time is to be trusted."""
+        return self.busy_share is not None and self.busy_share > BUSY_SHARE
 
 
 def describe(device: str) -> Environment:
@@ -66,8 +68,31 @@ def describe(device: str) -> Environment:
         packages={name: found for name in PACKAGES if (found := _version(name))},
         pocketbert=__version__,
         commit=_commit(),
-        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     )
+
+
+def busy_share() -> float | None:
+    """Share of all CPUs in use over the next second, in which this process sleeps; None where Linux is not there to tell.
+
+    Not the load average: it still remembers the trainings that this command has just finished.
+    """
+    before = _cpu_times()
+    time.sleep(_WATCHED_S)
+    after = _cpu_times()
+    if before is None or after is None:
+        return None
+    idle, total = after[0] - before[0], after[1] - before[1]
+    return 1 - idle / total if total else None
+
+
+def _cpu_times() -> tuple[int, int] | None:
+    """Idle and total time of all CPUs since the start, in ticks."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    # user nice system idle iowait irq softirq steal; what follows is part of user
+    times = [int(value) for value in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
 
 
 def cpu_flags() -> set[str]:

@@ -73,9 +73,8 @@ class Report(BaseModel):
         if not self.environment.busy:
             return None
         return (
-            f"The machine was busy when this run started (load average {self.environment.load_average} on "
-            f"{self.environment.logical_cpus} CPUs): its times are not valid. Wait until it is idle and "
-            "run the command again."
+            f"The machine was busy when this run started ({self.environment.busy_share:.0%} of its CPUs in use by other "
+            "work): its times are not valid. Wait until it is idle and run the command again."
         )
 
 
@@ -183,12 +182,12 @@ def _throughput(report: Report, name: str) -> tuple[list[str], list[list[str]]]:
 def _conditions(report: Report) -> str:
     env = report.environment
     simd = ", ".join(env.simd) or "no SIMD flags known"
-    load = MISSING if env.load_average is None else env.load_average
+    load = MISSING if env.busy_share is None else f"{env.busy_share:.0%}"
     where = f", on {env.gpu}" if env.gpu else ""
     pinned = f", confined to CPUs {', '.join(map(str, report.cpus))}" if report.cpus else ""
     lines = [
         f"- Machine: {env.cpu}, {env.logical_cpus} CPUs ({simd}){where}, {env.system}",
-        f"- Threads: {report.threads}{pinned}; load average at the start: {load}",
+        f"- Threads: {report.threads}{pinned}; CPUs in use at the start: {load}",
         f"- Software: Python {env.python}, {', '.join(f'{name} {found}' for name, found in env.packages.items())}, "
         f"pocketbert {env.pocketbert} ({env.commit or 'no commit known'})",
         f"- {report.created}, `{report.command}`",

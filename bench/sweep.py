@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.environment import Environment, describe
-from bench.paper.latency import BUSY_SHARE, busy_share, describe_machine, measure_latency
+from bench.environment import BUSY_SHARE, Environment, busy_share, describe
+from bench.paper.latency import describe_machine, measure_latency
 from bench.plot import COLOURS, GRID, INK
 from bench.report import markdown_table, millions, significant, write_text
 from compress.console import console

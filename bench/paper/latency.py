@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from compress.stages import Workspace
 from export.bundle import MANIFEST, Bundle
 
 SECONDS = 1.0  # of measuring; there is always one whole pass over the texts
-BUSY_SHARE = 0.25  # of the CPUs: more than that, used by others, and a time is not to be trusted
-_WATCHED_S = 1.0
 
 
 def is_kept(workspace: Workspace, *, teacher: bool) -> bool:
@@ -62,30 +59,6 @@ def _spec(recipe: Recipe, labels: list[str], root: Path, teacher: bool) -> Engin
         return roster.spec("teacher-torch")
     manifest = Bundle(root / "bundle").manifest
     return roster.spec(f"student-{'int8' if 'int8' in manifest.models else manifest.default}")
-
-
-def busy_share() -> float | None:
-    """Share of all CPUs in use over the next second, in which this process sleeps; None where Linux is not there to tell.
-
-    Not the load average: it still remembers the trainings that this command has just finished.
-    """
-    before = _cpu_times()
-    time.sleep(_WATCHED_S)
-    after = _cpu_times()
-    if before is None or after is None:
-        return None
-    idle, total = after[0] - before[0], after[1] - before[1]
-    return 1 - idle / total if total else None
-
-
-def _cpu_times() -> tuple[int, int] | None:
-    """Idle and total time of all CPUs since the start, in ticks."""
-    path = Path("/proc/stat")
-    if not path.exists():
-        return None
-    # user nice system idle iowait irq softirq steal; what follows is part of user
-    times = [int(value) for value in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return times[3] + times[4], sum(times)
 
 
 def describe_machine(environment: Environment, threads: int | None = None) -> str:

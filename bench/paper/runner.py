@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from bench.environment import Environment, describe
-from bench.paper.latency import BUSY_SHARE, busy_share, describe_machine, is_kept, measure_latency
+from bench.environment import BUSY_SHARE, Environment, busy_share, describe
+from bench.paper.latency import describe_machine, is_kept, measure_latency
 from bench.paper.results import Entry, Results
 from bench.paper.table import Run, Table, select
 from bench.paper.train import Outcome, run_key, train, workspace_of
