@@ -1,9 +1,7 @@
-"""Labelled texts from the embedded corpus, files or the hub, in splits that share no text."""
+"""A task's texts: train, dev and test with numbered labels, texts without labels, and those of a source domain."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import random
 import re
 from collections import Counter
@@ -11,20 +9,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from compress.assets import SENTIMENT_FILES, sentiment_corpus
 from compress.contamination import Contamination, HeldOut
 from compress.errors import UserError
 from compress.options import DataOptions, Decontaminate, SourceOptions, TextOptions
 from compress.stages import fingerprint, sha256_file
+from compress.tables import Row, read_splits, read_table
 
-if TYPE_CHECKING:
-    import pandas
-
-MIN_VALENCE = 0.2  # of the scale −4 … 4: below it 20 raters do not agree on a sign
 UNLABELLED = -1  # the label of a text until the teacher gives it one
-DEV, TEST = 0.1, 0.1  # shares of the texts (by hash) that a carved split takes
 
 
 @dataclass(frozen=True)
@@ -70,20 +62,6 @@ class Corpus:
         return "test" if "test" in self.splits else "dev"
 
 
-@dataclass(frozen=True)
-class _Row:
-    text: str
-    text_b: str | None
-    label: str
-    domain: str | None
-    group: str  # rows of one group (the same text, the same document) stay on one side of a split
-
-    @property
-    def normalised(self) -> tuple[str, ...]:
-        """The one or two texts, normalised."""
-        return tuple(normalise(text) for text in (self.text, self.text_b) if text is not None)
-
-
 def data_key(options: DataOptions) -> str:
     """Identity of the labelled data without parsing it: the options and the SHA-256 of every file they name.
 
@@ -115,7 +93,7 @@ def _key(options: TextOptions, names: tuple[str, ...], ignored: tuple[str, ...],
         if not path.is_file():
             raise UserError(f"{place}.{name}: {path}: no such file")
     # Where a table lies does not change what is in it. What came later than the first results is left out unless it is set.
-    unset = {name for name in ("domains", "decontaminate") if _is_default(options, name)}
+    unset = {name for name in ("only_domains", "decontaminate") if _is_default(options, name)}
     dumped = options.model_dump(mode="json", exclude={*names, *ignored, *unset})
     return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
 
@@ -131,7 +109,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     :raises UserError: a missing file or column, an empty table, a null text or label, a single class, or a label in dev,
         test or the source that train never had; the message names the file and the row.
     """
-    splits = _read_splits(options)
+    splits = read_splits(options)
     key = "data.target.decontaminate" if source else "data.decontaminate"
     cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
     given = options.dev or options.test or options.source == "hub"  # what is carved out of one table shares no text
@@ -140,7 +118,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
-    unlabelled: list[_Row] = []
+    unlabelled: list[Row] = []
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
     if kept < len(splits["train"]):
         everything = splits["train"]
@@ -163,14 +141,14 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
 class _Cleaner:
     """Looks for held-out texts among others; `report` collects what was found."""
 
-    held_out: list[_Row]
+    held_out: list[Row]
     report: list[Contamination] = field(default_factory=list)
 
     @cached_property
     def _index(self) -> HeldOut:
         return HeldOut(text for row in self.held_out for text in row.normalised)
 
-    def clean(self, rows: list[_Row], of: str, remove: Decontaminate, option: str) -> list[_Row]:
+    def clean(self, rows: list[Row], of: str, remove: Decontaminate, option: str) -> list[Row]:
         """The rows without those that `remove` names."""
         found = [self._index.find(row.normalised) for row in rows]
         unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
@@ -188,39 +166,12 @@ class _Cleaner:
         return kept
 
 
-def _read_splits(options: TextOptions) -> dict[str, list[_Row]]:
-    """The rows of train, dev and, where there is one, test, each as the files have it or carved out of train."""
-    if options.source == "embedded":
-        splits = {"train": _sentiment_rows()}
-    elif options.source == "files":
-        splits = {
-            name: _read_file(path, options)
-            for name in ("train", "dev", "test")
-            if (path := getattr(options, name, None))
-        }
-    else:
-        splits = _read_hub(options)
-    if options.domains:
-        splits = {name: _of_domains(rows, options.domains, name) for name, rows in splits.items()}
-    if "dev" not in splits:
-        carved = _carve(splits.pop("train"), test="test" not in splits)
-        splits = {**carved, **splits}
-    return splits
-
-
-def _of_domains(rows: list[_Row], domains: list[str], split: str) -> list[_Row]:
-    there = {str(row.domain) for row in rows}
-    if unknown := sorted(set(domains) - there):
-        raise UserError(f"data.domains: {split} has no domain {unknown[0]!r}; it has {', '.join(sorted(there))}")
-    return [row for row in rows if row.domain in domains]
-
-
-def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: _Row, index: dict[str, int]) -> list[_Row]:
+def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: Row, index: dict[str, int]) -> list[Row]:
     """All the source's texts, under the target's labels, without what the target's dev and test hold.
 
     :raises UserError: pairs beside single texts, a label that the target has not, or no text left.
     """
-    splits = _read_splits(options)
+    splits = read_splits(options, "data.source")
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
     if (rows[0].text_b is None) != (like.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
@@ -274,158 +225,19 @@ def _rows_of(split: Split, chosen: Collection[str]) -> Split:
     )
 
 
-def normalise(text: str) -> str:
-    """Lower-case words only: two texts that differ in case, spacing or punctuation alone are the same text."""
-    return " ".join(re.findall(r"\w+", text.lower())) or text
-
-
-def _sentiment_rows() -> list[_Row]:
-    """The embedded corpus: label = sign of the mean valence, repeated texts merged, undecided ones dropped.
-
-    The sentences of one product review or one editorial form a group, so that no document stands on two sides.
-    """
-    directory = sentiment_corpus()
-    merged: dict[str, tuple[str, str, str, list[float]]] = {}
-    for domain, file in SENTIMENT_FILES.items():
-        for line in (directory / file).read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            number, valence, text = line.split("\t", 2)
-            document = f"{domain}/{number.split('_')[0]}"
-            merged.setdefault(normalise(text), (domain, document, text, []))[3].append(float(valence))
-    rows = []
-    for domain, document, text, valences in merged.values():
-        mean = sum(valences) / len(valences)
-        if abs(mean) >= MIN_VALENCE:
-            rows.append(_Row(text, None, "positive" if mean > 0 else "negative", domain, document))
-    return rows
-
-
-def _carve(rows: list[_Row], *, test: bool = True) -> dict[str, list[_Row]]:
-    """Split by a hash of the group: the same rows give the same splits, whatever their order or number."""
-    splits: dict[str, list[_Row]] = {name: [] for name in ("train", "dev", "test") if test or name != "test"}
-    for row in rows:
-        position = int.from_bytes(hashlib.sha256(row.group.encode()).digest()[:4], "big") / 2**32
-        name = "dev" if position < DEV else "test" if test and position < DEV + TEST else "train"
-        splits[name].append(row)
-    return splits
-
-
-def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[_Row]]) -> list[_Row]:
+def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[Row]]) -> list[Row]:
     """Texts in the columns of the labelled ones, each once; what dev or test hold is left out."""
     held_out = {row.group for name in ("dev", "test") for row in splits.get(name, [])}
-    rows = {row.group: row for row in _read_file(path, options, labelled=False) if row.group not in held_out}
+    rows = {row.group: row for row in read_table(path, options, labelled=False) if row.group not in held_out}
     return list(rows.values())
 
 
-def _read_file(path: Path, options: TextOptions, *, labelled: bool = True) -> list[_Row]:
-    import pandas
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    try:
-        if suffix in (".tsv", ".csv"):
-            quoting = options.quoting if options.quoting is not None else suffix == ".csv"
-            table = pandas.read_csv(
-                path,
-                sep="\t" if suffix == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,  # "NA" and "null" are texts; only an empty cell is missing
-                na_values=[""],
-                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
-                encoding="utf-8",
-                skip_blank_lines=False,
-            )
-        elif suffix in (".jsonl", ".ndjson"):
-            table = pandas.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8")
-        elif suffix == ".parquet":
-            table = pandas.read_parquet(path)
-        else:
-            raise UserError(
-                f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)"
-            )
-    except pandas.errors.EmptyDataError:
-        raise UserError(f"{path}: the table is empty") from None
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise UserError(f"{path}: cannot be read as {suffix} ({str(error).splitlines()[0]})") from None
-    # Line of a row in a text file: one header line; JSON lines have none.
-    offset = {".tsv": 2, ".csv": 2}.get(suffix, 1)
-    unit = "row" if suffix == ".parquet" else "line"
-    return _rows(table, options, str(path), unit, offset, labelled=labelled)
-
-
-def _read_hub(options: TextOptions) -> dict[str, list[_Row]]:
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(options.hub, options.hub_config)
-    except Exception as error:  # the hub client raises many unrelated types
-        raise UserError(f"data.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})") from None
-    if "train" not in loaded:
-        raise UserError(f"data.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
-    splits = {}
-    # The hub's test splits often carry no labels (−1); such a split is no split.
-    for name, hub_name in {"train": "train", "dev": "validation", "test": "test"}.items():
-        if hub_name not in loaded:
-            continue
-        split = loaded[hub_name]
-        feature = split.features.get(options.label)
-        table = split.to_pandas()
-        if isinstance(feature, datasets.ClassLabel):
-            if (table[options.label] < 0).all():
-                continue
-            table[options.label] = [feature.int2str(int(value)) for value in table[options.label]]
-        splits[name] = _rows(table, options, f"{options.hub}/{hub_name}", "row", 0)
-    return splits
-
-
-def _rows(
-    table: pandas.DataFrame, options: TextOptions, place: str, unit: str, offset: int, *, labelled: bool = True
-) -> list[_Row]:
-    """Check the columns and cells of a table; `offset` turns a row number into the file's own line number."""
-    wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}
-    if not labelled:
-        del wanted["label"], wanted["domain"]
-    columns: dict[str, list[object]] = {}
-    for key, column in wanted.items():
-        if column is None:
-            continue
-        if column not in table.columns:
-            raise UserError(f"{place}: no column {column!r} (data.{key}); it has {', '.join(map(str, table.columns))}")
-        cells = table[column]
-        if cells.isna().any():
-            row = int(cells.isna().to_numpy().argmax()) + offset
-            raise UserError(f"{place}: {unit} {row}: column {column!r} is empty (null); remove the row or fill it in")
-        columns[key] = cells.tolist()
-    if not len(table):
-        raise UserError(f"{place}: the table has no rows")
-    texts = _strings(columns["text"], place, unit, offset, options.text)
-    texts_b = (
-        _strings(columns["text_b"], place, unit, offset, str(options.text_b))
-        if "text_b" in columns
-        else [None] * len(texts)
-    )
-    domains = map(str, columns["domain"]) if "domain" in columns else [None] * len(texts)
-    labels = columns.get("label", [""] * len(texts))
-    return [
-        _Row(a, b, str(label), domain, normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}")
-        for a, b, label, domain in zip(texts, texts_b, labels, domains, strict=True)
-    ]
-
-
-def _strings(cells: list[object], place: str, unit: str, offset: int, column: str) -> list[str]:
-    for number, cell in enumerate(cells):
-        if not isinstance(cell, str) or not cell.strip():
-            raise UserError(f"{place}: {unit} {number + offset}: column {column!r} holds {cell!r}, not a text")
-    return cells  # type: ignore[return-value]
-
-
-def _sample(rows: list[_Row], limit: int, number: int) -> list[_Row]:
+def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:
     chosen = random.Random(number).sample(range(len(rows)), min(len(rows), limit))
     return [rows[i] for i in sorted(chosen)]
 
 
-def _label_names(splits: dict[str, list[_Row]], options: DataOptions) -> list[str]:
+def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str]:
     for name, rows in splits.items():
         if not rows:
             raise UserError(f"data: the {name} split is empty; give more rows or a {name} table of its own")
@@ -452,7 +264,7 @@ def _sorted_labels(labels: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
 
 
-def _to_split(rows: list[_Row], index: dict[str, int] | None) -> Split:
+def _to_split(rows: list[Row], index: dict[str, int] | None) -> Split:
     """`index` gives the numbers of the labels; without it the rows are mere texts."""
     return Split(
         [row.text for row in rows],

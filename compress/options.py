@@ -35,7 +35,7 @@ class TextOptions(Section):
     text_b: str | None = Field(None, description="column with the second text of a pair")
     label: str = Field("label", description="column with the label")
     domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
-    domains: list[str] | None = Field(None, min_length=1, description="use the texts of these domains only")
+    only_domains: list[str] | None = Field(None, min_length=1, description="use the texts of these domains only")
     quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
     limit: Positive | None = Field(
         None, description="use a sample of so many texts of each split (to try a recipe quickly)"
@@ -50,7 +50,7 @@ class TextOptions(Section):
             raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
         if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
             raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
-        if self.domains and self.domain is None and self.source != "embedded":
+        if self.only_domains and self.domain is None and self.source != "embedded":
             raise ValueError("domains needs domain, the column that names a text's domain")
         return self
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from compress.search.space import Edge, Genotype
 
@@ -75,6 +78,22 @@ def tiny_teacher(directory: Path) -> Path:
     )
     BertForSequenceClassification(config).save_pretrained(directory)
     return directory
+
+
+class KilledError(Exception):
+    """What `killed_at` raises in the place of a kill."""
+
+
+def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, whose `call`-th call (the first is 1) dies instead; later ones work again."""
+    calls = itertools.count(1)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            raise KilledError
+        return function(*arguments, **options)
+
+    return dying
 
 
 def tiny_recipe(directory: Path, *, rows: int = 400) -> Path:

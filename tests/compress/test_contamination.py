@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from compress.contamination import HeldOut
-from compress.corpus import Corpus, load_corpus, normalise
+from compress.corpus import Corpus, load_corpus
 from compress.errors import UserError
 from compress.options import DataOptions, SourceOptions
+from compress.tables import normalise
 from tests.tiny_task import write_tsv
 
 DEV = [("It was the best film of the whole year, really.", "good"), ("Dull.", "bad")]
@@ -122,10 +123,10 @@ def test_domains_are_chosen_by_name(tmp_path: Path) -> None:
     rows = [("a b c", "good", "books"), ("d e f", "bad", "books"), ("g h i", "good", "films")]
     train = write_tsv(tmp_path / "t.tsv", rows, ("text", "label", "domain"))
     options = {"source": "files", "train": train, "dev": train, "domain": "domain"}
-    corpus = load_corpus(DataOptions.model_validate({**options, "domains": ["books"]}))
+    corpus = load_corpus(DataOptions.model_validate({**options, "only_domains": ["books"]}))
     assert corpus.splits["dev"].texts == ["a b c", "d e f"]
     with pytest.raises(UserError, match="no domain 'songs'; it has books, films"):
-        load_corpus(DataOptions.model_validate({**options, "domains": ["songs"]}))
+        load_corpus(DataOptions.model_validate({**options, "only_domains": ["songs"]}))
 
 
 def test_the_check_of_a_large_corpus_takes_seconds() -> None:

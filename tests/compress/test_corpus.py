@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.corpus import UNLABELLED, Corpus, data_key, load_corpus, normalise, text_key
+from compress.corpus import UNLABELLED, Corpus, data_key, load_corpus, text_key
 from compress.errors import UserError
 from compress.options import DataOptions
+from compress.tables import normalise
 from tests.tiny_task import sentences, write_tsv
 
 

@@ -11,6 +11,7 @@ from compress.batches import EncodedSplit
 from compress.encode import Encoded
 from compress.recipe import recipe_from
 from compress.task import StudentTask
+from tests.tiny_task import KilledError, killed_at
 
 
 def bert(layers: int, width: int = 16) -> BertForSequenceClassification:
@@ -48,26 +49,12 @@ def train(scratch: Path, method: str, width: int = 16) -> dict[str, torch.Tensor
     return student.state_dict()
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_two_stage_training_killed_in_its_second_stage_ends_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(tmp_path / "whole", "tinybert", width=24)
     monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
-    evaluations = 0
-    measure = distil.accuracy
-
-    def kill(*arguments: object) -> float:
-        nonlocal evaluations
-        evaluations += 1
-        if evaluations == 2:
-            raise KilledError
-        return measure(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(distil, "accuracy", kill)
+    monkeypatch.setattr(distil, "accuracy", killed_at(2, distil.accuracy))
     with pytest.raises(KilledError):
         train(tmp_path / "killed", "tinybert", width=24)
     resumed = train(tmp_path / "killed", "tinybert", width=24)

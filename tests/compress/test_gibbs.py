@@ -50,8 +50,8 @@ class TwoTokens(nn.Module):
     def cls(self, hidden: Tensor) -> Tensor:
         return hidden
 
-    def forward(self, input_ids: Tensor) -> None:
-        raise NotImplementedError
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.cls(self.base_model(input_ids, attention_mask).last_hidden_state)
 
 
 def toy(folder: Path, conditionals: tuple[Tensor, Tensor]) -> MaskedLM:

@@ -22,7 +22,7 @@ from compress.options import SelectorOptions
 from compress.recipe import recipe_from
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.task import StudentTask
-from tests.tiny_task import GENOTYPE
+from tests.tiny_task import GENOTYPE, KilledError, killed_at
 
 
 def gradient(loss: torch.Tensor, policy: Policy) -> torch.Tensor:
@@ -120,24 +120,11 @@ def train(
     return student, log
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = task(16, 64)
     whole, log = train(tmp_path / "whole", data, 64, "tinybert")
     monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
-    learn, calls = Selector.learn, 0
-
-    def kill(selector: Selector, score: float) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KilledError
-        learn(selector, score)
-
-    monkeypatch.setattr(Selector, "learn", kill)
+    monkeypatch.setattr(Selector, "learn", killed_at(3, Selector.learn))
     with pytest.raises(KilledError):
         train(tmp_path / "killed", data, 64, "tinybert")
     resumed, resumed_log = train(tmp_path / "killed", data, 64, "tinybert")

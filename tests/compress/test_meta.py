@@ -23,7 +23,7 @@ from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
 from compress.teachers.picture import project
 from tests.compress.test_objectives import batch, bert
-from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
+from tests.tiny_task import KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
 
 RECIPE = """
 [data]
@@ -221,10 +221,6 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     torch.testing.assert_close(encoder_without, by_labels, atol=1e-6, rtol=1e-4)
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,16 +236,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
         return state | {"prototypes": knowledge.prototypes} | knowledge.representation.state_dict()
 
     whole = train("whole")
-    measure, evaluations = finetune.accuracy, 0
-
-    def kill(*arguments: object) -> float:
-        nonlocal evaluations
-        evaluations += 1
-        if evaluations == 2:
-            raise KilledError
-        return measure(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(finetune, "accuracy", kill)
+    monkeypatch.setattr(finetune, "accuracy", killed_at(2, finetune.accuracy))
     with pytest.raises(KilledError):
         train("killed")
     resumed = train("killed")

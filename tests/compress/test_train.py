@@ -7,6 +7,7 @@ from torch import nn
 from compress.batches import Batch, EncodedSplit, LengthBatches, make_loader
 from compress.encode import Encoded
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from tests.tiny_task import KilledError, killed_at
 
 
 def split(size: int = 40) -> EncodedSplit:
@@ -30,27 +31,20 @@ class Bag(nn.Module):
         return self.out(self.dropout(x.sum(dim=1)))
 
 
-class KilledError(Exception):
-    pass
-
-
-def train(workspace: Path, kill_at: int | None = None) -> tuple[Bag, list[dict[str, float]]]:
+def train(workspace: Path, kill_at: int = 0) -> tuple[Bag, list[dict[str, float]]]:
     """Two turns, one of them every other step; `kill_at` ends the training in the middle of that step."""
     torch.manual_seed(0)
-    model, data, steps = Bag(), split(), 0
+    model, data = Bag(), split()
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:
-        nonlocal steps
-        steps += 1
-        if steps == kill_at:
-            raise KilledError
         return nn.functional.cross_entropy(model(batch), batch["labels"])
 
+    dying = killed_at(kill_at, loss)
     loader = make_loader(data, 8, 0, shuffle=True, seed=1)
     other = make_loader(data.subset(range(20)), 8, 0, shuffle=True, seed=2)
     turns = [
-        Turn(loader, torch.optim.AdamW(model.embedding.parameters(), lr=1e-2), loss, warmup=0.1),
-        Turn(other, torch.optim.Adam(model.out.parameters(), lr=1e-2), loss, constant=True, every=2),
+        Turn(loader, torch.optim.AdamW(model.embedding.parameters(), lr=1e-2), dying, warmup=0.1),
+        Turn(other, torch.optim.Adam(model.out.parameters(), lr=1e-2), dying, constant=True, every=2),
     ]
     evaluations = iter(range(100))
     state = fit(
