@@ -248,11 +248,24 @@ class SelectorOptions(Section):
     )
     pool: Annotated[int, Field(ge=2)] = Field(64, description="generated texts of an episode, the policy's step")
     reward: Literal["loss", "accuracy"] = Field(
-        "loss", description="what an episode is rewarded for on dev: the fall of the loss, or the rise of the accuracy"
+        "accuracy",
+        description="what is rewarded on dev: the fall of the loss, or the rise of the expected accuracy, which is the mean "
+        "probability of the right label",
+    )
+    credit: Literal["text", "episode"] = Field(
+        "text",
+        description="each text is credited with its own first-order share of an episode's gain, or all with the whole of it, "
+        "as plain REINFORCE does",
+    )
+    dev_sample: Annotated[int, Field(ge=8)] = Field(
+        128, description="dev texts that an episode's credits are measured on"
     )
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
-    learning_rate: Rate = 1e-2
-    entropy: Weight = Field(0.01, description="weight of the bonus for undecided probabilities")
+    learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")
+    entropy: Weight = Field(
+        0.5,
+        description="weight of the bonus for undecided probabilities; without it, the policy gives up on all texts early",
+    )
     baseline: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="decay of the moving average of the rewards")
 
 

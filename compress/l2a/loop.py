@@ -2,8 +2,9 @@
 
 An epoch goes once through target texts and generated ones, as with any other augmentation, cut into episodes. At the start of
 an episode the policy keeps or drops each of its generated texts; what is dropped gives its place to target texts, so that
-every episode is as long. At its end the student is judged on dev, and the policy takes a step of REINFORCE. Since the
-student's dev loss or accuracy is the reward, a figure on dev is a little flattered; report one on test where there is any.
+every episode is as long. At its end the student is judged on dev, and the policy takes a step of REINFORCE: each decision is
+rewarded with what its text, or the target text in its place, did for the student on dev (`credit = "text"`), or all of them with
+the episode's gain. Since dev is what rewards, a figure on dev is a little flattered; report one on test where there is any.
 
 An episode is an epoch of `fit`, with whose checkpoints the selector is saved.
 """
@@ -15,7 +16,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,9 @@ from compress.augment.stage import Pool
 from compress.batches import make_loader
 from compress.classify import EVALUATION_BATCH, classify
 from compress.distil import train_phase, train_phases
+from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
-from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss
+from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
 from compress.objectives.plan import Learner, Phase
 from compress.options import CompressOptions, ObjectiveOptions, SelectorOptions
 from compress.task import StudentTask
@@ -88,12 +90,14 @@ class Selector:
         with torch.random.fork_rng(devices=[]):  # the student's own draws stay what they are
             torch.manual_seed(task.seed)
             self.policy = Policy(state_size(student), options.hidden)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=options.learning_rate)
+        # Not Adam: it takes steps of full length along directions of pure noise, which soon saturate the policy.
+        self.optimizer = torch.optim.SGD(self.policy.parameters(), lr=options.learning_rate)
         self.baseline = Baseline(options.baseline)
         self.episode = 0
         self.score: float | None = None  # of the student on dev, before the episode
         self.states = torch.empty(0)  # of the episode's texts
         self.actions = torch.empty(0)
+        self.advantages = torch.empty(0)  # where each text has its own
         self.log: list[Episode] = []
 
     @property
@@ -128,14 +132,31 @@ class Selector:
         else:
             with torch.no_grad():
                 self.actions = torch.bernoulli(self.policy(self.states).sigmoid(), generator=draw)
+            if self.options.credit == "text":
+                self.advantages = self._advantages(rows)
+
+    def _advantages(self, rows: list[int]) -> Tensor:
+        """Of the decisions just taken, (N,); what replaces a dropped text is measured on as many target texts."""
+        task, rng = self.task, random.Random(f"{self.task.seed}/credit/{self.episode}")
+        target = rng.sample(range(self.first), min(self.first, len(rows)))
+        dev = rng.sample(range(len(task.dev)), min(len(task.dev), self.options.dev_sample))
+        credits = text_credits(
+            self.student,
+            task.train.subset([*(self.first + row for row in rows), *target]),
+            task.dev.subset(dev),
+            self.options.reward,
+            task.pad_token_id,
+        )
+        return text_advantages(credits[: len(rows)], self.actions, float(credits[len(rows) :].mean()))
 
     def learn(self, score: float) -> None:
         """End an episode: reward the decisions with the gain in `score`, log them, and take a step."""
         reward = score - (score if self.score is None else self.score)
         logits = self.policy(self.states)
-        advantage = self.baseline.advantage(reward)
+        shared = self.baseline.advantage(reward)
         self.log.append(self._entry(reward, float(bernoulli_entropy(logits).mean().detach())))
         if self.options.keep == "learned":
+            advantage = self.advantages if self.options.credit == "text" else torch.tensor(shared)
             self.optimizer.zero_grad()
             reinforce_loss(logits, self.actions, advantage, self.options.entropy).backward()
             self.optimizer.step()
@@ -161,7 +182,9 @@ class Selector:
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "baseline": dict(vars(self.baseline)),
-            "now": {name: getattr(self, name) for name in ("episode", "score", "states", "actions", "log")},
+            "now": {
+                name: getattr(self, name) for name in ("episode", "score", "states", "actions", "advantages", "log")
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -232,25 +255,24 @@ def _train_episodes(
     task = selector.task
     dev = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
 
-    def judge(student: PreTrainedModel) -> tuple[float, float]:
-        """Accuracy and mean cross entropy (nats) on dev."""
-        logits = predict(student, dev, classify, accelerator)
-        right = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
-        return right, float(F.cross_entropy(logits, task.dev.labels))
+    def judge(student: nn.Module) -> Tensor:
+        return predict(student, dev, classify, accelerator)
 
-    def score(accuracy: float, loss: float) -> float:
-        return accuracy if selector.options.reward == "accuracy" else -loss
+    def score(logits: Tensor) -> float:
+        return float(reward_of(logits, task.dev.labels, selector.options.reward).mean())
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        accuracy, loss = judge(model.student)
+        logits = judge(cast(Learner, model).student)
+        accuracy = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
+        loss = float(F.cross_entropy(logits, task.dev.labels))
         # A moving average hardly shows what one episode did: the selector is paid for the weights themselves.
-        selector.learn(score(accuracy, loss) if model is learner else score(*judge(learner.student)))
+        selector.learn(score(logits if model is learner else judge(selector.student)))
         selector.decide()
         kept = selector.log[-1]["keep rate"]
         return {"metric": accuracy, "dev accuracy": accuracy, "dev loss": loss, "kept": kept}
 
     episodes = training.epochs * selector.episodes_an_epoch
-    selector.score = score(*judge(learner.student))
+    selector.score = score(judge(selector.student))
     selector.decide()
     loader = make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed)
     batches = EpisodeBatches(selector, training.batch_size)

@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992) for keep-or-drop decisions, with a moving-average baseline and an entropy bonus."""
+"""REINFORCE (Williams 1992) for keep-or-drop decisions, with baselines and an entropy bonus."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def reinforce_loss(logits: Tensor, actions: Tensor, advantage: float, entropy: float) -> Tensor:
-    """−A · mean_i log π(a_i | s_i) − β · mean_i H(π(· | s_i)), whose gradient at β = 0 is minus the policy gradient / N.
+def reinforce_loss(logits: Tensor, actions: Tensor, advantage: Tensor, entropy: float) -> Tensor:
+    """−mean_i A_i · log π(a_i | s_i) − β · mean_i H(π(· | s_i)), whose gradient at β = 0 is minus the policy gradient / N.
 
     :param logits: log odds of keeping (N,).
     :param actions: what was done (N,), 1 for keep and 0 for drop.
-    :param advantage: A, the reward less the baseline; all N decisions share it.
+    :param advantage: A, the reward less the baseline: of each decision (N,), or one that all share.
     :param entropy: β.
     """
-    log_probability = -F.binary_cross_entropy_with_logits(logits, actions)
-    return -advantage * log_probability - entropy * bernoulli_entropy(logits).mean()
+    log_probability = -F.binary_cross_entropy_with_logits(logits, actions, reduction="none")
+    return -(advantage * log_probability).mean() - entropy * bernoulli_entropy(logits).mean()
+
+
+def text_advantages(credits: Tensor, actions: Tensor, alternative: float) -> Tensor:
+    """(N,): what each decision brought less what the other would have, over the root mean square of these differences.
+
+    The other decision is the baseline: it has the lowest variance there is, and does not depend on what was done with the rest.
+
+    :param credits: what keeping each text brings, (N,).
+    :param actions: what was done, (N,).
+    :param alternative: what the target text brings that takes the place of a dropped one.
+    """
+    gain = credits - alternative
+    return (2 * actions - 1) * gain / (gain.square().mean().sqrt() + 1e-12)
 
 
 def bernoulli_entropy(logits: Tensor) -> Tensor:

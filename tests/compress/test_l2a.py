@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from compress.augment.stage import Pool
-from compress.batches import EncodedSplit
+from compress.batches import EncodedSplit, make_loader
+from compress.classify import classify
 from compress.encode import Encoded
+from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
-from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss
+from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
 from compress.options import SelectorOptions
 from compress.recipe import recipe_from
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
@@ -51,7 +54,11 @@ def test_the_policy_gradient_is_that_of_finite_differences() -> None:
     for actions in outcomes:
         advantage = float(rewards[tuple(actions.long())]) - baseline
         weight = float(chance(actions).detach())
-        estimate -= weight * len(states) * gradient(reinforce_loss(policy(states), actions, advantage, 0.0), policy)
+        estimate -= (
+            weight
+            * len(states)
+            * gradient(reinforce_loss(policy(states), actions, torch.tensor(advantage), 0.0), policy)
+        )
     slopes, step = [], 1e-5
     for parameter in policy.parameters():
         for i in range(parameter.numel()):
@@ -69,8 +76,19 @@ def test_the_entropy_bonus_by_hand() -> None:
     keep = [0.5, 1 / (1 + np.exp(-2.0))]
     by_hand = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in keep]
     assert bernoulli_entropy(logits).tolist() == pytest.approx(by_hand, abs=1e-6)
-    loss = reinforce_loss(logits, torch.tensor([1.0, 0.0]), 2.0, 0.5)
+    loss = reinforce_loss(logits, torch.tensor([1.0, 0.0]), torch.tensor(2.0), 0.5)
     assert float(loss) == pytest.approx(-2 * np.mean([np.log(0.5), np.log(1 - keep[1])]) - 0.5 * np.mean(by_hand))
+
+
+def test_advantages_by_hand() -> None:
+    """Each decision may have an advantage of its own: what it brought less what the other would have."""
+    logits, actions = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0])
+    chances = np.log([0.5, 1 - 1 / (1 + np.exp(-2.0))])
+    assert float(reinforce_loss(logits, actions, torch.tensor([2.0, -1.0]), 0.0)) == pytest.approx(
+        -np.mean([2.0, -1.0] * chances)
+    )
+    found = text_advantages(torch.tensor([4.0, 1.0, -4.0]), torch.tensor([1.0, 0.0, 0.0]), 1.0)  # gains 3, 0, -5
+    assert found.tolist() == pytest.approx([3 / (34 / 3) ** 0.5, 0.0, 5 / (34 / 3) ** 0.5])
 
 
 def test_the_baseline_is_a_moving_average() -> None:
@@ -108,16 +126,78 @@ def task(labelled: int, generated: int, wrong: int = 0, pair: bool = False) -> S
 
 
 def train(
-    scratch: Path, data: StudentTask, generated: int, method: str = "logits", epochs: int = 2, **options: Any
+    scratch: Path,
+    data: StudentTask,
+    generated: int,
+    method: str = "logits",
+    epochs: int = 2,
+    rate: float = 2e-3,
+    **options: Any,
 ) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
     settings = {"objective": {"method": method}, "student": {"kind": "transformer"}}
-    training = {"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3, "patience": 100}
+    training = {"epochs": epochs, "batch_size": 8, "learning_rate": rate, "patience": 100}
     recipe = recipe_from({"name": "t", **settings, "compress": training}, "test")
     student = bert(2)
     pool = Pool([bool(i % 2) for i in range(generated)], [-1.0 - 0.1 * (i % 7) for i in range(generated)])
     selector = SelectorOptions.model_validate({"pool": 16, **options})
     _, log = train_with_selector(student, bert(4), data, pool, recipe.objective, recipe.compress, selector, scratch)
     return student, log
+
+
+@pytest.mark.parametrize("kind", ["loss", "accuracy"])
+def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
+    """Against a real step on each text alone; the weights come back as they were."""
+    data, student = task(6, 0), bert(2).eval()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    credits = text_credits(student, data.train, data.dev, kind, 0)
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    dev, teacher = next(iter(make_loader(data.dev, 100, 0, shuffle=False))), data.train.targets["logits"].softmax(dim=1)
+
+    def reward() -> float:
+        with torch.no_grad():
+            return float(reward_of(classify(student, dev), dev["labels"], kind).double().mean())
+
+    rate, start = 0.01, reward()
+    for i, credit in enumerate(credits):
+        batch = next(iter(make_loader(data.train.subset([i]), 1, 0, shuffle=False)))
+        loss = torch.nn.functional.cross_entropy(classify(student, batch), teacher[i : i + 1])
+        slopes = torch.autograd.grad(loss, list(student.parameters()), allow_unused=True)
+        with torch.no_grad():
+            for weight, slope in zip(student.parameters(), slopes, strict=True):
+                if slope is not None:
+                    weight -= rate * slope
+        assert reward() - start == pytest.approx(rate * float(credit), rel=0.1, abs=2e-6)
+        student.load_state_dict(before)
+    logits, labels = torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]]), torch.tensor([1, 0])
+    by_hand = {"accuracy": [0.75, 0.5], "loss": np.log([0.75, 0.5])}
+    assert reward_of(logits, labels, kind).tolist() == pytest.approx(list(by_hand[kind]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_selector_learns_to_drop_mislabelled_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Half of the generated texts carry the wrong label; nothing but what they do to the student says which.
+
+    There are enough right ones for the student to come to know better: of 50 it never does, nor then does the selector.
+    """
+    kept: list[tuple[float, float]] = []
+    decide = Selector.decide
+
+    def watch(selector: Selector) -> None:
+        decide(selector)
+        wrong = torch.tensor(selector.texts(selector.episode)) >= 480
+        kept.append((float(selector.actions[~wrong].mean()), float(selector.actions[wrong].mean())))
+
+    monkeypatch.setattr(Selector, "decide", watch)
+    data = dataclasses.replace(task(100, 960, wrong=480), seed=seed)
+    train(tmp_path, data, 960, epochs=3, rate=3e-4)
+    right, wrong = np.nanmean(np.array(kept[:20]), axis=0)
+    assert abs(right - wrong) < 0.2  # at first it cannot know
+    right, wrong = np.nanmean(np.array(kept[-60:]), axis=0)
+    assert wrong < 0.06
+    assert right > wrong + 0.1
 
 
 def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,99 @@
+"""What each text is worth to the student: its own first-order share of the gain that an episode is rewarded for.
+
+An episode's gain is one number for a few dozen decisions, and the optimizer's momentum spreads it over the episodes that
+follow; the few hundred episodes of a training do not tell a policy which decisions were good. To first order, though, the gain is
+a sum over the texts: a step of rate η on text i raises the reward R on dev by η·⟨−∇L_i, ∇R⟩ (as in Ren et al. 2018, 1803.09050,
+eq. 8), and all of a pool's products take one gradient and two forward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from compress.batches import Batch, EncodedSplit, make_loader
+from compress.classify import EVALUATION_BATCH, classify
+from compress.train import make_accelerator
+
+PROBE = (
+    1e-2  # how far the weights are moved to measure a slope, in their Euclidean norm (Liu et al. 2019, DARTS, eq. 8)
+)
+
+
+def reward_of(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """The reward R of each dev text, (N,): minus its cross entropy in nats, or the probability of its label.
+
+    The mean of the latter is the accuracy to be expected of labels drawn from the student's probabilities; it changes smoothly
+    and, unlike the loss, does not rise when a student that is too sure of itself is merely confused.
+    """
+    log_probability = -F.cross_entropy(logits.float(), labels, reduction="none")
+    return log_probability if kind == "loss" else log_probability.exp()
+
+
+def text_credits(
+    student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str, pad_token_id: int
+) -> Tensor:
+    """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher.
+
+    The product is the slope of −L_i along ∇R, measured by central differences; the student, on the accelerator's device
+    already, gets its very weights back.
+
+    :param texts: with the teacher's `logits` as a target.
+    :param dev: the texts that R is the mean over.
+    """
+    weights = [weight for weight in student.parameters() if weight.requires_grad]
+    slope = _reward_slope(student, weights, dev, kind, pad_token_id)
+    norm = torch.stack([direction.square().sum() for direction in slope]).sum().sqrt()
+    step = PROBE / float(norm.clamp(min=1e-12))
+    before = [weight.detach().clone() for weight in weights]
+    losses = []
+    try:
+        for sign in (1, -1):
+            with torch.no_grad():
+                for weight, own, direction in zip(weights, before, slope, strict=True):
+                    torch.add(own, direction, alpha=sign * step, out=weight)
+            losses.append(_teacher_losses(student, texts, pad_token_id))
+    finally:
+        with torch.no_grad():
+            for weight, own in zip(weights, before, strict=True):
+                weight.copy_(own)
+    return (losses[1] - losses[0]) / (2 * step)
+
+
+def _reward_slope(
+    student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str, pad_token_id: int
+) -> list[Tensor]:
+    """∇R, a tensor for each weight."""
+    slope = [torch.zeros_like(weight) for weight in weights]
+    for batch in _batches(student, dev, pad_token_id):
+        # cuDNN's LSTM has no gradient outside training.
+        with torch.backends.cudnn.flags(enabled=not batch["labels"].is_cuda):
+            reward = reward_of(classify(student, batch), batch["labels"], kind).sum() / len(dev)
+            parts = torch.autograd.grad(reward, weights, allow_unused=True)
+        for total, part in zip(slope, parts, strict=True):
+            if part is not None:
+                total += part
+    return slope
+
+
+def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit, pad_token_id: int) -> Tensor:
+    """L of each text, (N,), on the CPU."""
+    losses = torch.zeros(len(texts))
+    with torch.no_grad():
+        for batch in _batches(student, texts, pad_token_id):
+            teacher = batch["logits"].float().softmax(dim=1)
+            found = F.cross_entropy(classify(student, batch), teacher, reduction="none")
+            losses[batch["index"].cpu()] = found.cpu()
+    return losses
+
+
+def _batches(student: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Iterator[Batch]:
+    """For a student without dropout and in full precision: in bfloat16 the differences would drown."""
+    student.eval()
+    device = make_accelerator().device
+    for batch in make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False):
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
