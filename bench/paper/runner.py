@@ -44,6 +44,7 @@ class Planned:
 
     run: Run
     recipe: Recipe
+    search: Recipe | None  # whose search gives the architecture, if that is not `recipe`
     key: str
     state: str  # "finished", "changed" (made from other inputs) or "to do"
 
@@ -57,8 +58,9 @@ def plan(table: Table, options: PaperOptions) -> list[Planned]:
     planned = []
     for run in select(list(table.runs()), options.only):
         recipe = table.recipe(run, options.data)
-        key = run_key(table, run, recipe)
-        planned.append(Planned(run, recipe, key, _state(table, run, key, results)))
+        search = table.search_recipe(run, options.data)
+        key = run_key(table, run, recipe, search)
+        planned.append(Planned(run, recipe, search, key, _state(table, run, key, results)))
     return planned
 
 
@@ -102,7 +104,14 @@ class _Invocation:
         console.print(f"[bold]{number} {item.run}[/]{why}")
         environment = self._describe()
         try:
-            outcome = train(self.table, item.run, item.recipe, self.options.artifacts, force=self.options.force)
+            outcome = train(
+                self.table,
+                item.run,
+                item.recipe,
+                self.options.artifacts,
+                search=item.search,
+                force=self.options.force,
+            )
         except UserError as error:
             self._fail(item.run, str(error))
             return

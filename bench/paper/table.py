@@ -64,6 +64,7 @@ class Row(_RecipePart):
 
     stop: Literal["teacher"] | None = None  # the row is the teacher itself: nothing is compressed
     data: list[str] | None = None  # only on these columns
+    searched_on: str | None = None  # a column: every run takes the architecture that its recipe finds there
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -108,6 +109,12 @@ class Table(_Part):
                 raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")
             if not set(row.precisions) & set(self.precisions):
                 raise ValueError(f"method.{name}.stop: a teacher is not quantised; add fp32 to precisions")
+            if row.searched_on is not None and row.searched_on not in self.data:
+                raise ValueError(
+                    f"method.{name}.searched_on: no column {row.searched_on!r}; there are {', '.join(self.data)}"
+                )
+            if row.searched_on is not None and row.stop:
+                raise ValueError(f"method.{name}.searched_on: a teacher has no searched architecture")
         return self
 
     def runs(self) -> Iterator[Run]:
@@ -162,6 +169,30 @@ class Table(_Part):
         if "int8" in self.precisions_of(run.method) and "int8" not in recipe.export.precisions:
             raise UserError(
                 f"table {self.name}, method.{run.method}: export.precisions: without int8 the table's INT8 column stays empty"
+            )
+        return recipe
+
+    def search_of(self, run: Run) -> Run | None:
+        """The run whose search gives this run its architecture: that of the same method on the row's `searched_on`.
+
+        It has the seed of this run, and need not be one of the table's runs.
+        """
+        column = self.method[run.method].searched_on
+        return None if column is None else run.model_copy(update={"data": column})
+
+    def search_recipe(self, run: Run, folder: Path | None) -> Recipe | None:
+        """The recipe of `search_of`.
+
+        :raises UserError: as `recipe`, or that recipe does not search.
+        """
+        origin = self.search_of(run)
+        if origin is None:
+            return None
+        recipe = self.recipe(origin, folder)
+        if getattr(recipe.student, "architecture", None) != "searched":
+            raise UserError(
+                f"table {self.name}, method.{run.method}: searched_on: its student is not searched; "
+                'set student.kind = "cnn" and no other architecture'
             )
         return recipe
 

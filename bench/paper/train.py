@@ -44,17 +44,26 @@ def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
     return Workspace(root / table.name / f"{run.data}-{run.seed}" / run.method, store=root / "store")
 
 
-def run_key(table: Table, run: Run, recipe: Recipe) -> str:
-    """Identity of all that the run's values depend on: data, recipe, pipeline. Imports no torch."""
+def run_key(table: Table, run: Run, recipe: Recipe, search: Recipe | None = None) -> str:
+    """Identity of all that the run's values depend on: data, recipe, pipeline. Imports no torch.
+
+    :param search: the recipe whose search gives the architecture, if that is not `recipe`.
+    """
+    if search is not None:
+        return fingerprint(run_key(table, run, recipe), stage_keys(search)["architecture"])[:16]
     if table.method[run.method].stop:
         judged_on = () if recipe.domains.student is None else (recipe.domains.student,)
         return fingerprint(stage_keys(recipe)["teacher"], *judged_on)[:16]
     return fingerprint(stage_keys(recipe)["student"], recipe.export.model_dump(mode="json"))[:16]
 
 
-def train(table: Table, run: Run, recipe: Recipe, artifacts: Path, *, force: bool = False) -> Outcome:
+def train(
+    table: Table, run: Run, recipe: Recipe, artifacts: Path, *, search: Recipe | None = None, force: bool = False
+) -> Outcome:
     """Make what is not up to date in the run's workspace, and read off the figures.
 
+    :param search: the recipe whose search gives the architecture, if that is not `recipe`. The student then starts with
+        weights of its own, also where both are for the same task.
     :param force: make the student and its bundle anew, from the stored teacher; in a teacher's row, the teacher.
     :raises UserError: the recipe's data or models cannot be used, or another process is at work on the same run.
     """
@@ -62,10 +71,31 @@ def train(table: Table, run: Run, recipe: Recipe, artifacts: Path, *, force: boo
     positive = table.data[run.data].positive
     if positive and positive not in (labels := load_student_corpus(recipe).labels):
         raise UserError(f"data.{run.data}.positive: no label {positive!r}; the data have {', '.join(labels)}")
+    if search is not None:
+        recipe = _with_architecture(recipe, _searched(table, run, search, artifacts))
     with workspace.locked():
         if table.method[run.method].stop:
             return _train_teacher(table, run, recipe, workspace, force)
         return _train_student(table, run, recipe, workspace, force)
+
+
+def _searched(table: Table, run: Run, search: Recipe, artifacts: Path) -> Path:
+    """The genotype found by a search on another column; it is made once for all runs that take it."""
+    from export.measure import int8_latency
+
+    origin = table.search_of(run)
+    assert origin is not None  # else there is no recipe for it
+    workspace = Workspace(
+        artifacts / "paper" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
+        store=artifacts / "paper" / "store",
+    )
+    with workspace.locked():
+        return compress(search, workspace, until="architecture", latency=int8_latency) / "genotype.json"
+
+
+def _with_architecture(recipe: Recipe, genotype: Path) -> Recipe:
+    student = recipe.student.model_copy(update={"architecture": str(genotype.absolute())})
+    return recipe.model_copy(update={"student": student})
 
 
 def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:

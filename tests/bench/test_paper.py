@@ -215,3 +215,29 @@ def test_a_mistake_stops_before_anything_is_trained(paper):
         paper("--only", "method=adabret")
     with pytest.raises(UserError, match=r"train\.tsv: no such file"):
         paper("--data", "/nowhere")
+
+
+def test_a_row_may_take_the_architecture_found_on_another_column(folder, paper, tmp_path):
+    """One search serves all columns, and the student of its own column starts from new weights like the others."""
+    text = MINI.format(folder=folder).replace("train_limit = 100", "train_limit = 80")
+    column = text[text.index("[data.a]") : text.index("[method.teacher]")]
+    text = text.replace(column, column + column.replace("[data.a]", "[data.b]").replace("80", "60"))
+    text = text.replace("[method.adabert.recipe]", '[method.from-a]\nsearched_on = "a"\n[method.from-a.recipe]')
+    (folder / "adapt.toml").write_text(text)
+    places = ["--no-latency", "--results", str(tmp_path), "--artifacts", str(tmp_path / "artifacts")]
+    output = paper("--only", "method=from-a,data=b", *places, table="adapt.toml")
+    assert output.count("▸ search") == 1
+    output = paper("--only", "method=from-a,data=a", *places, table="adapt.toml")
+    assert output.count("▸ search") == 0
+    runs = tmp_path / "artifacts/paper/adapt"
+    found = json.loads((runs / "a-0/from-a.search/architecture/genotype.json").read_text())["genotype"]
+    for data, texts in (("a", 80), ("b", 60)):
+        card = json.loads((runs / f"{data}-0/from-a/student/card.json").read_text())
+        assert card["genotype"] == found
+        assert card["sizes"]["train"] == texts
+    keys = {key: entry["key"] for key, entry in read(tmp_path / "adapt.json").items()}
+    # Another search, another architecture: both are then to be made again.
+    (folder / "adapt.toml").write_text(text.replace("search = {epochs = 1}", "search = {epochs = 1, beta = 0.2}"))
+    listed = paper("--only", "method=from-a", "--list", *places, table="adapt.toml")
+    assert listed.count("changed") == 2
+    assert len(keys) == 2

@@ -67,6 +67,11 @@ def folder(tmp_path) -> Path:
         (('note = "soft labels"', 'data = ["pears"]'), ["method.soft.data", "'pears'", "films, pairs"]),
         (("seeds = [0, 1]", "precisions = ['fp8']"), ["precisions", "int8"]),
         (("seeds = [0, 1]", "precisions = ['int8']"), ["method.teacher.stop", "add fp32"]),
+        (('note = "soft labels"', 'searched_on = "pears"'), ["method.soft.searched_on", "'pears'", "films, pairs"]),
+        (
+            ('stop = "teacher"', 'stop = "teacher"\nsearched_on = "films"'),
+            ["method.teacher.searched_on", "no searched"],
+        ),
         (("seeds = [7]", "metric = 'f1'"), ["data.pairs", "positive", "belong together"]),
         (("seeds = [0, 1]", "seeds = [0, 1"), ["not valid TOML"]),
         (("seeds = [0, 1]", "name = 'x'"), ["name"]),
@@ -90,7 +95,7 @@ def test_an_unknown_table_is_answered_with_those_there_are(tmp_path, monkeypatch
         load_table("objektives")
 
 
-@pytest.mark.parametrize("name", ["smoke", "objectives", "augmentation", "l2a"])
+@pytest.mark.parametrize("name", ["smoke", "objectives", "augmentation", "l2a", "adabert", "adaptivity"])
 def test_the_tables_of_the_repository_hold_recipes(name, monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[2])
     table = load_table(name)
@@ -101,7 +106,7 @@ def test_the_tables_of_the_repository_hold_recipes(name, monkeypatch, tmp_path):
     for run in table.runs():
         recipe = table.recipe(run, tmp_path)
         assert recipe.seed == run.seed
-    assert next(iter(table.method)) in ("teacher", "none")
+    assert next(iter(table.method)) in ("teacher", "none", "from-mr")
 
 
 def test_a_recipe_is_common_part_then_base_then_column_then_method(write, folder):
@@ -156,6 +161,9 @@ def test_a_wrong_recipe_names_table_method_and_data(write, folder):
     table = load_table(write(TABLE.replace(", learning_rate = 1e-3}", "}\nexport = {precisions = ['fp32']}")))
     with pytest.raises(UserError, match="INT8 column stays empty"):
         table.recipe(list(table.runs())[1], folder)
+    table = load_table(write(TABLE.replace('note = "soft labels"', 'searched_on = "pairs"')))
+    with pytest.raises(UserError, match=r"method\.soft: searched_on: its student is not searched"):
+        table.search_recipe(list(table.runs())[1], folder)
 
 
 def test_runs_that_share_a_teacher_follow_each_other(write):
