@@ -228,8 +228,8 @@ def _rows_of(split: Split, chosen: Collection[str]) -> Split:
 def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[Row]]) -> list[Row]:
     """Texts in the columns of the labelled ones, each once; what dev or test hold is left out."""
     held_out = {row.group for name in ("dev", "test") for row in splits.get(name, [])}
-    rows = {row.group: row for row in read_table(path, options, labelled=False) if row.group not in held_out}
-    return list(rows.values())
+    rows = read_table(path, options, "data.unlabelled", labelled=False)
+    return list({row.group: row for row in rows if row.group not in held_out}.values())
 
 
 def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:

@@ -47,7 +47,7 @@ def read_splits(options: TextOptions, place: str = "data") -> dict[str, list[Row
         splits = {"train": _sentiment_rows()}
     elif options.source == "files":
         splits = {
-            name: read_table(path, options)
+            name: read_table(path, options, f"{place}.{name}")
             for name in ("train", "dev", "test")
             if (path := getattr(options, name, None))
         }
@@ -106,15 +106,16 @@ def _carve(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
     return splits
 
 
-def read_table(path: Path, options: TextOptions, *, labelled: bool = True) -> list[Row]:
+def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = True) -> list[Row]:
     """The rows of a file; without `labelled`, of its texts only.
 
+    :param key: the recipe's, that names the file.
     :raises UserError: see `read_splits`.
     """
     import pandas
 
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{key}: {path}: no such file")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     try:

@@ -143,6 +143,8 @@ def test_texts_that_no_label_is_used_of_are_unlabelled(tmp_path: Path) -> None:
     assert added.texts == ["An odd text!"]  # once, and nothing of what is held out
     no_labels = write_tsv(tmp_path / "v.tsv", [("another text",)], ("text",))
     assert load(train, dev=dev, unlabelled=no_labels).unlabelled is not None
+    with pytest.raises(UserError, match=r"data\.unlabelled: .*w\.tsv: no such file"):
+        load(train, dev=dev, unlabelled=tmp_path / "w.tsv")
 
 
 def test_the_key_of_the_texts_leaves_the_labels_out_of_it(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoModelForSequenceClassification
 
 from compress.batches import encode_split
@@ -219,6 +222,26 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     (scores * alone).mean().backward()
     by_labels = torch.cat([p.grad.flatten() for p in teacher.bert.parameters() if p.grad is not None])
     torch.testing.assert_close(encoder_without, by_labels, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(folder: Path, seed: int) -> None:
+    """A new linear probe on a teacher's frozen features; both teachers know their task all the same."""
+    found = {}
+    for corruption in (0.0, 0.1):
+        recipe = point(folder, "compress.preset=metakd", f"seed={seed}", f"meta.corruption={corruption}")
+        root = folder / "probed" / f"{corruption}-{seed}"
+        compress(recipe, Workspace(root, store=folder / "store"), until="teacher")
+        model, encoder = open_teacher(root / "teacher", recipe.data.max_length)
+        features = {}
+        for name, split in load_corpus(recipe.data).splits.items():
+            logits, hidden = logits_and_features(model, encode_split(split, encoder))
+            features[name] = hidden.numpy(), split.domains
+            assert float((logits.argmax(dim=1) == torch.tensor(split.labels)).float().mean()) > 0.95
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(*features["train"])
+        found[corruption] = probe.score(*features["dev"])
+    assert found[0.0] > 0.9
+    assert found[0.1] < found[0.0] - 0.15
 
 
 def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
