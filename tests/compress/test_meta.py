@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from transformers import AutoModelForSequenceClassification
 
 from compress.batches import encode_split
@@ -224,24 +222,31 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     torch.testing.assert_close(encoder_without, by_labels, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(folder: Path, seed: int) -> None:
-    """A new linear probe on a teacher's frozen features; both teachers know their task all the same."""
+@pytest.mark.slow
+def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(tmp_path: Path) -> None:
+    """A new linear probe on a teacher's frozen features; both teachers know their task all the same.
+
+    A pre-trained encoder, since one that starts from nothing may not tell domains apart whatever it is asked.
+    """
+    write_tsv(tmp_path / "train.tsv", domain_sentences(180), ("text", "label", "domain"))
+    write_tsv(tmp_path / "dev.tsv", domain_sentences(120, seed=1), ("text", "label", "domain"))
+    (tmp_path / "tiny.toml").write_text(RECIPE)
     found = {}
-    for corruption in (0.0, 0.1):
-        recipe = point(folder, "compress.preset=metakd", f"seed={seed}", f"meta.corruption={corruption}")
-        root = folder / "probed" / f"{corruption}-{seed}"
-        compress(recipe, Workspace(root, store=folder / "store"), until="teacher")
+    for corruption in (0.0, 0.5):
+        pretrained = ["teacher.model=embedded", "teacher.epochs=4", "teacher.learning_rate=1e-4"]
+        recipe = point(tmp_path, "compress.preset=metakd", f"meta.corruption={corruption}", *pretrained)
+        root = tmp_path / str(corruption)
+        compress(recipe, Workspace(root), until="teacher")
         model, encoder = open_teacher(root / "teacher", recipe.data.max_length)
         features = {}
         for name, split in load_corpus(recipe.data).splits.items():
             logits, hidden = logits_and_features(model, encode_split(split, encoder))
-            features[name] = hidden.numpy(), split.domains
             assert float((logits.argmax(dim=1) == torch.tensor(split.labels)).float().mean()) > 0.95
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(*features["train"])
+            features[name] = (hidden / hidden.std()).numpy(), split.domains
+        probe = LogisticRegression(C=1e-3, max_iter=1000).fit(*features["train"])
         found[corruption] = probe.score(*features["dev"])
-    assert found[0.0] > 0.9
-    assert found[0.1] < found[0.0] - 0.15
+    assert found[0.0] > 0.7  # 0.33 by chance
+    assert found[0.5] < found[0.0] - 0.1
 
 
 def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
