@@ -38,6 +38,21 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 DOMAINS = {"films": ["film", "song"], "games": ["game", "book"], "goods": ["phone", "meal"]}
 
+DOMAIN_RECIPE = """
+[data]
+source = "files"
+train = "train.tsv"
+dev = "dev.tsv"
+domain = "domain"
+max_length = 32
+[teacher]
+model = "bert"
+epochs = 6
+batch_size = 16
+learning_rate = 2e-3
+patience = 6
+"""
+
 
 def domain_sentences(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
     """(text, label, domain) rows; each domain has nouns of its own, and both labels equally often."""

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import PretrainedConfig
+
+from compress.students.base import Student
 
 
 class BiLstmConfig(PretrainedConfig):
@@ -35,12 +36,10 @@ class BiLstmConfig(PretrainedConfig):
         self.vocab_size, self.width, self.hidden, self.pair, self.dropout = vocab_size, width, hidden, pair, dropout
 
 
-class BiLstmStudent(PreTrainedModel):
+class BiLstmStudent(Student):
     """A BiLSTM classifier that saves and loads like any other Hugging Face model."""
 
     config_class = BiLstmConfig
-    base_model_prefix = "student"
-    main_input_name = "input_ids"
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
@@ -55,42 +54,25 @@ class BiLstmStudent(PreTrainedModel):
         self.classifier = nn.Linear(200, config.num_labels)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keep the initialisation of torch's own layers."""
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        **unused: Any,
-    ) -> SequenceClassifierOutput:
-        """Logits (B, C) from token ids, mask and, for a pair, token types (B, L).
-
-        `token_type_ids` is 1 on tokens of the second text, special tokens excluded.
-        """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """See `Student.read`."""
         embedded = self.dropout(self.embeddings(input_ids))  # (B, L, D)
         lengths = attention_mask.sum(dim=1)
         if self.config.pair:
-            if token_type_ids is None:
-                raise ValueError("a student for pairs needs token_type_ids: 0 on the first text, 1 on the second")
+            assert token_type_ids is not None  # `forward` sees to it
             second = token_type_ids.sum(dim=1)
             start = token_type_ids.argmax(dim=1)
             # [CLS] a [SEP] b [SEP]: the first text keeps its special tokens, the second starts behind the first [SEP].
             first = torch.where(second > 0, start, lengths)
             # Both texts in one call, stacked: a quantiser wants each LSTM's weights to have one user.
-            starts, ends = torch.cat([torch.zeros_like(start), start]), torch.cat([first, second])
-            u, v = self._read(torch.cat([embedded, embedded]), starts, ends).chunk(2)
-            read = torch.cat([u, v, u * v, (u - v).abs()], dim=-1)
+            starts, counts = torch.cat([torch.zeros_like(start), start]), torch.cat([first, second])
+            u, v = self._last_states(torch.cat([embedded, embedded]), starts, counts).chunk(2)
+            ends = torch.cat([u, v, u * v, (u - v).abs()], dim=-1)
         else:
-            read = self._read(embedded, torch.zeros_like(lengths), lengths)
-        logits = self.classifier(self.dropout(F.relu(self.hidden(read))))
-        return SequenceClassifierOutput(loss=None if labels is None else F.cross_entropy(logits, labels), logits=logits)
+            ends = self._last_states(embedded, torch.zeros_like(lengths), lengths)
+        return self.classifier(self.dropout(F.relu(self.hidden(ends))))
 
-    def _read(self, embedded: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    def _last_states(self, embedded: Tensor, start: Tensor, length: Tensor) -> Tensor:
         """Last state of each direction over positions start … start + length − 1: (B, L, D), (B,), (B,) → (B, 2·H)."""
         positions = torch.arange(embedded.shape[1], device=embedded.device)[None, :]  # (1, L)
         last = (length - 1).clamp(min=0)[:, None]  # (B, 1)

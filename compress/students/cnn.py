@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import PretrainedConfig
 
 from compress.search.space import NODES, Genotype
+from compress.students.base import Student
 from compress.students.operations import Convolution, build_operation
 
 
@@ -137,18 +137,15 @@ def masks_of(
     mask = attention_mask.unsqueeze(1).to(dtype)
     if not pair:
         return mask, [mask]
-    if token_type_ids is None:
-        raise ValueError("a student for pairs needs token_type_ids: 0 on the first text, 1 on the second")
+    assert token_type_ids is not None, "a pair has token types"
     second = mask * token_type_ids.unsqueeze(1).to(dtype)
     return mask, [mask - second, second]
 
 
-class CnnStudent(PreTrainedModel):
+class CnnStudent(Student):
     """A searched convolutional classifier that saves and loads like any other Hugging Face model."""
 
     config_class = CnnStudentConfig
-    base_model_prefix = "student"
-    main_input_name = "input_ids"
 
     def __init__(self, config: CnnStudentConfig) -> None:
         super().__init__(config)
@@ -161,26 +158,10 @@ class CnnStudent(PreTrainedModel):
         )
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keep the initialisation of torch's own layers."""
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        **unused: Any,
-    ) -> SequenceClassifierOutput:
-        """Logits (B, C) from token ids, mask and, for a pair, token types (B, L).
-
-        `token_type_ids` is 1 on tokens of the second text, special tokens excluded.
-        """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """See `Student.read`."""
         *_, pooled = self._pooled_states(input_ids, attention_mask, token_type_ids)
-        logits = self.readouts[-1](pooled)
-        return SequenceClassifierOutput(loss=None if labels is None else F.cross_entropy(logits, labels), logits=logits)
+        return self.readouts[-1](pooled)
 
     def logits_per_cell(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

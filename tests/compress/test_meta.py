@@ -24,22 +24,8 @@ from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
 from compress.teachers.picture import project
 from tests.compress.test_objectives import batch, bert
-from tests.tiny_task import KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
+from tests.tiny_task import DOMAIN_RECIPE, KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
 
-RECIPE = """
-[data]
-source = "files"
-train = "train.tsv"
-dev = "dev.tsv"
-domain = "domain"
-max_length = 32
-[teacher]
-model = "bert"
-epochs = 6
-batch_size = 16
-learning_rate = 2e-3
-patience = 6
-"""
 SMALL = ["student.layers=2", "compress.batch_size=16", "compress.learning_rate=1e-3", "compress.epochs=2"]
 # An encoder that starts from nothing learns little where it is told to forget as much.
 METAKD = ["compress.preset=metakd", "objective.intermediate_epochs=1", "meta.corruption=0.1", *SMALL]
@@ -53,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tsv(folder / "train.tsv", domain_sentences(300), header)
     write_tsv(folder / "dev.tsv", domain_sentences(90, seed=1), header)
     tiny_teacher(folder / "bert")
-    (folder / "tiny.toml").write_text(RECIPE)
+    (folder / "tiny.toml").write_text(DOMAIN_RECIPE)
     return folder
 
 
@@ -230,7 +216,7 @@ def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(tmp_path: Pa
     """
     write_tsv(tmp_path / "train.tsv", domain_sentences(180), ("text", "label", "domain"))
     write_tsv(tmp_path / "dev.tsv", domain_sentences(120, seed=1), ("text", "label", "domain"))
-    (tmp_path / "tiny.toml").write_text(RECIPE)
+    (tmp_path / "tiny.toml").write_text(DOMAIN_RECIPE)
     found = {}
     for corruption in (0.0, 0.5):
         pretrained = ["teacher.model=embedded", "teacher.epochs=4", "teacher.learning_rate=1e-4"]
@@ -289,7 +275,7 @@ def test_a_setting_that_makes_no_sense_is_refused(folder: Path, settings: list[s
 
 
 def test_domains_need_a_column(folder: Path) -> None:
-    (folder / "none.toml").write_text(RECIPE.replace('domain = "domain"\n', ""))
+    (folder / "none.toml").write_text(DOMAIN_RECIPE.replace('domain = "domain"\n', ""))
     with pytest.raises(UserError, match=r"none.toml:\d+: data.domain: name the column"):
         load_recipe(folder / "none.toml", METAKD)
 

@@ -124,15 +124,17 @@ def test_a_bilstm_reads_each_direction_to_its_own_end() -> None:
     embedded = student.embeddings(ids)
     _, (onward, _) = student.forwards(embedded)
     _, (backward, _) = student.backwards(embedded.flip(1))
-    read = student._read(embedded, torch.tensor([0]), torch.tensor([6]))
+    read = student._last_states(embedded, torch.tensor([0]), torch.tensor([6]))
     torch.testing.assert_close(read, torch.cat([onward[0], backward[0]], dim=1))
 
 
 def test_a_bilstm_for_pairs_reads_each_text_by_itself() -> None:
     student = make_bilstm(pair=True)
     embedded = student.embeddings(torch.randint(1, 50, (2, 9)))
-    apart = student._read(embedded[:1, 4:7], torch.tensor([0]), torch.tensor([3]))
-    within = student._read(embedded, torch.tensor([4, 2]), torch.tensor([3, 0]))  # the second row has no second text
+    apart = student._last_states(embedded[:1, 4:7], torch.tensor([0]), torch.tensor([3]))
+    within = student._last_states(
+        embedded, torch.tensor([4, 2]), torch.tensor([3, 0])
+    )  # the second row has no second text
     torch.testing.assert_close(within[:1], apart)
     assert torch.isfinite(within).all()
 

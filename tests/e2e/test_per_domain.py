@@ -16,20 +16,9 @@ from compress.stages import Workspace
 from export.per_domain import build_domain_bundle
 from export.session import BundleSession
 from tests.serve.conftest import serve
-from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
+from tests.tiny_task import DOMAIN_RECIPE, domain_sentences, tiny_teacher, write_tsv
 
-RECIPE = """
-[data]
-source = "files"
-train = "train.tsv"
-dev = "dev.tsv"
-domain = "domain"
-max_length = 32
-[teacher]
-model = "bert"
-epochs = 6
-batch_size = 16
-learning_rate = 2e-3
+RECIPE = f"""{DOMAIN_RECIPE}
 [meta]
 corruption = 0.1
 [domains]
