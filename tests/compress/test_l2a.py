@@ -246,7 +246,7 @@ def test_an_episode_holds_what_was_kept_and_target_texts_for_the_rest() -> None:
     assert len(list(batches)) == len(batches) - 1
 
 
-def test_every_kind_of_student_has_a_state() -> None:
+def test_every_kind_of_student_has_states_and_credits() -> None:
     small = {"vocab_size": 40, "num_labels": 2, "pad_token_id": 0}
     students: list[PreTrainedModel] = [
         bert(2),
@@ -265,3 +265,6 @@ def test_every_kind_of_student_has_a_state() -> None:
         torch.testing.assert_close(states[:, width + 4], (teacher - own).abs().sum(dim=1) / 2)
         torch.testing.assert_close(states[:, -2], torch.arange(6.0))
         assert not any(module._forward_pre_hooks for module in student.modules())
+        credits = text_credits(student, data.train, data.dev, "accuracy", 0)
+        assert credits.isfinite().all()
+        assert credits.std() > 0
