@@ -75,7 +75,8 @@ def _conditions(summary: Summary) -> str:
     wanted = sum(1 for _ in summary.table.runs())
     lines = [
         f"{len(runs)} of {wanted} runs, {sum(entry.seconds or 0 for entry in runs) / 3600:.1f} h of training (of students "
-        f"without their teachers, of teachers in their own rows), {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}"
+        "without their teachers, of teachers in their own rows; what runs share, like a language model, counts in each), "
+        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}"
     ]
     lines += [f"Trained on: {text}" for text in _counted(entry.machine for entry in runs)]
     lines += [f"Timed: {text}" for text in _counted(entry.latency_of for entry in runs if entry.latency_of)]
