@@ -83,8 +83,9 @@ def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path,
     with torch.inference_mode():
         logits = classify(student, batch)
         untold = classify(student, batch | dict.fromkeys(("segments", "type_ids"), batch["segments"] * 0))
-    np.testing.assert_allclose(session.logits(encoded), logits.numpy(), atol=1e-4)
-    assert not torch.allclose(logits, untold, atol=1e-4)  # which text is which does matter to the student
+    apart = float(np.abs(session.logits(encoded) - logits.numpy()).max())
+    # Which text is which matters to the student, if little to one that has learned for a second.
+    assert 100 * apart < float((logits - untold).abs().max())
 
 
 def test_the_axes_combine_freely(folder: Path) -> None:
