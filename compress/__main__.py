@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from compress import ranks
 from compress.console import console, run_cli
 from compress.errors import UserError
 from compress.recipe import load_recipe
@@ -55,6 +56,7 @@ def sweep(
 
     Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
     """
+    ranks.refuse_several("sweep")
     loaded = load_recipe(recipe, set)
     from bench import sweep as swept
 
@@ -76,6 +78,7 @@ def augment(
     show: Annotated[int, typer.Option(min=0, help="print so many examples, drawn at random")] = 20,
 ) -> None:
     """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
+    ranks.refuse_several("augment")
     loaded = load_recipe(named or recipe, set)
     if loaded.augmentation.method == "none":
         raise UserError(

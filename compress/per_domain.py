@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
+from compress import ranks
 from compress.console import console
 from compress.corpus import domain_names, load_corpus
 from compress.options import DomainOptions
@@ -48,13 +49,13 @@ def compress_per_domain(
     :param latency: see `compress`.
     :raises UserError: what `compress` raises, of any domain.
     """
-    if force:
+    if force and ranks.is_first():
         shutil.rmtree(workspace.root / FOLDER, ignore_errors=True)
     students = {}
     for domain, own in domain_recipes(recipe).items():
         console.print(f"[bold]{domain}[/]")
         students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency)
-    if recipe.domains.teacher == "all":
+    if recipe.domains.teacher == "all" and ranks.is_first():
         _link(workspace.root / "teacher", next(iter(students.values())).parent / "teacher")
     return students
 

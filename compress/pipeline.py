@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compress import __version__
+from compress import __version__, ranks
 from compress.console import console
 from compress.corpus import Corpus, data_key, load_corpus, source_key, text_key
 from compress.domains import student_corpus, teacher_corpus
@@ -231,6 +231,8 @@ class _Run:
         search_architecture(self._student_task(), self.recipe, directory, scratch)
 
     def architecture(self, directory: Path, scratch: Path) -> None:
+        if not ranks.is_first():
+            return  # others would disturb its timings
         corpus = self.corpus
         from compress.encode import TextEncoder
         from compress.search.architecture import choose_architecture

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress import __version__
+from compress import __version__, ranks
 from compress.console import console
 from compress.errors import UserError
 
@@ -69,10 +70,13 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the workspace for this process.
+        """Hold the workspace for this process and those that it works with.
 
         :raises UserError: another run holds it, or the directory cannot be made or written.
         """
+        if not ranks.is_first():
+            yield
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -103,7 +107,10 @@ class Workspace:
         home = Workspace(self.store / f"{stage}-{key[:16]}")
         with home.locked():
             home.run(stage, key, make)
-        return self.borrow(stage, home)
+        if ranks.is_first():
+            self.borrow(stage, home)
+        ranks.wait()
+        return self.root / stage
 
     def borrow(self, stage: str, owner: Workspace) -> Path:
         """Take the result of a stage from another workspace, as a link to it, in the place of an own one."""
@@ -129,8 +136,11 @@ class Workspace:
         Checkpoints of other inputs are thrown away before it starts.
         """
         target = self.root / stage
-        if not force and self.is_current(stage, key):
+        if ranks.from_first(lambda: not force and self.is_current(stage, key)):
             console.print(f"[green]✓[/] {stage}: up to date")
+            return target
+        if not ranks.is_first():
+            self._help(stage, make)
             return target
         console.print(f"[bold]▸ {stage}[/]")
         started = time.monotonic()
@@ -143,7 +153,9 @@ class Workspace:
         temporary = self.root / f".{stage}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        ranks.wait()
         make(temporary, scratch)
+        ranks.wait()  # the others may still read what is in the scratch directory
         record = self._record_file(stage)
         record.parent.mkdir(exist_ok=True)
         record.unlink(missing_ok=True)
@@ -153,7 +165,16 @@ class Workspace:
         write_json(record, {"key": key, "seconds": seconds, "version": __version__, "sizes": sizes})
         shutil.rmtree(scratch, ignore_errors=True)
         console.print(f"[green]✓[/] {stage}: done in {seconds:.0f} s")
+        ranks.wait()
         return target
+
+    def _help(self, stage: str, make: Maker) -> None:
+        """Another process's part of `run`: it makes the same, sharing the trainings, and what it writes is thrown away."""
+        ranks.wait()
+        with tempfile.TemporaryDirectory() as directory:
+            make(Path(directory), self.root / ".work" / stage)
+        ranks.wait()
+        ranks.wait()  # until the first has put the result in its place
 
     def _record_file(self, stage: str) -> Path:
         return self.root / ".stages" / f"{stage}.json"

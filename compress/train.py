@@ -1,7 +1,10 @@
 """The one training loop: teacher, search and student all run through `fit`.
 
 Progress with loss, dev metric and time left; early stopping; checkpoints from which a killed run goes on exactly
-where it was; device placement and mixed precision through accelerate. One process, on a CPU or one GPU.
+where it was; device placement and mixed precision through accelerate; one process or several.
+
+Several processes share each batch, and weigh their gradients by their shares: `batch_size` means the same whatever their
+number, and so do the steps. BatchNorm sees a process's share alone, as usual; its running statistics are averaged.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from compress import ranks
 from compress.batches import Batch
 from compress.progress import TrainingProgress
 from compress.stages import recover_directory, replace_directory
@@ -57,7 +61,11 @@ class Turn:
     max_grad_norm: float = 1.0
     constant: bool = False  # keep the learning rate as it is
     every: int = 1  # take the turn at every so-many-th step only
-    sampler: Any = None  # the loader's `LengthBatches`, filled in by `fit` before accelerate may wrap it
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
 
 @dataclass
@@ -91,6 +99,7 @@ class FitState:
 
 def make_accelerator() -> Accelerator:
     """Mixed precision (bf16) where the GPU has it, fp32 elsewhere."""
+    ranks.join()
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return Accelerator(mixed_precision="bf16" if bf16 else "no")
 
@@ -113,9 +122,11 @@ def fit(
     :param workspace: directory for the checkpoint; a training found there is carried on.
     :param extra: what else changes with the training, and is saved and restored with it.
     """
-    set_seed(schedule.seed)
+    set_seed(schedule.seed, device_specific=True)  # each process drops out other units
     state = FitState()
-    model, turns = _prepare(model, turns, accelerator)
+    # Not wrapped for several processes: the losses call the model's parts, which a wrapper would not see.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    turns = [replace(turn, optimizer=accelerator.prepare_optimizer(turn.optimizer)) for turn in turns]
     schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
     averaged: AveragedModel | None = None
     if schedule.average is not None:
@@ -123,7 +134,9 @@ def fit(
         averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=decay, use_buffers=True)
     accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []), *extra)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
-    recover_directory(checkpoint)
+    if ranks.is_first():
+        recover_directory(checkpoint)
+    ranks.wait()
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
     loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator, averaged)
@@ -137,9 +150,8 @@ def fit(
             metrics = evaluate(loop.judged)
             loop.finish_epoch(metrics, best)
             progress.evaluated(state.epoch, metrics)
-    accelerator.unwrap_model(model).load_state_dict(
-        torch.load(best, map_location=accelerator.device, weights_only=True)
-    )
+    ranks.wait()
+    accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
     accelerator.free_memory()
     return state
 
@@ -147,19 +159,32 @@ def fit(
 def predict(
     model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator
 ) -> Tensor:
-    """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU."""
+    """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
+
+    Several processes, which must all come here, share each batch and get all outputs.
+    """
     model.eval()
     out: Tensor | None = None
     with torch.inference_mode(), accelerator.autocast():
         for batch in loader:
-            values = (
-                forward(model, {name: tensor.to(accelerator.device) for name, tensor in batch.items()}).float().cpu()
-            )
+            rows = _share(batch)
+            own = rows or batch  # a process without a share needs to know an output's shape
+            values = forward(model, {name: tensor.to(accelerator.device) for name, tensor in own.items()}).float()
             if out is None:
                 out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
-            out[batch["index"]] = values
-    assert out is not None, "an empty split reaches no training"
+            if rows:
+                out[rows["index"]] = values.cpu()
+        assert out is not None, "an empty split reaches no training"
+        ranks.add_up([out])
     return out
+
+
+def _share(batch: Batch) -> Batch:
+    """The rows of a batch that are for this process; nothing where there are fewer rows than processes."""
+    first, step = ranks.rank(), ranks.size()
+    if step == 1:
+        return batch
+    return {name: tensor[first::step] for name, tensor in batch.items()} if len(batch["index"]) > first else {}
 
 
 @dataclass
@@ -208,32 +233,59 @@ class _Loop:
             or metrics["metric"] > state.history[state.best_epoch]["metric"]
         ):
             state.best_epoch = state.epoch
-            best.parent.mkdir(parents=True, exist_ok=True)
-            temporary = best.with_suffix(".tmp")
-            torch.save(self.judged.state_dict(), temporary)
-            os.replace(temporary, best)
+            if ranks.is_first():
+                best.parent.mkdir(parents=True, exist_ok=True)
+                temporary = best.with_suffix(".tmp")
+                torch.save(self.judged.state_dict(), temporary)
+                os.replace(temporary, best)
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
         self.save()
 
     def save(self) -> None:
-        """Write the checkpoint whole, then put it in the old one's place."""
+        """Write the checkpoint whole, then put it in the old one's place.
+
+        The first process's stands for all: they differ in their random numbers alone.
+        """
+        if not ranks.is_first():
+            return
         temporary = self.checkpoint.with_name("checkpoint.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.save_state(str(temporary))
         replace_directory(temporary, self.checkpoint)
 
     def _step(self, turn: Turn, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
-        with self.accelerator.autocast():
-            loss = turn.loss(batch, progress)
-        self.accelerator.backward(loss)
-        parameters = [p for group in turn.optimizer.param_groups for p in group["params"]]
-        self.accelerator.clip_grad_norm_(parameters, turn.max_grad_norm)
+        share = _share(batch)
+        loss = torch.zeros(())
+        if share:
+            share = {name: tensor.to(self.accelerator.device) for name, tensor in share.items()}
+            with self.accelerator.autocast():
+                loss = turn.loss(share, progress)
+            self.accelerator.backward(loss)
+        if ranks.size() > 1:
+            self._average(turn.parameters, len(share.get("index", [])) / len(batch["index"]))
+        self.accelerator.clip_grad_norm_(turn.parameters, turn.max_grad_norm)
         turn.optimizer.step()
         scheduler.step()
         # Another turn's parameters collected gradients too; theirs must not leak into its next step.
         self.model.zero_grad(set_to_none=True)
         return float(loss.detach())
+
+    def _average(self, parameters: list[nn.Parameter], share: float) -> None:
+        """Average the processes' gradients by their shares of the batch, and their BatchNorm statistics."""
+        # Each may have drawn another operation; a weight that none has used keeps no gradient, so that it is not moved.
+        used = torch.tensor([float(weight.grad is not None) for weight in parameters])
+        for weight in parameters:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad * share
+        gradients = [cast(Tensor, weight.grad) for weight in parameters]
+        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm1d)]
+        statistics = [cast(Tensor, value) for norm in norms for value in (norm.running_mean, norm.running_var)]
+        for value in statistics:
+            value.div_(ranks.size())
+        ranks.add_up([used, *gradients, *statistics])
+        for weight, count in zip(parameters, used.tolist(), strict=True):
+            if not count:
+                weight.grad = None
 
     def _batches(self, turn: Turn, skip: int) -> Iterator[Batch]:
         """The turn's batches from position `skip` of the epoch, round and round."""
@@ -241,19 +293,10 @@ class _Loop:
         lap, skip = divmod(skip, size)
         laps_an_epoch = -(-len(self.turns[0].loader) // size)
         while True:
-            # The sampler itself skips: accelerate's own way would also have its own idea of the epoch.
-            turn.sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
+            sampler: Any = turn.loader.batch_sampler  # `LengthBatches`, or another with its `start_at`
+            sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
             yield from turn.loader
             lap, skip = lap + 1, 0
-
-
-def _prepare(model: nn.Module, turns: list[Turn], accelerator: Accelerator) -> tuple[nn.Module, list[Turn]]:
-    model = accelerator.prepare(model)
-    prepared = []
-    for turn in turns:
-        loader, optimizer = accelerator.prepare(turn.loader, turn.optimizer)
-        prepared.append(replace(turn, loader=loader, optimizer=optimizer, sampler=turn.loader.batch_sampler))
-    return model, prepared
 
 
 def _scheduler(turn: Turn, steps: int) -> LambdaLR:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from compress.search.space import Edge, Genotype
 
+ROOT = Path(__file__).parents[1]
 # Two cells with every kind of operation but zero, so that each has to survive saving, export and quantisation.
 GENOTYPE = Genotype(
     cells=2,
@@ -109,6 +113,20 @@ def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*arguments, **options)
 
     return dying
+
+
+def launched(*command: str, processes: int = 2) -> str:
+    """What a command writes to stderr when several processes run it together on the CPU."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run([*launcher, *command], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def tiny_recipe(directory: Path, *, rows: int = 400) -> Path:

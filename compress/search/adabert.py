@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compress import ranks
 from compress.batches import Batch, make_loader
 from compress.classify import EVALUATION_BATCH
 from compress.objectives.expertise import weighted
@@ -38,7 +39,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = costs_of(options, student.width, length)
+    costs = ranks.from_first(lambda: costs_of(options, student.width, length))
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = _distillation(recipe.objective)
     accelerator = make_accelerator()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class Student(PreTrainedModel):
+class Student(PreTrainedModel, ABC):
     """A classifier of texts or, where its configuration says `pair`, of pairs of them."""
 
     base_model_prefix = "student"
@@ -39,6 +40,6 @@ class Student(PreTrainedModel):
         logits = self.read(input_ids, attention_mask, token_type_ids)
         return SequenceClassifierOutput(loss=None if labels is None else F.cross_entropy(logits, labels), logits=logits)
 
+    @abstractmethod
     def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Logits (B, C) of token ids, mask and types (B, L); a student for pairs always gets types."""
-        raise NotImplementedError

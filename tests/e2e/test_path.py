@@ -16,7 +16,7 @@ import pytest
 from compress.stages import sha256_file
 from export.bundle import Bundle
 from export.session import BundleSession
-from tests.tiny_task import sentences, tiny_recipe, write_tsv
+from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
 
 STAGES = ("teacher", "augmented", "teacher_outputs", "search", "architecture", "student", "bundle")
 
@@ -67,6 +67,16 @@ def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
     output = compress_and_export(task)
     assert all(f"✓ {stage}: up to date" in output for stage in STAGES)
     assert "▸" not in output
+
+
+def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> None:
+    shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
+    recipe = tmp_path / "shared" / task.name
+    output = launched("-m", *command("compress", recipe)[2:])
+    assert all(output.count(f"▸ {stage}\n") == 1 for stage in STAGES[:-1] if stage != "augmented")
+    card = json.loads((recipe.parent / "artifacts" / "tiny" / "student" / "card.json").read_text())
+    assert max(epoch["dev accuracy"] for epoch in card["history"]) >= 0.95
+    assert "▸" not in run("compress", recipe).stderr  # one process finds everything made
 
 
 def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress import ranks
+from compress.errors import UserError
+from tests.compress.shared_training import train
+from tests.tiny_task import launched
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    launched("tests/compress/shared_training.py", str(tmp_path))
+    alone = train(tmp_path / "alone")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        if name not in (
+            "norm.running_var",
+            "norm.running_mean",
+            "outputs",
+            "history",
+        ):  # a share has statistics of its own
+            torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-5)
+    assert torch.equal(first["outputs.2.weight"], alone["outputs.2.weight"])  # what nobody used has not moved
+    torch.testing.assert_close(first["norm.running_mean"], alone["norm.running_mean"], rtol=0.2, atol=0.2)
+    assert first["outputs"].abs().min() > 0  # every text has its output
+
+
+def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # a scheduler's, not a launcher's: nobody has a rank
+    values = [torch.ones(2)]
+    ranks.add_up(values)
+    ranks.wait()
+    assert ranks.size() == 1
+    assert ranks.from_first(lambda: 3) == 3
+    assert values[0].tolist() == [1.0, 1.0]
+    ranks.refuse_several("sweep")
+
+
+def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="sweep: runs in one process"):
+        ranks.refuse_several("sweep")
