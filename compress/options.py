@@ -475,6 +475,10 @@ class CompressOptions(Section):
     )
     patience: Positive = 4
     max_grad_norm: Rate = 1.0
+    quantization_epochs: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="then fine-tune with INT8's rounding for so many passes, for a student that fails the export's gate",
+    )
 
 
 class ExportOptions(Section):

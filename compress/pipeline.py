@@ -60,6 +60,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     options = {name: getattr(recipe, name).model_dump(mode="json") for name in sections}
     training = options["compress"]
     del training["preset"]  # a name for what is written out beside it
+    rounded = training.pop("quantization_epochs")
     # What a stage has from the source domain; nothing, and no part of its key, where there is none.
     source = {role: [source_key(recipe.source)] for role in recipe.source.use} if recipe.source else {}
     selector = options["augmentation"].pop("selector", None)  # decides in the student's stage
@@ -99,6 +100,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         init,
         *([recipe.transfer_weight] if recipe.transfer_weight else []),
         *([] if selector is None else [selector]),
+        *([{"quantization_epochs": rounded}] if rounded else []),
     )
     return keys
 
@@ -247,7 +249,7 @@ class _Run:
         choose_architecture(self.recipe, corpus, encoder, vocabulary, search, directory, measure)
 
     def student(self, directory: Path, scratch: Path) -> None:
-        from compress.distil import train_student
+        from compress.distil import fine_tune_rounded, train_student
         from compress.students.build import build_student
         from compress.teachers.finetune import open_teacher, save_tokenizer_copy, teacher_card
 
@@ -269,6 +271,8 @@ class _Run:
         else:
             transfer = self._transfer(student)
             history = train_student(student, teacher, task, objective, training, scratch, transfer)
+        if training.quantization_epochs:
+            history += fine_tune_rounded(student, teacher, task, objective, training, scratch)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {

@@ -104,7 +104,10 @@ class _Export:
         shutil.copyfile(file, self.directory / "model.int8.onnx")
         self._record("int8", self.directory / "model.int8.onnx", verdict, "; ".join([note, *tried]))
         if not verdict.passed:
-            console.print("  [bold red]int8 fails the gate in every form; the bundle's default is fp32[/]")
+            console.print(
+                "  [bold red]int8 fails the gate in every form; the bundle's default is fp32[/]; "
+                "let the student get used to it: --set compress.quantization_epochs=2"
+            )
 
     def _tensorrt(self, fp32: Path, gate: Gate, texts: list[Encoded], pad: int) -> None:
         """Q/DQ graph and engine. The graph's accuracy is ONNX Runtime's; the engine itself is not run."""

@@ -9,8 +9,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from compress.corpus import Corpus, Split
-from compress.encode import Encoded, TextEncoder
+from compress.encode import Encoded, TextEncoder, pad_batch
 from compress.errors import UserError
+from compress.quantization import rounding
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from export.gate import Gate
 from export.onnx import export_onnx
@@ -64,6 +65,22 @@ def test_onnx_answers_like_pytorch_at_lengths_it_was_not_traced_with(exported: t
                 torch.from_numpy(text.input_ids)[None], token_type_ids=torch.from_numpy(text.segments)[None]
             ).logits
         np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
+
+
+def test_a_student_that_learns_with_rounding_is_rounded_as_much_as_its_int8_graph_will_be(
+    exported: tuple[Path, Path], tmp_path: Path
+) -> None:
+    student_directory, file = exported
+    student, texts = CnnStudent.from_pretrained(student_directory).eval(), random_texts()
+    quantize(file, tmp_path / "int8.onnx", cpu_schemes("pocketbert_cnn")[0], texts, 0)
+    padded = {name: torch.from_numpy(values) for name, values in pad_batch(texts, 0).items()}
+    inputs = (padded["input_ids"], padded["attention_mask"], padded["segments"])
+    with torch.no_grad():
+        exact = student(*inputs).logits
+        with rounding(student):
+            expected = (student(*inputs).logits - exact).std()
+    int8 = torch.from_numpy(OnnxModel(tmp_path / "int8.onnx").logits_of(texts, 0))
+    assert 0.5 < expected / (int8 - exact).std() < 2
 
 
 @pytest.mark.parametrize("scheme", cpu_schemes("pocketbert_cnn"), ids=lambda s: s.note)
