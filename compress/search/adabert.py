@@ -109,7 +109,9 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
 def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
     """The supernet of a task, untrained."""
     vocabulary, classes = len(task.embeddings), len(task.labels)
-    return Supernet(vocabulary, options.width, options.max_cells, classes, task.pair, dropout, token_dropout)
+    return Supernet(
+        vocabulary, options.width, options.max_cells, classes, task.pair, options.two_streams, dropout, token_dropout
+    )
 
 
 def _distillation(objective: ObjectiveOptions) -> tuple[float, float]:

@@ -109,6 +109,7 @@ class _Blank:
                 width=self.options.width,
                 genotype=genotype.model_dump(mode="json"),
                 pair=self.corpus.pair,
+                two_streams=self.options.two_streams,
                 num_labels=len(self.corpus.labels),
             )
         )
@@ -243,6 +244,7 @@ def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, 
         width=options.width,
         genotype=genotype.model_dump(mode="json"),
         pair=task.pair,
+        two_streams=options.two_streams,
         dropout=options.dropout,
         token_dropout=options.token_dropout,
         pad_token_id=task.pad_token_id,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.search.space import EDGES, NODES, OPERATIONS
-from compress.students.cnn import Embeddings, ReadOut, masks_of, pool, weighted_sum
+from compress.students.cnn import Embeddings, ReadOut, enter, masks_of, pool, weighted_sum
 from compress.students.operations import build_operation
 
 
@@ -72,15 +72,17 @@ class Supernet(nn.Module):
         max_cells: int,
         num_labels: int,
         pair: bool,
+        two_streams: bool,
         dropout: float,
         token_dropout: float,
     ) -> None:
         super().__init__()
-        self.pair = pair
+        self.pair, self.two_streams = pair, pair and two_streams
         self.embeddings = Embeddings(vocab_size, width, dropout, token_dropout)
         self.cells = nn.ModuleList(SearchCell(width) for _ in range(max_cells))
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, width, num_labels, pair, dropout) for depth in range(1, max_cells + 1)
+            ReadOut(depth + 1, width, num_labels, pair and not two_streams, dropout)
+            for depth in range(1, max_cells + 1)
         )
         self.alpha = nn.Parameter(torch.zeros(len(EDGES), len(OPERATIONS)))
         self.depth = nn.Parameter(torch.zeros(max_cells))
@@ -124,11 +126,12 @@ class Supernet(nn.Module):
         drawn operation alone it only learns whether to scale up an output that training has already scaled right.
         """
         mask, texts = masks_of(attention_mask, token_type_ids, self.pair, self.embeddings.table.weight.dtype)
-        before = now = self.embeddings(input_ids, mask)
-        pooled, logits = [pool(now, texts)], []
+        entry = enter(self.embeddings(input_ids, mask), mask, texts, self.two_streams)
+        before, now = entry.first, entry.second
+        pooled, logits = [pool(entry.state, entry.texts)], []
         for depth in range(len(self.cells) if dense else draw.depth):
-            before, now = now, self.cells[depth](before, now, mask, draw, dense)
-            pooled.append(pool(now, texts))
+            before, now = now, self.cells[depth](before, now, entry.mask, draw, dense)
+            pooled.append(pool(now, entry.texts))
             logits.append(self.readouts[depth](pooled))
         last = draw.depth - 1
         gated = [z * gate for z, gate in zip(logits, draw.depth_gates, strict=False)]

@@ -4,12 +4,14 @@ Embeddings → K cells → read-out. There is one read-out per depth: while the 
 layer of the teacher; afterwards only the last is computed.
 
 Where this differs from the paper: BatchNorm stands before the ReLU (see operations.py); there are no position
-embeddings, for a convolution sees order; and a pair's read-out compares the two texts.
+embeddings, for a convolution sees order; and of a pair, both inputs of the first cell see both texts, which the read-out
+then compares. `two_streams` has it as in the paper, one text on each input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,13 +35,15 @@ class CnnStudentConfig(PretrainedConfig):
         width: int = 128,
         genotype: dict[str, Any] | None = None,
         pair: bool = False,
+        two_streams: bool = False,
         dropout: float = 0.1,
         token_dropout: float = 0.0,
         pad_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(pad_token_id=pad_token_id, **kwargs)
-        self.vocab_size, self.width, self.genotype, self.pair = vocab_size, width, genotype, pair
+        self.vocab_size, self.width, self.genotype = vocab_size, width, genotype
+        self.pair, self.two_streams = pair, two_streams
         self.dropout, self.token_dropout = dropout, token_dropout
 
 
@@ -142,6 +146,35 @@ def masks_of(
     return mask, [mask - second, second]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What the first cell gets: its two inputs (B, D, L) and their mask (B, 1, L); and what the read-out gets of them."""
+
+    first: Tensor
+    second: Tensor
+    mask: Tensor
+    state: Tensor  # (B, D, L)
+    texts: Sequence[Tensor]  # a mask (B, 1, L) for each text that is read out apart
+
+
+def enter(embedded: Tensor, mask: Tensor, texts: Sequence[Tensor], two_streams: bool) -> Entry:
+    """Of embedded texts (B, D, L).
+
+    Two streams begin at the same position, so that the cell's sums bring the texts together; they are read out as one.
+    """
+    if not two_streams:
+        return Entry(embedded, embedded, mask, embedded, texts)
+    first, second = texts
+    start = second.argmax(dim=2, keepdim=True)  # (B, 1, 1)
+    index = start + torch.arange(mask.shape[2], device=mask.device)  # (B, 1, L)
+    there = (index < mask.shape[2]).to(mask.dtype)
+    index = index.clamp(max=mask.shape[2] - 1)
+    moved = (embedded * second).gather(2, index.expand_as(embedded)) * there
+    either = torch.maximum(first, second.gather(2, index) * there)
+    stays = embedded * first
+    return Entry(stays, moved, either, stays + moved, [either])
+
+
 class CnnStudent(Student):
     """A searched convolutional classifier that saves and loads like any other Hugging Face model."""
 
@@ -153,7 +186,7 @@ class CnnStudent(Student):
         self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
         self.cells = nn.ModuleList(Cell(genotype, config.width) for _ in range(genotype.cells))
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, config.width, config.num_labels, config.pair, config.dropout)
+            ReadOut(depth + 1, config.width, config.num_labels, config.pair and not config.two_streams, config.dropout)
             for depth in range(1, genotype.cells + 1)
         )
         self.post_init()
@@ -181,9 +214,10 @@ class CnnStudent(Student):
     ) -> Iterator[list[Tensor]]:
         """After each cell, the pooled states so far, the embedding's included."""
         mask, texts = masks_of(attention_mask, token_type_ids, self.config.pair, self.embeddings.table.weight.dtype)
-        before = now = self.embeddings(input_ids, mask)
-        pooled = [pool(now, texts)]
+        entry = enter(self.embeddings(input_ids, mask), mask, texts, self.config.pair and self.config.two_streams)
+        before, now = entry.first, entry.second
+        pooled = [pool(entry.state, entry.texts)]
         for cell in self.cells:
-            before, now = now, cell(before, now, mask)
-            pooled.append(pool(now, texts))
+            before, now = now, cell(before, now, entry.mask)
+            pooled.append(pool(now, entry.texts))
             yield list(pooled)

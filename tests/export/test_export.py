@@ -22,10 +22,11 @@ from tests.conftest import make_tiny_bundle
 from tests.tiny_task import GENOTYPE
 
 
-def make_student(directory: Path, pair: bool) -> Path:
+def make_student(directory: Path, pair: bool, two_streams: bool = False) -> Path:
     torch.manual_seed(0)
+    genotype = GENOTYPE.model_dump(mode="json")
     config = CnnStudentConfig(
-        vocab_size=300, width=32, genotype=GENOTYPE.model_dump(mode="json"), pair=pair, num_labels=3
+        vocab_size=300, width=32, genotype=genotype, pair=pair, two_streams=two_streams, num_labels=3
     )
     student = CnnStudent(config).train()
     with torch.no_grad():
@@ -81,6 +82,15 @@ def test_a_student_that_learns_with_rounding_is_rounded_as_much_as_its_int8_grap
             expected = (student(*inputs).logits - exact).std()
     int8 = torch.from_numpy(OnnxModel(tmp_path / "int8.onnx").logits_of(texts, 0))
     assert 0.5 < expected / (int8 - exact).std() < 2
+
+
+def test_two_streams_survive_export_and_quantisation(tmp_path: Path) -> None:
+    student = make_student(tmp_path / "student", pair=True, two_streams=True)
+    assert export_onnx(student, tmp_path / "model.onnx", pair=True, max_length=128) < 1e-4
+    texts = random_texts()
+    quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", cpu_schemes("pocketbert_cnn")[0], texts, 0)
+    exact, int8 = (OnnxModel(tmp_path / name).logits_of(texts, 0) for name in ("model.onnx", "int8.onnx"))
+    assert np.abs(int8 - exact).mean() < 0.2 * exact.std()
 
 
 @pytest.mark.parametrize("scheme", cpu_schemes("pocketbert_cnn"), ids=lambda s: s.note)
