@@ -24,8 +24,8 @@ serve: $(VENV)/.train ## serve the newest bundle on :3000
 bench: $(VENV)/.train ## latency, throughput and accuracy against the uncompressed BERT
 	$(BIN)/python -m bench compare $(RECIPE) $(ARGS)
 
-test: $(VENV)/.dev ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the test suite, a file to a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## style, types and the order of the rooms
 	$(BIN)/ruff check .
