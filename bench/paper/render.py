@@ -49,6 +49,8 @@ def _notes(summary: Summary) -> str:
         lines.append(
             "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."
         )
+    if (gains := _gains(summary)) is not None:
+        lines.append(gains)
     for title, columns in summary.shared.items():
         lines.append(f"{title}: over the columns that every full row has, {', '.join(columns)}.")
     if summary.timed:
@@ -58,6 +60,18 @@ def _notes(summary: Summary) -> str:
     lines += [f"{data}: {cut}." for data in table.data if (cut := _cut(table.base, table.data[data].recipe))]
     lines += [f"{name}: {part.note}" for name, part in [*table.data.items(), *table.method.items()] if part.note]
     return _list(lines)
+
+
+def _gains(summary: Summary) -> str | None:
+    """What each row has more than the one that the table compares with."""
+    against = summary.table.against
+    if against is None:
+        return None
+    found = {method: summary.gain(method, against) for method in summary.table.method if method != against}
+    texts = [f"{method} {gain.signed} (n = {gain.seeds})" for method, gain in found.items() if gain]
+    if not texts:
+        return None
+    return f"Against {against}, run by run on the same column and seed, in points, ± the standard error of the mean: {', '.join(texts)}."
 
 
 def _cut(*parts: Partial) -> str:

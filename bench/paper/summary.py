@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -21,7 +22,16 @@ class Score:
     @property
     def text(self) -> str:
         """Mean ± spread."""
-        return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
+        return f"{self.mean:.1f}{self._spread}"
+
+    @property
+    def signed(self) -> str:
+        """A difference, ± its spread."""
+        return f"{self.mean:+.1f}{self._spread}"
+
+    @property
+    def _spread(self) -> str:
+        return "" if self.spread is None else f" ± {self.spread:.1f}"
 
 
 class Summary:
@@ -68,11 +78,32 @@ class Summary:
                 out[f"{group} average ({len(fair)})" if group else f"Average ({len(fair)})"] = fair
         return out
 
-    def average(self, method: str, precision: str, columns: list[str]) -> float | None:
-        """Mean over the columns, in points; None if one is missing."""
+    def average(self, method: str, precision: str, columns: list[str]) -> Score | None:
+        """Mean over the columns, and its spread over the seeds that all of them have; None if a column is missing."""
         scores = [self.score(method, data, precision) for data in columns]
         means = [score.mean for score in scores if score]
-        return statistics.mean(means) if means and len(means) == len(scores) else None
+        if not means or len(means) < len(scores):
+            return None
+        of = [{e.seed: 100 * e.value for e in self.of(method, data, precision)} for data in columns]
+        seeds = set.intersection(*(set(values) for values in of))
+        each = [statistics.mean(values[seed] for values in of) for seed in seeds]
+        return Score(statistics.mean(means), statistics.stdev(each) if len(each) > 1 else None, len(each))
+
+    def gain(self, method: str, over: str) -> Score | None:
+        """What a row's runs have more than those of another on the same column and seed, in points.
+
+        The spread is the standard error of the mean over these runs; None if there are none.
+        """
+        theirs = {(e.data, e.seed): e.value for e in self.of(over) if self._is_main(e)}
+        own = {(e.data, e.seed): e.value for e in self.of(method) if self._is_main(e)}
+        gains = [100 * (own[run] - theirs[run]) for run in own.keys() & theirs.keys()]
+        if not gains:
+            return None
+        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+        return Score(statistics.mean(gains), error, len(gains))
+
+    def _is_main(self, entry: Entry) -> bool:
+        return entry.metric == self.table.metric(entry.data, self.main)
 
     def largest_drop(self, method: str) -> float | None:
         """The most that INT8 loses against fp32 in a single run, in points; negative if it always gains."""
@@ -119,11 +150,12 @@ class Summary:
         rows = []
         for method in self.table.method:
             row = [method, *(self._cell(method, data) for data in columns)]
-            row += [_points(self.average(method, self.main, over)) for over in averages.values()]
+            row += [_text(self.average(method, self.main, over)) for over in averages.values()]
             if quantised:
                 over_all = averages.values() if len(columns) > 1 else [columns]
-                row += [_points(self.average(method, "int8", over)) for over in over_all]
-                row += [_points(self.largest_drop(method))]
+                row += [_text(self.average(method, "int8", over)) for over in over_all]
+                drop = self.largest_drop(method)
+                row += [MISSING if drop is None else f"{drop:.1f}"]
             row += [self.parameters(method), significant(self.latency(method, self.timed) if self.timed else None)]
             rows.append(row)
         return header, rows
@@ -146,5 +178,5 @@ class Summary:
         return len(self.table.seeds_of(data))
 
 
-def _points(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.1f}"
+def _text(score: Score | None) -> str:
+    return MISSING if score is None else score.text

@@ -93,6 +93,7 @@ class Table(_Part):
     note: str = ""
     seeds: Seeds = [0]
     precisions: Annotated[list[Literal["fp32", "int8"]], Field(min_length=1)] = ["fp32", "int8"]
+    against: Name | None = None  # the row that the others are compared with, run by run
     base: Partial = {}  # what the recipes of all runs share
     data: Annotated[dict[Name, Column], Field(min_length=1)]
     method: Annotated[dict[Name, Row], Field(min_length=1)]
@@ -104,6 +105,8 @@ class Table(_Part):
 
     @model_validator(mode="after")
     def _check_names(self) -> Table:
+        if self.against is not None and self.against not in self.method:
+            raise ValueError(f"against: no row {self.against!r}; there are {', '.join(self.method)}")
         for name, row in self.method.items():
             if unknown := set(row.data or ()) - set(self.data):
                 raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")

@@ -88,13 +88,32 @@ def test_a_row_that_is_kept_out_of_a_column_spoils_no_average(tmp_path):
     assert [row[3] for row in rows] == ["91.0", "86.5", "–"]
 
 
+def test_an_average_has_the_spread_of_its_seeds_and_gains_are_counted_run_by_run(tmp_path):
+    table = TABLE.model_copy(update={"seeds": [0, 1], "against": "soft"})
+    results = Results(table, tmp_path)
+    values = {"mr": ([0.7, 0.8], [0.74, 0.82]), "sst": ([0.6, 0.6], [0.63, 0.67])}
+    for column, (soft, hard) in values.items():
+        results.put([entry("soft", column, seed, "accuracy", value) for seed, value in enumerate(soft)])
+        results.put([entry("hard", column, seed, "accuracy", value) for seed, value in enumerate(hard)])
+    summary = Summary(table, results.read())
+    assert [row[3] for row in summary.rows()[1]] == ["–", "67.5 ± 3.5", "71.5 ± 4.2"]  # by seed 65, 70; 68.5, 74.5
+    gain = summary.gain("hard", "soft")
+    assert gain is not None
+    # 4, 2, 3, 7: mean 4, variance 14/3, error √(14/3 / 4)
+    assert gain.signed == "+4.0 ± 1.1"
+    assert gain.seeds == 4
+    assert summary.gain("teacher", "soft") is None
+    assert "Against soft, run by run on the same column and seed" in to_markdown(summary)
+    assert "hard +4.0 ± 1.1 (n = 4)." in to_markdown(summary)
+
+
 def test_a_table_of_one_column_has_no_average(tmp_path):
     table = TABLE.model_copy(update={"data": {"mr": TABLE.data["mr"]}})
     results = Results(table, tmp_path)
     results.put(ENTRIES[:6])
     header, rows = Summary(table, results.read()).rows()
     assert header[1:4] == ["mr (3 seeds)", "INT8", "Largest INT8 drop"]
-    assert rows[1][1:4] == ["83.0 ± 3.6", "82.0", "2.0"]
+    assert rows[1][1:4] == ["83.0 ± 3.6", "82.0 ± 3.0", "2.0"]
 
 
 def test_markdown_tells_what_was_cut_how_it_was_made_and_the_command(results):

@@ -65,6 +65,7 @@ def folder(tmp_path) -> Path:
             ["data.pairs.recipe", "data.source.train is set by the table"],
         ),
         (('note = "soft labels"', 'data = ["pears"]'), ["method.soft.data", "'pears'", "films, pairs"]),
+        (("seeds = [0, 1]", 'against = "hard"'), ["against", "'hard'", "teacher, soft"]),
         (("seeds = [0, 1]", "precisions = ['fp8']"), ["precisions", "int8"]),
         (("seeds = [0, 1]", "precisions = ['int8']"), ["method.teacher.stop", "add fp32"]),
         (('note = "soft labels"', 'searched_on = "pears"'), ["method.soft.searched_on", "'pears'", "films, pairs"]),
