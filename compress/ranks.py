@@ -67,6 +67,20 @@ def from_first(make: Callable[[], T]) -> T:
     return box[0]  # type: ignore[return-value]
 
 
+def take_first(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor, in place, by that of the first process: new weights are drawn by chance, by each its own."""
+    if size() == 1:
+        return
+    import torch
+
+    tensors = list(tensors)
+    with torch.no_grad():
+        if not is_first():
+            for tensor in tensors:
+                tensor.zero_()
+        add_up(tensors)
+
+
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor, in place, by its sum over the processes; one message, on the accelerator's device."""
     if size() == 1:

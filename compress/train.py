@@ -126,6 +126,7 @@ def fit(
     state = FitState()
     # Not wrapped for several processes: the losses call the model's parts, which a wrapper would not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
+    ranks.take_first(value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())
     turns = [replace(turn, optimizer=accelerator.prepare_optimizer(turn.optimizer)) for turn in turns]
     schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
     averaged: AveragedModel | None = None
