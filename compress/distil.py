@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -72,31 +71,6 @@ def train_phases(
     return history
 
 
-def fine_tune_rounded(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    task: StudentTask,
-    objective: ObjectiveOptions,
-    training: CompressOptions,
-    scratch: Path,
-) -> list[dict[str, float]]:
-    """`compress.quantization_epochs` more of the objective's last phase, with the rounding of INT8 in the forward pass.
-
-    Judged and kept by dev accuracy so rounded; a tenth of the learning rate, and no moving average, whose weights were
-    never the rounded ones.
-    """
-    options = training.model_copy(update={"epochs": training.quantization_epochs, "average": 0.0})
-
-    def train(phase: Phase, learner: Learner, workspace: Path) -> list[dict[str, float]]:
-        if not phase.predicts:
-            return []
-        slower = replace(phase, name="student, rounded", learning_rate=phase.learning_rate / 10)
-        with rounding(student):
-            return train_phase(slower, learner, task, options, workspace)
-
-    return train_phases(student, teacher, objective, options, scratch / "rounded", train)
-
-
 def _student_of(model: nn.Module) -> PreTrainedModel:
     """The student inside the learner, or inside the moving average of it."""
     return model.student
@@ -125,6 +99,8 @@ def train_phase(
         warmup=training.warmup,
         max_grad_norm=training.max_grad_norm,
     )
-    average = training.average or None if phase.predicts else None
+    # The weights of a moving average were never the rounded ones.
+    average = training.average or None if phase.predicts and not phase.rounded else None
     schedule = Schedule(phase.epochs, training.patience, task.seed, keep_last=not phase.predicts, average=average)
-    return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator).history
+    with rounding(learner.student) if phase.rounded else nullcontext():
+        return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator).history

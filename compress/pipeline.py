@@ -255,7 +255,7 @@ class _Run:
         choose_architecture(self.recipe, corpus, encoder, vocabulary, search, directory, measure)
 
     def student(self, directory: Path, scratch: Path) -> None:
-        from compress.distil import fine_tune_rounded, train_student
+        from compress.distil import train_student
         from compress.students.build import build_student
         from compress.teachers.finetune import open_teacher, save_tokenizer_copy, teacher_card
 
@@ -277,8 +277,6 @@ class _Run:
         else:
             transfer = self._transfer(student)
             history = train_student(student, teacher, task, objective, training, scratch, transfer)
-        if training.quantization_epochs:
-            history += fine_tune_rounded(student, teacher, task, objective, training, scratch)
         student.save_pretrained(directory)
         save_tokenizer_copy(self.workspace.root / "teacher", directory)
         card: dict[str, Any] = {

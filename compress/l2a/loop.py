@@ -54,19 +54,20 @@ def train_with_selector(
     An objective's first stage, before the student can be judged, learns from all generated texts.
 
     :param pool: what is known of the last `len(pool)` texts of `task.train`.
-    :returns: the dev metrics of each episode, and the selector's log, an entry an episode.
+    :returns: the dev metrics of each episode (or epoch, of a last phase that is rounded), and the selector's log, an entry an episode.
     """
     rates: list[float] = []
     if options.keep == "random":
         # As many as the learned selector keeps: that one is trained first, on a copy of the student.
         learned = options.model_copy(update={"keep": "learned"})
         twin, workspace = copy.deepcopy(student), scratch / "learned"
-        _, decided = train_with_selector(twin, teacher, task, pool, objective, training, learned, workspace)
+        unrounded = training.model_copy(update={"quantization_epochs": 0})
+        _, decided = train_with_selector(twin, teacher, task, pool, objective, unrounded, learned, workspace)
         rates = [float(episode["keep rate"]) for episode in decided]
     log: list[Episode] = []
 
     def train(phase: Phase, learner: Learner, workspace: Path) -> list[dict[str, float]]:
-        if not phase.predicts:
+        if phase.rounded or not phase.predicts:
             return train_phase(phase, learner, task, training, workspace)
         selector = Selector(learner.student, task, pool, options, rates)
         history = _train_episodes(phase, learner, selector, training, workspace)

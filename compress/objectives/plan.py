@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ class Phase:
     learning_rate: float
     loss: PerExample
     predicts: bool  # learns to classify: judged on dev and stopped early; otherwise its last weights are kept
+    rounded: bool = False  # with the rounding of INT8 in the student's forward pass, in which it is judged too
 
 
 def looks_inside(
@@ -135,13 +136,28 @@ def plan(
     teacher: Observer | None,
     student: Observer | None,
 ) -> list[Phase]:
-    """The phases of an objective, in order.
+    """The phases of an objective, in order, and at the end `compress.quantization_epochs` of its last one, rounded.
 
     Each example's loss is weighted by the meta-teacher's expertise, in the batch as `weight`, where there is one; its
     transfer loss, if any, is added to the phase that looks inside (arXiv 2012.01266, §3.3).
 
     :param teacher: the frozen teacher; both observers are needed if `looks_inside`.
     """
+    phases = _phases(options, training, learner, teacher, student)
+    if training.quantization_epochs:
+        last, epochs = phases[-1], training.quantization_epochs
+        rate = last.learning_rate / 10  # it only has to move by as much as the rounding does
+        phases.append(replace(last, name="student, rounded", epochs=epochs, learning_rate=rate, rounded=True))
+    return phases
+
+
+def _phases(
+    options: ObjectiveOptions,
+    training: CompressOptions,
+    learner: Learner,
+    teacher: Observer | None,
+    student: Observer | None,
+) -> list[Phase]:
     predicted = _prediction_loss(options, learner)
     predicting = Phase(
         "student",
