@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress import __version__, ranks
+from compress.augment.options import L2aOptions, MaskedLmOptions
 from compress.console import console
 from compress.corpus import Corpus, data_key, load_corpus, source_key, text_key
 from compress.domains import student_corpus, teacher_corpus
 from compress.errors import UserError
-from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, L2aOptions, MaskedLmOptions, TransformerOptions
+from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, TransformerOptions
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 

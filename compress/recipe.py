@@ -17,18 +17,17 @@ from pydantic import (
     model_validator,
 )
 
+from compress.augment.options import AugmentationOptions, L2aOptions
 from compress.errors import UserError
 from compress.options import (
     SPECIAL_ARCHITECTURES,
     SPECIAL_INITS,
-    AugmentationOptions,
     BenchOptions,
     CnnOptions,
     CompressOptions,
     DataOptions,
     DomainOptions,
     ExportOptions,
-    L2aOptions,
     MetaOptions,
     ObjectiveOptions,
     SearchOptions,

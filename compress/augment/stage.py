@@ -15,10 +15,7 @@ from rich.progress import track
 
 from compress.assets import model_source
 from compress.augment.example import Augmentation, Example, examples
-from compress.console import console
-from compress.corpus import UNLABELLED, Corpus, Split
-from compress.errors import UserError
-from compress.options import (
+from compress.augment.options import (
     CbertOptions,
     EdaOptions,
     GibbsOptions,
@@ -28,6 +25,9 @@ from compress.options import (
     SamplingOptions,
     SpansOptions,
 )
+from compress.console import console
+from compress.corpus import UNLABELLED, Corpus, Split
+from compress.errors import UserError
 from compress.progress import LOG_SECONDS
 from compress.recipe import Recipe
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel
 
+from compress.augment.options import SelectorOptions
 from compress.augment.stage import Pool
 from compress.batches import make_loader
 from compress.classify import EVALUATION_BATCH, classify
@@ -32,7 +33,7 @@ from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
 from compress.objectives.plan import Learner, Phase
-from compress.options import CompressOptions, ObjectiveOptions, SelectorOptions
+from compress.options import CompressOptions, ObjectiveOptions
 from compress.task import StudentTask
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 

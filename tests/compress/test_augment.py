@@ -12,6 +12,7 @@ from compress.augment.cbert import make_cbert
 from compress.augment.eda import eda
 from compress.augment.example import Augmentation, Example, examples
 from compress.augment.masked_lm import MaskedLM
+from compress.augment.options import CbertOptions, ReplacementOptions
 from compress.augment.replacement import make_replacement
 from compress.augment.sampling import make_sampling
 from compress.augment.spans import spans
@@ -19,7 +20,6 @@ from compress.augment.stage import load_augmented, make_augmented, make_language
 from compress.augment.tagger import load_tagger
 from compress.augment.train_masked_lm import condition_on_labels, train_masked_lm
 from compress.corpus import Corpus, Split
-from compress.options import CbertOptions, ReplacementOptions
 from compress.recipe import Recipe, load_recipe
 from tests.tiny_task import sentences, tiny_teacher
 

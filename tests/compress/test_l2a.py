@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from compress.augment.options import SelectorOptions
 from compress.augment.stage import Pool
 from compress.batches import EncodedSplit, make_loader
 from compress.classify import classify
@@ -21,7 +22,6 @@ from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
-from compress.options import SelectorOptions
 from compress.recipe import recipe_from
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.task import StudentTask
