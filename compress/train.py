@@ -118,7 +118,8 @@ def fit(
 
     :param name: shown beside the progress.
     :param turns: the parts of a step; the first turn's loader sets the number of steps in an epoch, others go round.
-    :param evaluate: dev metrics of the model after each epoch; the larger `metric`, the better.
+    :param evaluate: dev metrics of the model after each epoch; the larger `metric`, the better. An epoch without a `metric`
+        is passed over when the best is chosen; the last must have one.
     :param workspace: directory for the checkpoint; a training found there is carried on.
     :param extra: what else changes with the training, and is saved and restored with it.
     """
@@ -228,10 +229,9 @@ class _Loop:
     def finish_epoch(self, metrics: dict[str, float], best: Path) -> None:
         """Record the metrics, keep the weights if they are the best, save."""
         state = self.state
-        if (
-            self.schedule.keep_last
-            or state.best_epoch < 0
-            or metrics["metric"] > state.history[state.best_epoch]["metric"]
+        judged, none_yet = "metric" in metrics, state.best_epoch < 0
+        if self.schedule.keep_last or (
+            judged and (none_yet or metrics["metric"] > state.history[state.best_epoch]["metric"])
         ):
             state.best_epoch = state.epoch
             if ranks.is_first():

@@ -122,7 +122,8 @@ class SelectorOptions(Section):
         "as plain REINFORCE does",
     )
     dev_sample: Annotated[int, Field(ge=8)] = Field(
-        128, description="dev texts that an episode's credits are measured on"
+        128,
+        description="dev texts that an episode's credits are measured on; an episode's shared gain is measured on all",
     )
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
     learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")

@@ -34,6 +34,16 @@ def reward_of(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     return log_probability if kind == "loss" else log_probability.exp()
 
 
+def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> float:
+    """R of the student as it stands; it is on the accelerator's device already."""
+    with torch.no_grad():
+        parts = [
+            reward_of(classify(student, batch), batch["labels"], kind).sum()
+            for batch in _batches(student, dev, pad_token_id)
+        ]
+    return float(torch.stack(parts).sum()) / len(dev)
+
+
 def text_credits(
     student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str, pad_token_id: int
 ) -> Tensor:

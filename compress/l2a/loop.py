@@ -2,11 +2,12 @@
 
 An epoch goes once through target texts and generated ones, as with any other augmentation, cut into episodes. At the start of
 an episode the policy keeps or drops each of its generated texts; what is dropped gives its place to target texts, so that
-every episode is as long. At its end the student is judged on dev, and the policy takes a step of REINFORCE: each decision is
-rewarded with what its text, or the target text in its place, did for the student on dev (`credit = "text"`), or all of them with
-the episode's gain. Since dev is what rewards, a figure on dev is a little flattered; report one on test where there is any.
+every episode is as long. At its end the policy takes a step of REINFORCE: each decision is rewarded with what its text, or the
+target text in its place, did for the student on a sample of dev (`credit = "text"`), or all of them with the episode's gain on dev.
+Since dev is what rewards, a figure on dev is a little flattered; report one on test where there is any.
 
-An episode is an epoch of `fit`, with whose checkpoints the selector is saved.
+An episode is an epoch of `fit`, with whose checkpoints the selector is saved; the student itself is judged, on all of dev, at the
+end of each pass over the texts.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from transformers import PreTrainedModel
 
 from compress.augment.options import SelectorOptions
 from compress.augment.stage import Pool
-from compress.batches import make_loader
+from compress.batches import EncodedSplit, make_loader
 from compress.classify import EVALUATION_BATCH, classify
 from compress.distil import train_phase, train_phases
-from compress.l2a.credit import reward_of, text_credits
+from compress.l2a.credit import mean_reward, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
 from compress.objectives.plan import Learner, Phase
@@ -55,7 +56,7 @@ def train_with_selector(
     An objective's first stage, before the student can be judged, learns from all generated texts.
 
     :param pool: what is known of the last `len(pool)` texts of `task.train`.
-    :returns: the dev metrics of each episode (or epoch, of a last phase that is rounded), and the selector's log, an entry an episode.
+    :returns: the dev metrics of each epoch, and the selector's log, an entry an episode.
     """
     rates: list[float] = []
     if options.keep == "random":
@@ -96,7 +97,7 @@ class Selector:
         self.optimizer = torch.optim.SGD(self.policy.parameters(), lr=options.learning_rate)
         self.baseline = Baseline(options.baseline)
         self.episode = 0
-        self.score: float | None = None  # of the student on dev, before the episode
+        self.score = 0.0  # the student's reward on the episode's dev texts, before it
         self.states = torch.empty(0)  # of the episode's texts
         self.actions = torch.empty(0)
         self.advantages = torch.empty(0)  # where each text has its own
@@ -114,9 +115,21 @@ class Selector:
         random.Random(f"{self.task.seed}/{epoch}").shuffle(order)
         return order[number :: self.episodes_an_epoch]
 
+    def dev(self) -> EncodedSplit:
+        """The dev texts that an episode is measured on: all of them where their gain is the reward, else a sample of its own."""
+        dev, options = self.task.dev, self.options
+        if options.keep == "learned" and options.credit == "episode":
+            return dev
+        rng = random.Random(f"{self.task.seed}/dev/{self.episode}")
+        return dev.subset(rng.sample(range(len(dev)), min(len(dev), options.dev_sample)))
+
+    def _measure(self) -> float:
+        return mean_reward(self.student, self.dev(), self.options.reward, self.task.pad_token_id)
+
     def decide(self) -> None:
-        """Begin an episode: the states of its texts and what is done with each."""
+        """Begin an episode: how the student stands, the states of its texts, and what is done with each."""
         rows = self.texts(self.episode)
+        self.score = self._measure()
         self.states = policy_states(
             self.student,
             self.task.train.subset([self.first + row for row in rows]),
@@ -141,19 +154,18 @@ class Selector:
         """Of the decisions just taken, (N,); what replaces a dropped text is measured on as many target texts."""
         task, rng = self.task, random.Random(f"{self.task.seed}/credit/{self.episode}")
         target = rng.sample(range(self.first), min(self.first, len(rows)))
-        dev = rng.sample(range(len(task.dev)), min(len(task.dev), self.options.dev_sample))
         credits = text_credits(
             self.student,
             task.train.subset([*(self.first + row for row in rows), *target]),
-            task.dev.subset(dev),
+            self.dev(),
             self.options.reward,
             task.pad_token_id,
         )
         return text_advantages(credits[: len(rows)], self.actions, float(credits[len(rows) :].mean()))
 
-    def learn(self, score: float) -> None:
-        """End an episode: reward the decisions with the gain in `score`, log them, and take a step."""
-        reward = score - (score if self.score is None else self.score)
+    def learn(self) -> None:
+        """End an episode: reward the decisions, log them, and take a step."""
+        reward = self._measure() - self.score
         logits = self.policy(self.states)
         shared = self.baseline.advantage(reward)
         self.log.append(self._entry(reward, float(bernoulli_entropy(logits).mean().detach())))
@@ -162,7 +174,7 @@ class Selector:
             self.optimizer.zero_grad()
             reinforce_loss(logits, self.actions, advantage, self.options.entropy).backward()
             self.optimizer.step()
-        self.score, self.episode = score, self.episode + 1
+        self.episode += 1
 
     def _entry(self, reward: float, entropy: float) -> Episode:
         rows = self.texts(self.episode)
@@ -257,24 +269,19 @@ def _train_episodes(
     task = selector.task
     dev = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
 
-    def judge(student: nn.Module) -> Tensor:
-        return predict(student, dev, classify, accelerator)
-
-    def score(logits: Tensor) -> float:
-        return float(reward_of(logits, task.dev.labels, selector.options.reward).mean())
-
     def evaluate(model: nn.Module) -> dict[str, float]:
-        logits = judge(cast(Learner, model).student)
-        accuracy = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
-        loss = float(F.cross_entropy(logits, task.dev.labels))
         # A moving average hardly shows what one episode did: the selector is paid for the weights themselves.
-        selector.learn(score(logits if model is learner else judge(selector.student)))
+        selector.learn()
         selector.decide()
         kept = selector.log[-1]["keep rate"]
+        if selector.episode % selector.episodes_an_epoch:
+            return {"kept": kept}
+        logits = predict(cast(Learner, model).student, dev, classify, accelerator)
+        accuracy = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
+        loss = float(F.cross_entropy(logits, task.dev.labels))
         return {"metric": accuracy, "dev accuracy": accuracy, "dev loss": loss, "kept": kept}
 
     episodes = training.epochs * selector.episodes_an_epoch
-    selector.score = score(judge(selector.student))
     selector.decide()
     loader = make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed)
     batches = EpisodeBatches(selector, training.batch_size)
@@ -293,4 +300,5 @@ def _train_episodes(
     schedule = Schedule(
         episodes, training.patience * selector.episodes_an_epoch, task.seed, average=training.average or None
     )
-    return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator, extra=(selector,)).history
+    state = fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator, extra=(selector,))
+    return [metrics for metrics in state.history if "metric" in metrics]
