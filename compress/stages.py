@@ -69,9 +69,10 @@ class Workspace:
     store: Path | None = None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the workspace for this process and those that it works with.
 
+        :param wait: until another run that holds it is done.
         :raises UserError: another run holds it, or the directory cannot be made or written.
         """
         if not ranks.is_first():
@@ -86,9 +87,12 @@ class Workspace:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(
-                    f"{self.root}: another run is at work here; wait for it or give this one another recipe name"
-                ) from None
+                if not wait:
+                    raise UserError(
+                        f"{self.root}: another run is at work here; wait for it or give this one another recipe name"
+                    ) from None
+                console.print(f"  {self.root.name}: waiting for another run, which is making it")
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def is_current(self, stage: str, key: str) -> bool:
@@ -101,11 +105,14 @@ class Workspace:
         return sizes == record["sizes"]
 
     def run_shared(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
-        """`run`, in the store if there is one. `force` then makes nothing anew: others rely on what is stored."""
+        """`run`, in the store if there is one, where runs that want the same wait for the first to make it.
+
+        `force` then makes nothing anew: others rely on what is stored.
+        """
         if self.store is None:
             return self.run(stage, key, make, force=force)
         home = Workspace(self.store / f"{stage}-{key[:16]}")
-        with home.locked():
+        with home.locked(wait=True):
             home.run(stage, key, make)
         if ranks.is_first():
             self.borrow(stage, home)

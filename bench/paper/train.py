@@ -89,7 +89,7 @@ def _searched(table: Table, run: Run, search: Recipe, artifacts: Path) -> Path:
         artifacts / "paper" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
         store=artifacts / "paper" / "store",
     )
-    with workspace.locked():
+    with workspace.locked(wait=True):
         return compress(search, workspace, until="architecture", latency=int8_latency) / "genotype.json"
 
 

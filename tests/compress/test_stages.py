@@ -1,4 +1,6 @@
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,32 @@ def test_recipes_with_a_store_share_a_stage_by_the_key_of_its_inputs(tmp_path: P
     assert (second.root / "stage" / "result").read_text() == "b"
     assert (first.root / "stage" / "result").read_text() == "a"
     assert first.seconds("stage") is not None
+
+
+def test_runs_that_want_the_same_at_once_wait_for_the_first(tmp_path: Path) -> None:
+    calls: list[str] = []
+    begun, let_go = threading.Event(), threading.Event()
+
+    def share(name: str) -> None:
+        def make(directory: Path, scratch: Path) -> None:
+            calls.append(name)
+            begun.set()
+            assert let_go.wait(10)
+            (directory / "result").write_text(name)
+
+        Workspace(tmp_path / name, store=tmp_path / "store").run_shared("stage", "a", make)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(share, "first")
+        assert begun.wait(10)
+        second = pool.submit(share, "second")
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.2)
+        let_go.set()
+        first.result()
+        second.result()
+    assert calls == ["first"]
+    assert (tmp_path / "second" / "stage" / "result").read_text() == "first"
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
