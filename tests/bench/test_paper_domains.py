@@ -82,7 +82,7 @@ def test_the_table_of_the_project_can_be_planned() -> None:
     """Every run of it has a recipe; the data themselves are not here."""
     table = load_table("metakd")
     rows = {(run.method, run.data) for run in table.runs()}
-    assert len(rows) == 10 * 9 + 8
+    assert len(rows) == 10 * 4 + 7 * 5 + 5  # amazon, mnli, and fiction unseen, where no teacher is of fiction alone
     with pytest.raises(UserError, match="name the folder"):
         table.recipe(next(table.runs()), None)
 
