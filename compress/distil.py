@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from compress.batches import Batch, make_loader
 from compress.classify import accuracy
 from compress.objectives.expertise import Transfer
-from compress.objectives.plan import Learner, Phase, looks_inside, make_learner, plan
+from compress.objectives.plan import Learner, Phase, and_rounded, looks_inside, make_learner, plan
 from compress.objectives.states import Observer
 from compress.options import CompressOptions, ObjectiveOptions
 from compress.quantization import rounding
@@ -56,7 +56,7 @@ def train_phases(
     train: Callable[[Phase, Learner, Path], list[dict[str, float]]],
     transfer: Transfer | None = None,
 ) -> list[dict[str, float]]:
-    """Go through the phases of an objective with `train(phase, learner, scratch)`; returns what the last one returns."""
+    """Go through the phases of an objective, and the rounded one if any, with `train(phase, learner, scratch)`; returns what the last one returns."""
     learner = make_learner(objective, student, teacher.config, transfer)
     history: list[dict[str, float]] = []
     with ExitStack() as stack:
@@ -65,7 +65,8 @@ def train_phases(
             teacher.to(make_accelerator().device).eval().requires_grad_(False)
             attention = objective.method in ("tinybert", "minilm")
             observers = [stack.enter_context(Observer(m, attention=attention)) for m in (teacher, student)]
-        for number, phase in enumerate(plan(objective, training, learner, *observers)):
+        phases = and_rounded(plan(objective, training, learner, *observers), training.quantization_epochs)
+        for number, phase in enumerate(phases):
             history = train(phase, learner, scratch / f"phase-{number}")
     student.cpu()
     return history

@@ -129,6 +129,15 @@ def make_learner(
     return Learner(student, projections, transfer)
 
 
+def and_rounded(phases: list[Phase], epochs: int) -> list[Phase]:
+    """The phases, and then `epochs` of the last one once more, rounded; none if that is 0."""
+    if not epochs:
+        return phases
+    last = phases[-1]
+    rate = last.learning_rate / 10  # it only has to move by as much as the rounding does
+    return [*phases, replace(last, name="student, rounded", epochs=epochs, learning_rate=rate, rounded=True)]
+
+
 def plan(
     options: ObjectiveOptions,
     training: CompressOptions,
@@ -136,28 +145,13 @@ def plan(
     teacher: Observer | None,
     student: Observer | None,
 ) -> list[Phase]:
-    """The phases of an objective, in order, and at the end `compress.quantization_epochs` of its last one, rounded.
+    """The phases of an objective, in order.
 
     Each example's loss is weighted by the meta-teacher's expertise, in the batch as `weight`, where there is one; its
     transfer loss, if any, is added to the phase that looks inside (arXiv 2012.01266, §3.3).
 
     :param teacher: the frozen teacher; both observers are needed if `looks_inside`.
     """
-    phases = _phases(options, training, learner, teacher, student)
-    if training.quantization_epochs:
-        last, epochs = phases[-1], training.quantization_epochs
-        rate = last.learning_rate / 10  # it only has to move by as much as the rounding does
-        phases.append(replace(last, name="student, rounded", epochs=epochs, learning_rate=rate, rounded=True))
-    return phases
-
-
-def _phases(
-    options: ObjectiveOptions,
-    training: CompressOptions,
-    learner: Learner,
-    teacher: Observer | None,
-    student: Observer | None,
-) -> list[Phase]:
     predicted = _prediction_loss(options, learner)
     predicting = Phase(
         "student",
