@@ -88,10 +88,7 @@ class Recipe(Section):
             )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
-        if "search" in self.model_fields_set and getattr(self.student, "architecture", "searched") not in (
-            "searched",
-            "random",  # of a cost
-        ):
+        if "search" in self.model_fields_set and kind == "cnn" and not self._bounds_architecture:
             raise ValueError("search: an architecture that is given is not searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
@@ -121,6 +118,11 @@ class Recipe(Section):
         return self
 
     @property
+    def _bounds_architecture(self) -> bool:
+        """Whether the section `search` has a say: in what is searched, and in what a random architecture may cost."""
+        return getattr(self.student, "architecture", None) in ("searched", "random")
+
+    @property
     def _compares_states(self) -> bool:
         return self.objective.method in _NEEDS_TRANSFORMER
 
@@ -140,8 +142,16 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a recipe's file has it: one table `data`, or two in it."""
+        """As a recipe's file has it: one table `data`, or two in it, and no section that has nothing to say here."""
         dumped = handler(self)
+        if not self._bounds_architecture:
+            del dumped["search"]
+        if self.teacher.method != "meta":
+            del dumped["meta"]
+        elif not self._compares_states:
+            del dumped["meta"]["transfer"]
+        if "domains" not in self.model_fields_set:
+            del dumped["domains"]
         if (source := dumped.pop("source")) is not None:
             dumped["data"] = {"target": dumped["data"], "source": source}
         return dumped

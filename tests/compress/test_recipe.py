@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from compress.errors import UserError
-from compress.recipe import load_recipe
+from compress.presets import PRESETS
+from compress.recipe import load_recipe, recipe_from
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -154,6 +155,22 @@ def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     plain = load_recipe(write(tmp_path, "")).dump()
     assert plain["data"]["source"] == "embedded"
     assert "source" not in plain
+
+
+@pytest.mark.parametrize(
+    ("preset", "text"),
+    [
+        *((preset, DOMAINS if preset == "l2a" else "") for preset in PRESETS),
+        ("adabert", DOMAINS),
+        ("adabert", '[student]\nkind = "cnn"\narchitecture = "residual"'),
+        ("adabert", '[student]\nkind = "cnn"\narchitecture = "random"\n[search]\nmax_cost = 0.3'),
+        ("metakd", '[objective]\nmethod = "logits"'),
+        ("logits", '[data]\nsource = "files"\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "books"'),
+    ],
+)
+def test_a_dumped_recipe_reads_back(tmp_path: Path, preset: str, text: str) -> None:
+    recipe = load_recipe(write(tmp_path, text), [f"compress.preset={preset}"])
+    assert recipe_from(recipe.dump(), "dump") == recipe
 
 
 @pytest.mark.parametrize(
