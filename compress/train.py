@@ -98,10 +98,20 @@ class FitState:
 
 
 def make_accelerator() -> Accelerator:
-    """Mixed precision (bf16) where the GPU has it, fp32 elsewhere."""
+    """Mixed precision (bf16) where the GPU or else the CPU multiplies it natively, fp32 elsewhere.
+
+    `ACCELERATE_MIXED_PRECISION`, which `accelerate launch --mixed_precision` sets, decides where it is set.
+    """
     ranks.join()
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    return Accelerator(mixed_precision=asked or ("bf16" if _has_bf16() else "no"))
+
+
+def _has_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Manifest, ModelEntry, file_entry
+
+# The same arithmetic on every machine: some tests compare trainings number by number.
+os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
 
 WORDS = ["good", "bad", "the", "a", "film", "is", "was", "very"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
