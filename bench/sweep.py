@@ -19,13 +19,12 @@ from compress.errors import UserError
 from compress.options import CnnOptions
 from compress.pipeline import compress, stages_of
 from compress.recipe import Recipe
-from compress.search.architecture import read_genotype
-from compress.search.space import Genotype
+from compress.search.space import Genotype, read_genotype
 from compress.stages import Workspace, write_json
 from export.build import build_bundle
 from export.bundle import Bundle
 
-BOUNDS = (1.0, 0.6, 0.4, 0.25, 0.15, 0.08, 0.0)  # of search.max_cost: each about two thirds of the one before it
+BOUNDS = (0.8, 0.5, 0.35, 0.25, 0.15, 0.08, 0.0)  # of search.max_cost: each about two thirds of the one before it
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,12 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
     corpus = load_corpus(recipe.data)
     directory = workspace.root / "sweep"
     with workspace.locked():
-        compress(_bounded(recipe, 1.0), workspace, until="search")
+        last = "trials" if recipe.search.trials else "search"
+        compress(recipe, workspace, until=last)
         made: dict[Genotype, tuple[Workspace, Recipe, Bundle]] = {}
         for bound in sorted(set(bounds), reverse=True):
             bounded, place = _bounded(recipe, bound), Workspace(directory / f"{bound:g}")
-            for stage in stages_of(bounded)[: stages_of(bounded).index("search") + 1]:
+            for stage in stages_of(bounded)[: stages_of(bounded).index(last) + 1]:
                 place.borrow(stage, workspace)
             console.print(f"[bold]search.max_cost = {bound:g}[/]")
             compress(bounded, place, until="architecture")

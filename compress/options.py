@@ -297,11 +297,21 @@ class SearchOptions(Section):
     """Differentiable search of the cnn's cell (arXiv 2001.04246)."""
 
     epochs: Positive = 2
-    beta: Weight = Field(0.1, description="weight of the efficiency loss L_E, which is in [0, 1]")
+    beta: Weight = Field(
+        0.1,
+        description="weight of the efficiency loss L_E, which is in [0, 1]; where a bound is set, the bound alone decides "
+        "among the architectures tried",
+    )
     cost: Literal["measured", "computed"] = Field(
         "measured",
         description="an operation's cost: its INT8 time on this machine and its size, or the paper's FLOPs and size",
     )
+    trials: Annotated[int, Field(ge=0)] = Field(
+        24,
+        description="architectures trained briefly before one is chosen: what the search finds likely, what one would build by "
+        "hand, and variations of the best; 0: the likeliest is taken untried, as in the paper",
+    )
+    trial_steps: Positive = Field(250, description="length of such a training, in batches")
     max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
         description="the most that the architecture may cost, as a share of the costliest one; one search serves all",
@@ -318,6 +328,11 @@ class SearchOptions(Section):
     )
     architecture_every: Positive = Field(4, description="weight steps to one architecture step")
     architecture_learning_rate: Rate = 2e-2
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the user says what the student may cost, in whatever unit; then β has no say in it."""
+        return self.max_cost < 1 or self.max_parameters is not None or self.target_latency_ms is not None
 
 
 class CompressOptions(Section):

@@ -1,4 +1,4 @@
-"""The stages of compression in order: teacher → language_model → augmented → teacher_outputs → search → architecture → student."""
+"""The stages of compression in order: teacher → language_model → augmented → teacher_outputs → search → trials → architecture → student."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from compress.objectives.expertise import Transfer
     from compress.task import StudentTask
 
-STAGES = ("teacher", "language_model", "augmented", "teacher_outputs", "search", "architecture", "student")
+STAGES = ("teacher", "language_model", "augmented", "teacher_outputs", "search", "trials", "architecture", "student")
 
 
 class Latency(Protocol):
@@ -49,9 +49,11 @@ def stages_of(recipe: Recipe) -> list[str]:
     if recipe.objective.method == "none" and recipe.student.kind != "cnn":
         skipped.add("teacher_outputs")
     if recipe.student.kind != "cnn":
-        skipped |= {"search", "architecture"}
+        skipped |= {"search", "trials", "architecture"}
     elif recipe.student.architecture != "searched":
-        skipped.add("search")
+        skipped |= {"search", "trials"}
+    elif not recipe.search.trials:
+        skipped.add("trials")
     return [stage for stage in STAGES if stage not in skipped]
 
 
@@ -89,11 +91,14 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
     bounds = {name: options["search"].pop(name) for name in ("max_cost", "max_parameters", "target_latency_ms")}
+    trials = {name: options["search"].pop(name) for name in ("trials", "trial_steps")}
     keys["search"] = fingerprint(
         keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
     )
+    keys["trials"] = fingerprint(keys["search"], trials)
     given = _file_state(getattr(recipe.student, "architecture", "searched"))
-    keys["architecture"] = fingerprint(keys["search"], bounds, given)  # all that only the derivation uses
+    chosen_from = "trials" if "trials" in stages_of(recipe) else "search"
+    keys["architecture"] = fingerprint(keys[chosen_from], bounds, given)  # all that only the choice uses
     init = _directory_state(getattr(recipe.student, "init", "random"))
     keys["student"] = fingerprint(
         keys["architecture" if searched else "teacher_outputs"],
@@ -145,6 +150,7 @@ def compress(
         "augmented": run.augmented,
         "teacher_outputs": run.teacher_outputs,
         "search": run.search,
+        "trials": run.trials,
         "architecture": run.architecture,
         "student": run.student,
     }
@@ -239,6 +245,11 @@ class _Run:
 
         search_architecture(self._student_task(), self.recipe, directory, scratch)
 
+    def trials(self, directory: Path, scratch: Path) -> None:
+        from compress.search.trials import run_trials
+
+        run_trials(self._student_task(), self.recipe, self.workspace.root / "search", directory, scratch)
+
     def architecture(self, directory: Path, scratch: Path) -> None:
         if not ranks.is_first():
             return  # others would disturb its timings
@@ -252,8 +263,7 @@ class _Run:
         tokenizer = teacher / "tokenizer.json"
         encoder = TextEncoder(tokenizer, self.recipe.data.max_length)
         measure = partial(self.latency, tokenizer=tokenizer, recipe=self.recipe) if self.latency else None
-        search = self.workspace.root / "search"
-        choose_architecture(self.recipe, corpus, encoder, vocabulary, search, directory, measure)
+        choose_architecture(self.recipe, corpus, encoder, vocabulary, self.workspace.root, directory, measure)
 
     def student(self, directory: Path, scratch: Path) -> None:
         from compress.distil import train_student

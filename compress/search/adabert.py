@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesOb
 from compress.recipe import Recipe
 from compress.search.cost import costs_of, efficiency_loss
 from compress.search.space import OPERATIONS
-from compress.search.supernet import Supernet
+from compress.search.student import SUPERNET, make_supernet
 from compress.stages import write_json
 from compress.task import StudentTask, project_embeddings
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
@@ -41,11 +42,9 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
     costs = ranks.from_first(lambda: costs_of(options, student.width, length))
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
-    gamma, tau = _distillation(recipe.objective)
+    gamma, tau = distillation(recipe.objective)
     accelerator = make_accelerator()
-    rows = list(range(task.labelled))  # augmented texts come into the final training only: searching is the dear part
-    random.Random(task.seed).shuffle(rows)
-    cut = max(1, round(len(rows) * ARCHITECTURE_SHARE))
+    learned, held_out = split_rows(task)
 
     def task_loss(batch: Batch, progress: float, dense: bool) -> Tensor:
         first, last = options.gumbel
@@ -68,7 +67,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     turns = [
         Turn(
             make_loader(
-                task.train.subset(rows[cut:]), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
+                task.train.subset(learned), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
             ),
             torch.optim.AdamW(
                 supernet.weight_parameters(),
@@ -81,7 +80,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
         ),
         Turn(
             make_loader(
-                task.train.subset(rows[:cut]), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
+                task.train.subset(held_out), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
             ),
             torch.optim.Adam(
                 supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
@@ -94,7 +93,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     schedule = Schedule(options.epochs, options.epochs, task.seed, keep_last=True)
     fit("search", supernet, turns, evaluate, schedule, scratch, accelerator)
     supernet.cpu()
-    torch.save(supernet.state_dict(), directory / "supernet.pt")
+    torch.save(supernet.state_dict(), directory / SUPERNET)
     report = {
         "operations": OPERATIONS,
         "cost": options.cost,
@@ -106,16 +105,26 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     write_json(directory / SEARCH, report)
 
 
-def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
-    """The supernet of a task, untrained."""
-    vocabulary, classes = len(task.embeddings), len(task.labels)
-    return Supernet(
-        vocabulary, options.width, options.max_cells, classes, task.pair, options.two_streams, dropout, token_dropout
-    )
+def read_search(directory: Path) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """What a search found: logits (E, O) of the operations, logits (K_max,) of the depths, and the operations' costs."""
+    found = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
+    alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
+    return alpha, depth, found["costs"]
 
 
-def _distillation(objective: ObjectiveOptions) -> tuple[float, float]:
-    """γ and τ of the search."""
+def split_rows(task: StudentTask) -> tuple[list[int], list[int]]:
+    """Of the labelled texts, those that weights are trained on and those that architectures are judged on.
+
+    Augmented texts come into the final training only: searching is the dear part.
+    """
+    rows = list(range(task.labelled))
+    random.Random(task.seed).shuffle(rows)
+    cut = max(1, round(len(rows) * ARCHITECTURE_SHARE))
+    return rows[cut:], rows[:cut]
+
+
+def distillation(objective: ObjectiveOptions) -> tuple[float, float]:
+    """γ and τ of the probe loss that a search learns from, whatever the final training learns from."""
     if isinstance(objective, ProbesObjective):
         return objective.gamma, objective.tau
     return (0.0, 1.0) if isinstance(objective, NoObjective) else (ProbesObjective().gamma, ProbesObjective().tau)

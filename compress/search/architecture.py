@@ -1,8 +1,7 @@
-"""From a search to the student's architecture, within the bounds the user sets, and from there to the student."""
+"""From a search to the student's architecture, within the bounds the user sets."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
@@ -20,18 +19,25 @@ from compress.encode import TextEncoder
 from compress.errors import UserError
 from compress.options import CnnOptions, SearchOptions
 from compress.recipe import Recipe
-from compress.search.adabert import SEARCH, make_supernet
+from compress.search.adabert import read_search
 from compress.search.cost import costs_of
-from compress.search.derive import Candidates, Room, architecture_cost, cost_room, inherit
+from compress.search.derive import Candidates, Room, architecture_cost, cost_room
 from compress.search.draw import draw_cell
-from compress.search.space import NODES, OPERATIONS, Edge, Genotype, random_genotype, residual_genotype
+from compress.search.space import (
+    OPERATIONS,
+    Genotype,
+    bare_genotype,
+    random_genotype,
+    read_genotype,
+    residual_genotype,
+)
+from compress.search.trials import Trial, best_of, read_trials
 from compress.stages import write_json
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.operations import build_operation
-from compress.task import StudentTask, label_names, project_embeddings
 
 Measure = Callable[[CnnStudent], float]  # median milliseconds of its INT8 form at batch 1
-TRIALS = 20_000
+DRAWS = 20_000
 HALVINGS = 7  # of the interval that the bound on the cost lies in, until a latency is met
 
 
@@ -40,15 +46,17 @@ def choose_architecture(
     corpus: Corpus,
     encoder: TextEncoder,
     vocabulary: int,
-    search: Path,
+    artifacts: Path,
     directory: Path,
     measure: Measure | None,
 ) -> None:
-    """Derive the architecture from a search, or take the random, hand-made or given one; writes `genotype.json` and a drawing.
+    """Take the best architecture that was tried, or the likeliest of a search without trials, or the random, hand-made or given one.
+
+    Writes `genotype.json` and a drawing.
 
     :param encoder: the teacher's, which the student keeps.
     :param vocabulary: how many tokens there are embeddings of.
-    :param search: result of `search_architecture`, where the recipe searches.
+    :param artifacts: holds the stage `search`, where the recipe searches, and `trials`, where it tries.
     :param measure: needed where the recipe has a target latency.
     :raises UserError: the file given is no genotype, or no student is small enough.
     """
@@ -56,7 +64,7 @@ def choose_architecture(
     assert isinstance(options, CnnOptions), "only a cnn has an architecture"
     report: dict[str, Any] = {"architecture": options.architecture}
     if options.architecture == "searched":
-        found = _Found.read(search, options, recipe.search, _Blank(options, corpus, vocabulary))
+        found = _Found.read(artifacts, options, recipe.search, _Blank(options, corpus, vocabulary))
         genotype = found.choose(measure)
         report |= found.report(genotype)
     elif options.architecture == "random" and recipe.search.max_cost < 1:
@@ -71,8 +79,8 @@ def choose_architecture(
     else:
         genotype = read_genotype(Path(options.architecture))
     share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
-    console.print(f"  {options.architecture}: {_words(genotype)}{share}")
-    draw_cell(genotype, directory, f"{recipe.name}: {_cells(genotype)} like this one")
+    console.print(f"  {options.architecture}: {genotype}{share}")
+    draw_cell(genotype, directory, f"{recipe.name}: cell × {genotype.cells}")
     write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
 
 
@@ -82,11 +90,11 @@ def random_genotype_of_cost(max_cells: int, seed: int, costs: dict[str, float], 
     :raises UserError: hardly any architecture costs as much.
     """
     rng = random.Random(f"genotype of cost/{seed}")
-    for trial in range(TRIALS):
-        genotype = random_genotype(rng.randint(1, max_cells), f"{seed}/{trial}")
+    for draw in range(DRAWS):
+        genotype = random_genotype(rng.randint(1, max_cells), f"{seed}/{draw}")
         if 0.95 * max_cost <= architecture_cost(genotype, costs, max_cells) <= max_cost:
             return genotype
-    raise UserError(f"search.max_cost: none of {TRIALS:,} random architectures costs {max_cost:g} of the costliest one")
+    raise UserError(f"search.max_cost: none of {DRAWS:,} random architectures costs {max_cost:g} of the costliest one")
 
 
 def _median_length(corpus: Corpus, encoder: TextEncoder) -> int:
@@ -116,7 +124,7 @@ class _Blank:
 
     def room(self, parameters: int) -> Room:
         """The student, embeddings and all read-outs included, has so many parameters at most."""
-        bare = {cells: self.parameters(_bare(cells)) for cells in range(1, self.options.max_cells + 1)}
+        bare = {cells: self.parameters(bare_genotype(cells)) for cells in range(1, self.options.max_cells + 1)}
         return lambda cells: (parameters - bare[cells]) / cells
 
     def parameters(self, genotype: Genotype) -> int:
@@ -126,29 +134,29 @@ class _Blank:
 
 @dataclass
 class _Found:
-    """What a search found likely, and what of it the recipe's bounds allow."""
+    """What a search found likely and trials found good, and what of it the recipe's bounds allow."""
 
     candidates: Candidates  # priced by cost and by parameters
+    trials: list[Trial]  # none: what was likely is believed
     costs: dict[str, float]
     options: SearchOptions
     blank: _Blank
     measured: dict[Genotype, float] = field(default_factory=dict)  # milliseconds
 
     @classmethod
-    def read(cls, search: Path, student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
-        found = json.loads((search / SEARCH).read_text(encoding="utf-8"))
-        alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
-        costs = torch.tensor([found["costs"][name] for name in OPERATIONS])
-        candidates = Candidates(alpha, depth, [costs, operation_sizes(student.width)])
-        return cls(candidates, found["costs"], options, blank)
+    def read(cls, artifacts: Path, student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
+        alpha, depth, costs = read_search(artifacts / "search")
+        prices = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(student.width)]
+        trials = read_trials(artifacts / "trials") if options.trials else []
+        return cls(Candidates(alpha, depth, prices), trials, costs, options, blank)
 
     def choose(self, measure: Measure | None) -> Genotype:
-        """The likeliest architecture within the bounds; where none is fast enough, the cheapest, and it is said so."""
+        """The best architecture within the bounds; where none is fast enough, the cheapest, and it is said so."""
         whole = self._within(self.options.max_cost)
         if whole is None:
             raise UserError(
                 f"search.max_parameters: no student has only {self.options.max_parameters:,} parameters; "
-                f"the smallest has {self.blank.parameters(_bare(1)):,}, nearly all of them in word embeddings of student.width"
+                f"the smallest has {self.blank.parameters(bare_genotype()):,}, nearly all of them in word embeddings of student.width"
             )
         target = self.options.target_latency_ms
         if target is None:
@@ -179,6 +187,8 @@ class _Found:
             "max_cost": self.options.max_cost,
             "parameters": self.blank.parameters(genotype),
         }
+        if tried := [trial for trial in self.trials if trial.genotype == genotype]:
+            report |= {"loss": tried[0].loss, "accuracy": tried[0].accuracy, "tried": len(self.trials)}
         if self.options.max_parameters is not None:
             report["max_parameters"] = self.options.max_parameters
         if (target := self.options.target_latency_ms) is not None:
@@ -187,6 +197,16 @@ class _Found:
         return report
 
     def _within(self, max_cost: float) -> Genotype | None:
+        return self._best_tried(max_cost) if self.trials else self._likeliest(max_cost)
+
+    def _best_tried(self, max_cost: float) -> Genotype | None:
+        """Of least loss; where the user sets no bound, of least loss with the price of its cost."""
+        parameters = math.inf if self.options.max_parameters is None else self.options.max_parameters
+        fitting = [t for t in self.trials if t.cost <= max_cost and self.blank.parameters(t.genotype) <= parameters]
+        best = best_of(fitting, 0.0 if self.options.bounded else self.options.beta)
+        return best.genotype if best else None
+
+    def _likeliest(self, max_cost: float) -> Genotype | None:
         parameters = self.options.max_parameters
         size_room = (lambda cells: math.inf) if parameters is None else self.blank.room(parameters)
         return self.candidates.likeliest(cost_room(max_cost, self.blank.options.max_cells), size_room)
@@ -194,14 +214,8 @@ class _Found:
     def _milliseconds(self, genotype: Genotype, measure: Measure) -> float:
         if genotype not in self.measured:
             self.measured[genotype] = measure(self.blank.student(genotype))
-            console.print(f"  {self.measured[genotype]:.3g} ms: {_words(genotype)}")
+            console.print(f"  {self.measured[genotype]:.3g} ms: {genotype}")
         return self.measured[genotype]
-
-
-def _bare(cells: int) -> Genotype:
-    """Operations without parameters only."""
-    identity = Edge(source=0, operation="identity")
-    return Genotype(cells=cells, nodes=((identity,),) * NODES)
 
 
 def operation_sizes(width: int) -> Tensor:
@@ -209,53 +223,5 @@ def operation_sizes(width: int) -> Tensor:
     return torch.tensor([_count(build_operation(name, width)) for name in OPERATIONS])
 
 
-def _words(genotype: Genotype) -> str:
-    nodes = (" + ".join(f"{edge.operation}({edge.source})" for edge in node) for node in genotype.nodes)
-    return f"{_cells(genotype)}; {'; '.join(nodes)}"
-
-
-def _cells(genotype: Genotype) -> str:
-    return "1 cell" if genotype.cells == 1 else f"{genotype.cells} cells"
-
-
 def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def read_genotype(file: Path) -> Genotype:
-    """The genotype in a `genotype.json`.
-
-    :raises UserError: there is none.
-    """
-    try:
-        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
-    except FileNotFoundError:
-        raise UserError(f"student.architecture: {file}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None
-
-
-def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, search: Path) -> CnnStudent:
-    """The derived network with the searched weights; one that was not searched starts from the teacher's embeddings."""
-    genotype = read_genotype(architecture / "genotype.json")
-    config = CnnStudentConfig(
-        vocab_size=len(task.embeddings),
-        width=options.width,
-        genotype=genotype.model_dump(mode="json"),
-        pair=task.pair,
-        two_streams=options.two_streams,
-        dropout=options.dropout,
-        token_dropout=options.token_dropout,
-        pad_token_id=task.pad_token_id,
-        **label_names(task.labels),
-    )
-    student = CnnStudent(config)
-    if options.architecture != "searched":
-        table = project_embeddings(task.embeddings, task.train, options.width)
-        student.embeddings.table.weight.data.copy_(table)
-        return student
-    supernet = make_supernet(task, options, 0.0, 0.0)
-    supernet.load_state_dict(torch.load(search / "supernet.pt", weights_only=True))
-    inherit(student, supernet)
-    return student

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compress.errors import UserError
 
 NODES = 3
 Operation = Literal[
@@ -50,6 +54,10 @@ class Genotype(BaseModel):
         """(inner node, edge) in order."""
         return [(node, edge) for node, entering in enumerate(self.nodes) for edge in entering]
 
+    def __str__(self) -> str:
+        cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
+        return f"{cells}: " + "; ".join(" + ".join(f"{e.operation}({e.source})" for e in node) for node in self.nodes)
+
 
 def random_genotype(cells: int, seed: int | str) -> Genotype:
     """Two edges into each node and an operation on each, other than zero, all equally likely: the control of a search."""
@@ -66,3 +74,22 @@ def residual_genotype(cells: int) -> Genotype:
     sources = (1, *range(2, 2 + NODES - 1))
     nodes = tuple((Edge(source=s, operation="conv3"), Edge(source=s, operation="identity")) for s in sources)
     return Genotype(cells=cells, nodes=nodes)
+
+
+def bare_genotype(cells: int = 1) -> Genotype:
+    """Operations without parameters and without cost only: the smallest student of so many cells."""
+    return Genotype(cells=cells, nodes=((Edge(source=0, operation="identity"),),) * NODES)
+
+
+def read_genotype(file: Path) -> Genotype:
+    """The genotype in a `genotype.json`.
+
+    :raises UserError: there is none.
+    """
+    try:
+        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
+    except FileNotFoundError:
+        raise UserError(f"student.architecture: {file}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"student.architecture: {file}: not a genotype.json of a search ({reason})") from None

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from compress.options import BiLstmOptions, CnnOptions
 from compress.recipe import Recipe
-from compress.search.architecture import derived_student
+from compress.search.student import derived_student
 from compress.students.bilstm import BiLstmConfig, BiLstmStudent
 from compress.students.transformer import make_transformer
 from compress.task import StudentTask, label_names, project_embeddings
