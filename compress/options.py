@@ -159,10 +159,10 @@ class CnnOptions(Section):
     max_cells: Annotated[int, Field(ge=1, le=8)] = Field(
         2, description="K_max, the deepest student considered; a random or residual one has so many cells"
     )
-    two_streams: bool = Field(
-        False,
-        description="of a pair, give the first cell one text on each input, as AdaBERT does, and read both out as one; by default "
-        "both inputs see both texts and the read-out compares them",
+    pair_inputs: Literal["aligned", "together", "streams"] = Field(
+        "aligned",
+        description="of a pair of texts, what the first cell's two inputs are: both texts, and each token beside its match in the "
+        "other text; both texts on both; or one text on each, as in AdaBERT",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")

@@ -62,8 +62,6 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     sections = ("teacher", "augmentation", "student", "objective", "search", "compress")
     options = {name: getattr(recipe, name).model_dump(mode="json") for name in sections}
     training = options["compress"]
-    if not options["student"].get("two_streams"):
-        options["student"].pop("two_streams", None)  # what is the default adds nothing to a key
     del training["preset"]  # a name for what is written out beside it
     rounded = training.pop("quantization_epochs")
     # What a stage has from the source domain; nothing, and no part of its key, where there is none.
@@ -197,10 +195,6 @@ class _Run:
         """Whether student, objective and teacher fit together, as far as their configurations show."""
         corpus = self.student_corpus  # before torch is imported: a mistake in the data shows at once
         teacher_corpus(self.recipe, self.corpus)
-        if getattr(self.recipe.student, "two_streams", False) and not corpus.pair:
-            raise UserError(
-                "student.two_streams: is for pairs of texts, and these data have one text; set data.text_b or leave it out"
-            )
         if not isinstance(self.recipe.student, TransformerOptions):
             return
         from compress.objectives.plan import check_objective

@@ -142,8 +142,8 @@ def fit(
     schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
     averaged: AveragedModel | None = None
     if schedule.average is not None:
-        decay = get_ema_multi_avg_fn(schedule.average)
-        averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=decay, use_buffers=True)
+        update = _moving_average(schedule.average)
+        averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=update, use_buffers=True)
     accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []), *extra)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
     if ranks.is_first():
@@ -308,6 +308,15 @@ class _Loop:
             sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
             yield from turn.loader
             lap, skip = lap + 1, 0
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """An exponential moving average whose decay rises with the steps to `decay`: a short training forgets its start too."""
+
+    def update(averaged: Any, current: Any, steps: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averaged, current, steps)
+
+    return update
 
 
 def _scheduler(turn: Turn, steps: int) -> LambdaLR:

@@ -117,7 +117,7 @@ class _Blank:
                 width=self.options.width,
                 genotype=genotype.model_dump(mode="json"),
                 pair=self.corpus.pair,
-                two_streams=self.options.two_streams,
+                pair_inputs=self.options.pair_inputs,
                 num_labels=len(self.corpus.labels),
             )
         )

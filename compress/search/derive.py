@@ -112,9 +112,10 @@ def _front(choices: Iterable[_Choice]) -> list[_Choice]:
 
 
 def inherit(student: CnnStudent, supernet: Supernet) -> None:
-    """Give the derived student the searched weights: embeddings, the kept operations, the read-outs."""
+    """Give the derived student the searched weights: embeddings, the entrance, the kept operations, the read-outs."""
     genotype = Genotype.model_validate(student.config.genotype)
     student.embeddings.table.load_state_dict(supernet.embeddings.table.state_dict())
+    student.entrance.load_state_dict(supernet.entrance.state_dict())
     cell: Any
     searched: Any
     for cell, searched in zip(student.cells, supernet.cells, strict=False):

@@ -20,7 +20,7 @@ def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_
     """The supernet of a task, untrained."""
     vocabulary, classes = len(task.embeddings), len(task.labels)
     return Supernet(
-        vocabulary, options.width, options.max_cells, classes, task.pair, options.two_streams, dropout, token_dropout
+        vocabulary, options.width, options.max_cells, classes, task.pair, options.pair_inputs, dropout, token_dropout
     )
 
 
@@ -45,7 +45,7 @@ def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, sup
         width=options.width,
         genotype=genotype.model_dump(mode="json"),
         pair=task.pair,
-        two_streams=options.two_streams,
+        pair_inputs=options.pair_inputs,
         dropout=options.dropout,
         token_dropout=options.token_dropout,
         pad_token_id=task.pad_token_id,

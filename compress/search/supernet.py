@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.search.space import EDGES, NODES, OPERATIONS
-from compress.students.cnn import Embeddings, ReadOut, enter, masks_of, pool, weighted_sum
+from compress.students.cnn import Embeddings, Entrance, ReadOut, masks_of, pool, weighted_sum
 from compress.students.operations import build_operation
 
 
@@ -72,16 +72,17 @@ class Supernet(nn.Module):
         max_cells: int,
         num_labels: int,
         pair: bool,
-        two_streams: bool,
+        pair_inputs: str,
         dropout: float,
         token_dropout: float,
     ) -> None:
         super().__init__()
-        self.pair, self.two_streams = pair, pair and two_streams
+        self.pair = pair
         self.embeddings = Embeddings(vocab_size, width, dropout, token_dropout)
+        self.entrance = Entrance(width, pair, pair_inputs)
         self.cells = nn.ModuleList(SearchCell(width) for _ in range(max_cells))
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, width, num_labels, pair and not two_streams, dropout)
+            ReadOut(depth + 1, width, num_labels, pair and not self.entrance.streams, dropout)
             for depth in range(1, max_cells + 1)
         )
         self.alpha = nn.Parameter(torch.zeros(len(EDGES), len(OPERATIONS)))
@@ -126,7 +127,7 @@ class Supernet(nn.Module):
         drawn operation alone it only learns whether to scale up an output that training has already scaled right.
         """
         mask, texts = masks_of(attention_mask, token_type_ids, self.pair, self.embeddings.table.weight.dtype)
-        entry = enter(self.embeddings(input_ids, mask), mask, texts, self.two_streams)
+        entry = self.entrance(self.embeddings(input_ids, mask), mask, texts)
         before, now = entry.first, entry.second
         pooled, logits = [pool(entry.state, entry.texts)], []
         for depth in range(len(self.cells) if dense else draw.depth):

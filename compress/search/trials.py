@@ -89,6 +89,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
     alpha, depth, costs = read_search(search)
     bench = _Bench(task, recipe, read_supernet(task, student, search))
     first = first_candidates(alpha, depth, costs)
+    two_inputs = task.pair and student.pair_inputs != "together"
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
     while len(trials) < options.trials:
         number = len(trials)
@@ -97,7 +98,8 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         else:
             parent = best_of(trials, options.beta * PRICES[number % len(PRICES)])
             assert parent is not None, "the first were tried"
-            genotype = _new_variation(parent.genotype, trials, student, random.Random(f"{task.seed}/{number}"))
+            rng = random.Random(f"{task.seed}/{number}")
+            genotype = _new_variation(parent.genotype, trials, student.max_cells, two_inputs, rng)
         cost = architecture_cost(genotype, costs, student.max_cells)
         name = f"trial {number + 1} of {options.trials}, {cost:.0%} of the costliest"
         training = scratch / f"trial-{number}"
@@ -140,28 +142,30 @@ def vary(genotype: Genotype, max_cells: int, rng: random.Random) -> Genotype:
     return genotype.model_copy(update={"nodes": tuple(tuple(edges) for edges in nodes)})
 
 
-def same_network(genotype: Genotype, two_streams: bool) -> tuple[Any, ...]:
+def same_network(genotype: Genotype, two_inputs: bool) -> tuple[Any, ...]:
     """Equal for two genotypes that compute the same: the order of a node's edges says nothing.
 
-    Nor does it say anything which input the first cell reads, unless there are two streams.
+    Nor does it say anything which input a single cell reads, unless the two differ, as those of a pair may.
     """
-    one_input = genotype.cells == 1 and not two_streams
+    one_input = genotype.cells == 1 and not two_inputs
     return genotype.cells, *(
         tuple(sorted((max(edge.source, 1) if one_input else edge.source, edge.operation) for edge in node))
         for node in genotype.nodes
     )
 
 
-def _new_variation(parent: Genotype, trials: Sequence[Trial], options: CnnOptions, rng: random.Random) -> Genotype:
+def _new_variation(
+    parent: Genotype, trials: Sequence[Trial], max_cells: int, two_inputs: bool, rng: random.Random
+) -> Genotype:
     """A variation that was not tried yet; of several changes at once where all single ones were."""
-    tried = {same_network(trial.genotype, options.two_streams) for trial in trials}
+    tried = {same_network(trial.genotype, two_inputs) for trial in trials}
     genotype = parent
     for _ in range(50):
-        genotype = vary(parent, options.max_cells, rng)
-        if same_network(genotype, options.two_streams) not in tried:
+        genotype = vary(parent, max_cells, rng)
+        if same_network(genotype, two_inputs) not in tried:
             return genotype
-    while same_network(genotype, options.two_streams) in tried:
-        genotype = vary(genotype, options.max_cells, rng)
+    while same_network(genotype, two_inputs) in tried:
+        genotype = vary(genotype, max_cells, rng)
     return genotype
 
 

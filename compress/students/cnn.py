@@ -4,8 +4,8 @@ Embeddings → K cells → read-out. There is one read-out per depth: while the 
 layer of the teacher; afterwards only the last is computed.
 
 Where this differs from the paper: BatchNorm stands before the ReLU (see operations.py); there are no position
-embeddings, for a convolution sees order; and of a pair, both inputs of the first cell see both texts, which the read-out
-then compares. `two_streams` has it as in the paper, one text on each input.
+embeddings, for a convolution sees order; and of a pair, both inputs of the first cell see both texts, the second one each
+token beside what matches it in the other text, and the read-out compares them (see `Entrance`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CnnStudentConfig(PretrainedConfig):
         width: int = 128,
         genotype: dict[str, Any] | None = None,
         pair: bool = False,
-        two_streams: bool = False,
+        pair_inputs: str = "aligned",
         dropout: float = 0.1,
         token_dropout: float = 0.0,
         pad_token_id: int = 0,
@@ -43,7 +43,7 @@ class CnnStudentConfig(PretrainedConfig):
     ) -> None:
         super().__init__(pad_token_id=pad_token_id, **kwargs)
         self.vocab_size, self.width, self.genotype = vocab_size, width, genotype
-        self.pair, self.two_streams = pair, two_streams
+        self.pair, self.pair_inputs = pair, pair_inputs
         self.dropout, self.token_dropout = dropout, token_dropout
 
 
@@ -157,13 +157,58 @@ class Entry:
     texts: Sequence[Tensor]  # a mask (B, 1, L) for each text that is read out apart
 
 
-def enter(embedded: Tensor, mask: Tensor, texts: Sequence[Tensor], two_streams: bool) -> Entry:
-    """Of embedded texts (B, D, L).
+class Entrance(nn.Module):
+    """From embedded texts to the first cell's two inputs, which for a single text are the same.
 
-    Two streams begin at the same position, so that the cell's sums bring the texts together; they are read out as one.
+    Of a pair, `inputs` says what they are. "aligned": the embedded texts, and each of their tokens beside what matches it in
+    the other text, so that a cell sees which words have a counterpart. "together": both are the embedded texts. "streams":
+    one text on each, as in the paper; the two begin at the same position, so that the cell's sums bring them together, and
+    are read out as one.
     """
-    if not two_streams:
-        return Entry(embedded, embedded, mask, embedded, texts)
+
+    def __init__(self, width: int, pair: bool, inputs: str) -> None:
+        super().__init__()
+        self.streams = pair and inputs == "streams"
+        self.alignment = Alignment(width) if pair and inputs == "aligned" else None
+
+    def forward(self, embedded: Tensor, mask: Tensor, texts: Sequence[Tensor]) -> Entry:
+        """Of embedded texts (B, D, L), their mask and a mask for each text, (B, 1, L)."""
+        if self.streams:
+            return two_streams(embedded, mask, texts)
+        second = embedded if self.alignment is None else self.alignment(embedded, mask, texts)
+        return Entry(embedded, second, mask, embedded, texts)
+
+
+class Alignment(nn.Module):
+    """Each token compared with its match in the other text (Parikh et al. 2016, §3.1-3.2, with cosines for scores).
+
+    The match is the average of the other text's tokens by softmax(sharpness · cosine); token, match and their product
+    go through a convolution of kernel one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(2.0))
+        self.compare = Convolution(width, 1, 1, inputs=3 * width)
+
+    def forward(self, x: Tensor, mask: Tensor, texts: Sequence[Tensor]) -> Tensor:
+        """Embedded texts (B, D, L) and masks (B, 1, L) → (B, D, L), zero off the mask."""
+        match = self.match(x, texts)
+        return self.compare(torch.cat([x, match, x * match], dim=1), mask) * mask
+
+    def match(self, x: Tensor, texts: Sequence[Tensor]) -> Tensor:
+        """For each token the other text's average, (B, D, L); zero where there is no other text."""
+        first, second = texts
+        direction = x / x.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        cosine = direction.transpose(1, 2) @ direction  # (B, L, L)
+        across = first.transpose(1, 2) * second + second.transpose(1, 2) * first  # one where the texts differ
+        scores = cosine.float() * self.log_sharpness.exp() - (1 - across) * 1e4
+        shares = torch.softmax(scores, dim=2) * across  # rows without another text become zero
+        return x @ shares.transpose(1, 2).to(x.dtype)
+
+
+def two_streams(embedded: Tensor, mask: Tensor, texts: Sequence[Tensor]) -> Entry:
+    """See `Entrance`."""
     first, second = texts
     start = second.argmax(dim=2, keepdim=True)  # (B, 1, 1)
     index = start + torch.arange(mask.shape[2], device=mask.device)  # (B, 1, L)
@@ -184,9 +229,16 @@ class CnnStudent(Student):
         super().__init__(config)
         genotype = Genotype.model_validate(config.genotype)
         self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
+        self.entrance = Entrance(config.width, config.pair, config.pair_inputs)
         self.cells = nn.ModuleList(Cell(genotype, config.width) for _ in range(genotype.cells))
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, config.width, config.num_labels, config.pair and not config.two_streams, config.dropout)
+            ReadOut(
+                depth + 1,
+                config.width,
+                config.num_labels,
+                config.pair and not self.entrance.streams,
+                config.dropout,
+            )
             for depth in range(1, genotype.cells + 1)
         )
         self.post_init()
@@ -214,7 +266,7 @@ class CnnStudent(Student):
     ) -> Iterator[list[Tensor]]:
         """After each cell, the pooled states so far, the embedding's included."""
         mask, texts = masks_of(attention_mask, token_type_ids, self.config.pair, self.embeddings.table.weight.dtype)
-        entry = enter(self.embeddings(input_ids, mask), mask, texts, self.config.pair and self.config.two_streams)
+        entry = self.entrance(self.embeddings(input_ids, mask), mask, texts)
         before, now = entry.first, entry.second
         pooled = [pool(entry.state, entry.texts)]
         for cell in self.cells:

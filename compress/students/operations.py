@@ -19,14 +19,14 @@ class Convolution(nn.Module):
     The paper has BatchNorm after the ReLU. Before it, BatchNorm folds into the convolution at export and costs nothing.
     """
 
-    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+    def __init__(self, width: int, kernel: int, dilation: int, inputs: int | None = None) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
-        self.conv = nn.Conv1d(width, width, kernel, padding=padding, dilation=dilation, bias=False)
+        self.conv = nn.Conv1d(inputs or width, width, kernel, padding=padding, dilation=dilation, bias=False)
         self.norm: nn.Module = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, D, L) → (B, D, L)."""
+        """(B, D, L), or as many channels as `inputs` says → (B, D, L)."""
         return F.relu(self.norm(self.conv(x)))
 
     def fold(self) -> None:

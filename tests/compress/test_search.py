@@ -16,7 +16,7 @@ from compress.students import CnnStudent, CnnStudentConfig
 
 def make_supernet(max_cells: int = 3) -> Supernet:
     torch.manual_seed(0)
-    return Supernet(40, 16, max_cells, 2, pair=False, two_streams=False, dropout=0.0, token_dropout=0.0).eval()
+    return Supernet(40, 16, max_cells, 2, pair=False, pair_inputs="aligned", dropout=0.0, token_dropout=0.0).eval()
 
 
 def draw_of(supernet: Supernet, names: list[str], depth: int) -> Draw:

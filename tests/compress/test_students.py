@@ -16,17 +16,17 @@ from compress.errors import UserError
 from compress.options import TransformerOptions
 from compress.search.space import NODES, OPERATIONS
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
-from compress.students.cnn import enter
+from compress.students.cnn import Alignment, two_streams
 from compress.students.operations import build_operation
 from compress.students.transformer import copied_layers, make_transformer
 from tests.tiny_task import GENOTYPE
 
 
-def make_student(pair: bool = False, two_streams: bool = False) -> CnnStudent:
+def make_student(pair: bool = False, pair_inputs: str = "aligned") -> CnnStudent:
     torch.manual_seed(0)
     genotype = GENOTYPE.model_dump(mode="json")
     config = CnnStudentConfig(
-        vocab_size=50, width=16, genotype=genotype, pair=pair, two_streams=two_streams, num_labels=3
+        vocab_size=50, width=16, genotype=genotype, pair=pair, pair_inputs=pair_inputs, num_labels=3
     )
     student = CnnStudent(config)
     student.train()
@@ -36,8 +36,12 @@ def make_student(pair: bool = False, two_streams: bool = False) -> CnnStudent:
     return student.eval()
 
 
-def make_two_streams(pair: bool = False) -> CnnStudent:
-    return make_student(pair, two_streams=True)
+def make_together(pair: bool = False) -> CnnStudent:
+    return make_student(pair, "together")
+
+
+def make_streams(pair: bool = False) -> CnnStudent:
+    return make_student(pair, "streams")
 
 
 def masked(x: torch.Tensor, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +69,7 @@ def make_bilstm(pair: bool = False) -> BiLstmStudent:
     return BiLstmStudent(BiLstmConfig(vocab_size=50, width=16, hidden=12, pair=pair, num_labels=3)).eval()
 
 
-@pytest.mark.parametrize("make", [make_student, make_two_streams, make_bilstm])
+@pytest.mark.parametrize("make", [make_student, make_together, make_streams, make_bilstm])
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(
     make: Callable[[bool], PreTrainedModel], pair: bool
@@ -83,7 +87,7 @@ def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(
     torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [make_student, make_two_streams, make_bilstm])
+@pytest.mark.parametrize("make", [make_student, make_together, make_streams, make_bilstm])
 def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable[[bool], PreTrainedModel]) -> None:
     student = make(True)
     ids = torch.randint(1, 50, (1, 8))
@@ -96,13 +100,28 @@ def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable
 def test_two_streams_begin_together_and_meet_in_the_cell() -> None:
     texts = [torch.tensor([[[1.0, 1, 0, 0, 0, 1, 0]]]), torch.tensor([[[0.0, 0, 1, 1, 1, 0, 0]]])]
     embedded = torch.arange(1.0, 8.0).view(1, 1, 7) * sum(texts)
-    entry = enter(embedded, sum(texts), texts, two_streams=True)  # type: ignore[arg-type]
+    entry = two_streams(embedded, sum(texts), texts)  # type: ignore[arg-type]
     assert entry.first.flatten().tolist() == [1, 2, 0, 0, 0, 6, 0]
     assert entry.second.flatten().tolist() == [3, 4, 5, 0, 0, 0, 0]
     assert entry.mask.flatten().tolist() == [1, 1, 1, 0, 0, 1, 0]
     assert entry.state.flatten().tolist() == [4, 6, 5, 0, 0, 6, 0]
-    alone = enter(embedded, texts[0], [texts[0], texts[1] * 0], two_streams=True)  # no second text
+    alone = two_streams(embedded, texts[0], [texts[0], texts[1] * 0])  # no second text
     assert not alone.second.any()
+
+
+def test_a_token_is_matched_with_its_like_in_the_other_text_only() -> None:
+    # Tokens a b | a c, then padding; a, b and c are orthogonal.
+    tokens = torch.eye(3)[[0, 1, 0, 2, 0]].T[None] * torch.tensor([1.0, 1, 1, 1, 0])
+    texts = [torch.tensor([[[1.0, 1, 0, 0, 0]]]), torch.tensor([[[0.0, 0, 1, 1, 0]]])]
+    alignment = Alignment(3)
+    with torch.no_grad():
+        alignment.log_sharpness.fill_(torch.tensor(9.0).log())
+    match = alignment.match(tokens, texts)[0].T
+    like = torch.tensor(9.0).exp() / (torch.tensor(9.0).exp() + 1)  # softmax of cosines 1 and 0, nine times sharpened
+    expected = torch.tensor([[like, 0, 1 - like], [0.5, 0, 0.5], [like, 1 - like, 0], [0.5, 0.5, 0], [0, 0, 0]])
+    torch.testing.assert_close(match, expected)
+    alone = alignment.match(tokens, [texts[0] + texts[1], texts[1] * 0])  # no second text
+    assert not alone.any()
 
 
 def test_saves_and_loads_like_any_model(tmp_path: Path) -> None:
