@@ -153,6 +153,8 @@ width = 16
 max_cells = 2
 [search]
 epochs = 1
+trials = 5
+trial_steps = 10
 [compress]
 average = 0.9
 epochs = 4

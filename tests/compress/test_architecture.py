@@ -34,14 +34,16 @@ def search(tmp_path: Path) -> Path:
         "probabilities": torch.softmax(alpha, dim=1).tolist(),
         "depth_probabilities": torch.softmax(torch.tensor([0.0, 0.5, 1.0]), dim=0).tolist(),
     }
-    (tmp_path / "search.json").write_text(json.dumps(found))
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search.json").write_text(json.dumps(found))
     return tmp_path
 
 
-def choose(search: Path, measure: object = None, **bounds: object) -> dict[str, object]:
+def choose(search: Path, measure: object = None, trials: int = 0, **bounds: object) -> dict[str, object]:
     """What `genotype.json` says."""
+    options = {"trials": trials, **bounds}
     recipe = recipe_from(
-        {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": bounds}, "a test"
+        {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": options}, "a test"
     )
     tokenizer = tiny_teacher(search / "bert") / "tokenizer.json"
     choose_architecture(recipe, CORPUS, TextEncoder(tokenizer, 32), VOCABULARY, search, search, measure)  # type: ignore[arg-type]
@@ -112,6 +114,33 @@ def test_parameters_are_those_of_the_whole_student(search: Path) -> None:
         choose(search, max_parameters=500)
 
 
+def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> None:
+    tried = [random_genotype(1 + seed % 3, seed) for seed in range(30)]
+    costs = [architecture_cost(genotype, COSTS, 3) for genotype in tried]
+    # The dearer the better, but for one that is the best of all: it alone is good without a bound.
+    best = costs.index(sorted(costs)[10])
+    losses = [0.5 - 0.01 * cost for cost in costs]
+    losses[best] = 0.3
+    entries = [
+        {"genotype": genotype.model_dump(mode="json"), "cost": cost, "loss": loss, "accuracy": 0.8}
+        for genotype, cost, loss in zip(tried, costs, losses, strict=True)
+    ]
+    (search / "trials").mkdir()
+    (search / "trials" / "trials.json").write_text(json.dumps({"trials": entries}))
+    assert choose(search, trials=30)["genotype"] == entries[best]["genotype"]
+    bound = costs[best] - 1e-6
+    within = max((cost for cost in costs if cost <= bound))
+    bounded = choose(search, trials=30, max_cost=bound)
+    assert bounded["cost"] == pytest.approx(within, abs=1e-4)
+    assert (bounded["loss"], bounded["tried"]) == (losses[costs.index(within)], 30)
+    target = milliseconds_of(choose(search, trials=30)) - 1e-3
+    fast = choose(search, milliseconds, trials=30, target_latency_ms=target)
+    assert fast["target_met"] is True
+    assert fast["loss"] == min(
+        loss for genotype, loss in zip(tried, losses, strict=True) if milliseconds_of({"genotype": genotype}) <= target
+    )
+
+
 def test_a_random_architecture_can_be_as_dear_as_a_searched_one() -> None:
     found = [random_genotype_of_cost(3, seed, COSTS, 0.3) for seed in range(20)]
     assert all(0.285 <= architecture_cost(genotype, COSTS, 3) <= 0.3 for genotype in found)
@@ -129,4 +158,5 @@ def milliseconds_of(chosen: dict[str, object]) -> float:
 def config_of(chosen: dict[str, object]):  # type: ignore[no-untyped-def]
     from compress.students import CnnStudentConfig
 
-    return CnnStudentConfig(vocab_size=VOCABULARY, width=WIDTH, genotype=chosen["genotype"], num_labels=2)  # type: ignore[arg-type]
+    genotype = Genotype.model_validate(chosen["genotype"]).model_dump(mode="json")
+    return CnnStudentConfig(vocab_size=VOCABULARY, width=WIDTH, genotype=genotype, num_labels=2)  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""Architectures tried before one is chosen: what is tried, how it is judged, that it can be carried on."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.pipeline import compress, stage_keys
+from compress.recipe import load_recipe
+from compress.search import trials
+from compress.search.space import EDGES, OPERATIONS, Edge, Genotype, bare_genotype, random_genotype, residual_genotype
+from compress.search.trials import Trial, best_of, first_candidates, read_trials, same_network, vary
+from compress.stages import Workspace
+from tests.tiny_task import KilledError, killed_at, tiny_recipe
+
+COSTS = {name: 0.0 if name in ("zero", "identity") else 0.5 for name in OPERATIONS} | {"conv7": 1.0}
+
+
+def test_a_variation_is_one_step_away_and_every_step_is_taken() -> None:
+    rng = random.Random(0)
+    parent = residual_genotype(2)
+    kinds = set()
+    for _ in range(300):
+        child = vary(parent, 3, rng)
+        Genotype.model_validate(child.model_dump())  # reads only what is there
+        changed = [(a, b) for (_, a), (_, b) in zip(parent.edges, child.edges, strict=True) if a != b]
+        steps = len(changed) + (child.cells != parent.cells)
+        assert steps <= 1
+        assert 1 <= child.cells <= 3
+        for before, after in changed:
+            kinds.add("operation" if before.source == after.source else "source")
+        if child.cells != parent.cells:
+            kinds.add(f"{child.cells} cells")
+    assert kinds == {"operation", "source", "1 cells", "3 cells"}
+    assert all(vary(residual_genotype(1), 1, rng).cells == 1 for _ in range(50))
+
+
+def test_what_computes_the_same_is_tried_once() -> None:
+    edges = Edge(source=1, operation="conv3"), Edge(source=0, operation="identity")
+    others = residual_genotype(1).nodes[1:]
+    one, other = (Genotype(cells=1, nodes=(node, *others)) for node in (edges, edges[::-1]))
+    assert same_network(one, two_inputs=True) == same_network(other, two_inputs=True)
+    # A single cell reads the same text on both inputs, unless they are a pair's.
+    moved = Genotype(cells=1, nodes=((edges[0], Edge(source=1, operation="identity")), *others))
+    assert same_network(one, two_inputs=False) == same_network(moved, two_inputs=False)
+    assert same_network(one, two_inputs=True) != same_network(moved, two_inputs=True)
+    deeper = [genotype.model_copy(update={"cells": 2}) for genotype in (one, moved)]
+    assert same_network(deeper[0], two_inputs=False) != same_network(deeper[1], two_inputs=False)
+
+
+def test_it_begins_with_the_smallest_the_hand_made_and_the_likeliest() -> None:
+    alpha = torch.zeros(len(EDGES), len(OPERATIONS))
+    alpha[:, OPERATIONS.index("conv7")] = 5.0  # likely, and dear
+    first = first_candidates(alpha, torch.tensor([0.0, 5.0]), COSTS)
+    assert first[:3] == [bare_genotype(), residual_genotype(1), residual_genotype(2)]
+    assert {edge.operation for _, edge in first[3].edges} == {"conv7"}
+    assert len(first) == len(set(first)) > 4
+    assert all(any(edge.operation != "conv7" for _, edge in genotype.edges) for genotype in first[4:])
+
+
+def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
+    dear = Trial(random_genotype(2, 0), cost=0.9, loss=0.40, accuracy=0.8)
+    cheap = Trial(random_genotype(1, 1), cost=0.1, loss=0.45, accuracy=0.7)
+    assert best_of([dear, cheap], 0.0) is dear
+    assert best_of([dear, cheap], 0.1) is cheap
+    assert best_of([], 0.1) is None
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=120), ["search.trials=8", "search.trial_steps=6"])
+    store = tmp_path / "store"
+    whole = Workspace(tmp_path / "whole", store=store)
+    done = compress(recipe, whole, until="trials")
+    tried = read_trials(done)
+    assert len(tried) == 8
+    assert len({same_network(trial.genotype, False) for trial in tried}) == 8
+    assert all(0 < trial.loss < 2 and 0 <= trial.accuracy <= 1 for trial in tried)
+    assert len({trial.loss for trial in tried}) > 4
+
+    home = store / f"trials-{stage_keys(recipe)['trials'][:16]}"
+    home.rename(tmp_path / "aside")
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "make_student", killed_at(5, trials.make_student))
+        with pytest.raises(KilledError):
+            compress(recipe, Workspace(tmp_path / "killed", store=store), until="trials")
+    before = json.loads((home / ".work" / "trials" / "trials.json").read_text())["trials"]
+    assert len(before) == 4
+    again = read_trials(compress(recipe, Workspace(tmp_path / "killed", store=store), until="trials"))
+    assert again == tried
