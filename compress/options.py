@@ -307,11 +307,11 @@ class SearchOptions(Section):
         description="an operation's cost: its INT8 time on this machine and its size, or the paper's FLOPs and size",
     )
     trials: Annotated[int, Field(ge=0)] = Field(
-        24,
+        16,
         description="architectures trained briefly before one is chosen: what the search finds likely, what one would build by "
         "hand, and variations of the best; 0: the likeliest is taken untried, as in the paper",
     )
-    trial_steps: Positive = Field(250, description="length of such a training, in batches")
+    trial_steps: Positive = Field(200, description="length of such a training, in batches")
     max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
         description="the most that the architecture may cost, as a share of the costliest one; one search serves all",

@@ -24,6 +24,7 @@ OWN_STAGES = (
     "language_model",
     "augmented",
     "search",
+    "trials",
     "student",
 )  # whose seconds are the student's; the teacher's two are not
 
