@@ -27,10 +27,12 @@ from torch.utils.data import DataLoader
 
 from compress import ranks
 from compress.batches import Batch
+from compress.errors import UserError
 from compress.progress import TrainingProgress
 from compress.stages import recover_directory, replace_directory
 
 CHECKPOINT_SECONDS = 60.0
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 class Loss(Protocol):
@@ -101,9 +103,13 @@ def make_accelerator() -> Accelerator:
     """Mixed precision (bf16) where the GPU or else the CPU multiplies it natively, fp32 elsewhere.
 
     `ACCELERATE_MIXED_PRECISION`, which `accelerate launch --mixed_precision` sets, decides where it is set.
+
+    :raises UserError: it is set to something else than a precision.
     """
     ranks.join()
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if asked and asked not in PRECISIONS:
+        raise UserError(f"ACCELERATE_MIXED_PRECISION: {asked!r} is none of {', '.join(PRECISIONS)}")
     return Accelerator(mixed_precision=asked or ("bf16" if _has_bf16() else "no"))
 
 

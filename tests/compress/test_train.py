@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from compress.batches import Batch, EncodedSplit, LengthBatches, make_loader
 from compress.encode import Encoded
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.train import Schedule, Turn, _moving_average, fit, make_accelerator, predict
 from tests.tiny_task import KilledError, killed_at
 
 
@@ -113,6 +114,18 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert len(seen) == 4  # two epochs without a better score after the second
     assert state.best_epoch == 1
     assert torch.equal(model.out.weight, seen[1])
+
+
+def test_a_moving_average_forgets_its_start_within_a_few_steps() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    averaged = AveragedModel(model, multi_avg_fn=_moving_average(0.998), use_buffers=True)
+    values = []
+    for weight in (0.0, 1.0, 1.0):
+        nn.init.constant_(model.weight, weight)
+        averaged.update_parameters(model)
+        values.append(averaged.module.weight.item())
+    # The first is taken over; then the decay is (1 + n) / (10 + n): 2/11 and 3/12.
+    assert values == pytest.approx([0, 9 / 11, 9 / 11 * 0.25 + 0.75])
 
 
 def test_batches_hold_every_row_once_and_depend_on_seed_and_epoch_only() -> None:

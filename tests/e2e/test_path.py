@@ -18,7 +18,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
 
-STAGES = ("teacher", "augmented", "teacher_outputs", "search", "architecture", "student", "bundle")
+STAGES = ("teacher", "augmented", "teacher_outputs", "search", "trials", "architecture", "student", "bundle")
 
 
 def command(module: str, recipe: Path, *more: str) -> list[str]:
@@ -61,6 +61,16 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
     labels = [manifest.labels.index(label) for _, label in sentences(60, seed=9)]
     assert (session.predict(texts).argmax(axis=1) == labels).mean() >= 0.95
     assert manifest.provenance["recipe"]["name"] == "tiny"
+
+
+def test_a_student_learns_in_mixed_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    recipe = tiny_recipe(tmp_path)
+    compress_and_export(recipe, "--set", "student.architecture=residual")
+    manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
+    assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp13")
+    assert "fp13" in refused("compress", recipe, "--set", "compress.epochs=1")
 
 
 def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
