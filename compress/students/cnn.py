@@ -35,7 +35,7 @@ class CnnStudentConfig(PretrainedConfig):
         width: int = 128,
         genotype: dict[str, Any] | None = None,
         pair: bool = False,
-        pair_inputs: str = "aligned",
+        pair_inputs: str = "together",  # what checkpoints that do not say it have
         dropout: float = 0.1,
         token_dropout: float = 0.0,
         pad_token_id: int = 0,

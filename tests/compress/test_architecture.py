@@ -129,7 +129,7 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
     (search / "trials" / "trials.json").write_text(json.dumps({"trials": entries}))
     assert choose(search, trials=30)["genotype"] == entries[best]["genotype"]
     bound = costs[best] - 1e-6
-    within = max((cost for cost in costs if cost <= bound))
+    within = max(cost for cost in costs if cost <= bound)
     bounded = choose(search, trials=30, max_cost=bound)
     assert bounded["cost"] == pytest.approx(within, abs=1e-4)
     assert (bounded["loss"], bounded["tried"]) == (losses[costs.index(within)], 30)
