@@ -105,6 +105,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         training = scratch / f"trial-{number}"
         loss, accuracy = bench.judge(genotype, name, training)
         trials.append(Trial(genotype, round(cost, 4), round(loss, 4), round(accuracy, 4)))
+        ranks.wait()  # the others may still read their weights there
         if ranks.is_first():
             _write(trials, scratch)
             shutil.rmtree(training)
