@@ -66,7 +66,7 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
 def test_a_student_learns_in_mixed_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     recipe = tiny_recipe(tmp_path)
-    compress_and_export(recipe, "--set", "student.architecture=residual")
+    compress_and_export(recipe, "--set", "search.trials=1")
     manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp13")
@@ -91,8 +91,8 @@ def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> 
 
 def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
     output = compress_and_export(task, "--set", "compress.epochs=1")
-    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:5])
-    assert all(f"▸ {stage}" in output for stage in STAGES[5:])
+    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:-2])
+    assert all(f"▸ {stage}" in output for stage in STAGES[-2:])
 
 
 def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
