@@ -312,6 +312,11 @@ class SearchOptions(Section):
         "hand, and variations of the best; 0: the likeliest is taken untried, as in the paper",
     )
     trial_steps: Positive = Field(200, description="length of such a training, in batches")
+    inherit: bool = Field(
+        False,
+        description="start the final training from the weights that the search has trained, as the paper does; by default it starts "
+        "from the teacher's word embeddings, as that of any other architecture",
+    )
     max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
         description="the most that the architecture may cost, as a share of the costliest one; one search serves all",

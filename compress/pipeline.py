@@ -90,6 +90,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
     bounds = {name: options["search"].pop(name) for name in ("max_cost", "max_parameters", "target_latency_ms")}
     trials = {name: options["search"].pop(name) for name in ("trials", "trial_steps")}
+    inherit = options["search"].pop("inherit")
     keys["search"] = fingerprint(
         keys["teacher_outputs"], options["student"], options["search"], steps, options["objective"]
     )
@@ -107,6 +108,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         *([recipe.transfer_weight] if recipe.transfer_weight else []),
         *([] if selector is None else [selector]),
         *([{"quantization_epochs": rounded}] if rounded else []),
+        *([{"inherit": inherit}] if "search" in stages_of(recipe) else []),
     )
     return keys
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from compress.options import CnnOptions
+from compress.recipe import Recipe
 from compress.search.derive import inherit
 from compress.search.space import Genotype, read_genotype
 from compress.search.supernet import Supernet
@@ -31,10 +32,19 @@ def read_supernet(task: StudentTask, options: CnnOptions, search: Path) -> Super
     return supernet
 
 
-def derived_student(task: StudentTask, options: CnnOptions, architecture: Path, search: Path) -> CnnStudent:
-    """The network of the chosen architecture; one that was not searched starts from the teacher's embeddings alone."""
-    genotype = read_genotype(architecture / "genotype.json")
-    supernet = read_supernet(task, options, search) if options.architecture == "searched" else None
+def derived_student(task: StudentTask, recipe: Recipe, artifacts: Path) -> CnnStudent:
+    """The network of the chosen architecture, before its training.
+
+    It starts from the teacher's embeddings alone, unless `search.inherit`: an architecture that had a search's training before
+    its own learns the training texts by heart the sooner.
+
+    :param artifacts: holds the stage `architecture` and, to inherit from, `search`.
+    """
+    options = recipe.student
+    assert isinstance(options, CnnOptions), "only a cnn has an architecture"
+    genotype = read_genotype(artifacts / "architecture" / "genotype.json")
+    inherit = options.architecture == "searched" and recipe.search.inherit
+    supernet = read_supernet(task, options, artifacts / "search") if inherit else None
     return make_student(task, options, genotype, supernet)
 
 

@@ -24,7 +24,7 @@ def build_student(recipe: Recipe, task: StudentTask, teacher: PreTrainedModel, a
     options = recipe.student
     torch.manual_seed(task.seed)
     if isinstance(options, CnnOptions):
-        return derived_student(task, options, artifacts / "architecture", artifacts / "search")
+        return derived_student(task, recipe, artifacts)
     if isinstance(options, BiLstmOptions):
         return _bilstm(task, options)
     return make_transformer(options, teacher, load_classifier(recipe.teacher, task.labels), task.labels, task.seed)

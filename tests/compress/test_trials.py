@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress.batches import encode_split
+from compress.corpus import load_corpus
+from compress.encode import TextEncoder
 from compress.pipeline import compress, stage_keys
 from compress.recipe import load_recipe
 from compress.search import trials
 from compress.search.space import EDGES, OPERATIONS, Edge, Genotype, bare_genotype, random_genotype, residual_genotype
+from compress.search.student import derived_student
 from compress.search.trials import Trial, best_of, first_candidates, read_trials, same_network, vary
 from compress.stages import Workspace
+from compress.task import StudentTask, project_embeddings
+from compress.teachers.finetune import open_teacher
 from tests.tiny_task import KilledError, killed_at, tiny_recipe
 
 COSTS = {name: 0.0 if name in ("zero", "identity") else 0.5 for name in OPERATIONS} | {"conv7": 1.0}
@@ -58,6 +64,26 @@ def test_it_begins_with_the_smallest_the_hand_made_and_the_likeliest() -> None:
     assert {edge.operation for _, edge in first[3].edges} == {"conv7"}
     assert len(first) == len(set(first)) > 4
     assert all(any(edge.operation != "conv7" for _, edge in genotype.edges) for genotype in first[4:])
+
+
+def test_the_student_starts_anew_unless_it_is_to_inherit(tmp_path: Path) -> None:
+    file = tiny_recipe(tmp_path, rows=80)
+    short = ["search.trials=2", "search.trial_steps=2", "compress.epochs=1"]
+    new, inherited = (load_recipe(file, [*short, f"search.inherit={value}"]) for value in ("false", "true"))
+    workspace = Workspace(tmp_path / "artifacts")
+    compress(new, workspace, until="architecture")
+    keys, others = stage_keys(new), stage_keys(inherited)
+    assert {stage for stage in keys if keys[stage] != others[stage]} == {"student"}
+    corpus = load_corpus(new.data)
+    encoder = TextEncoder(workspace.root / "teacher" / "tokenizer.json", 32)
+    teacher, _ = open_teacher(workspace.root / "teacher", 32)
+    embeddings = teacher.get_input_embeddings().weight.detach()
+    train, dev = (encode_split(corpus.splits[name], encoder) for name in ("train", "dev"))
+    task = StudentTask(train, len(train), dev, corpus.labels, False, 0, embeddings, 0)
+    searched = torch.load(workspace.root / "search" / "supernet.pt", weights_only=True)["embeddings.table.weight"]
+    tables = [derived_student(task, r, workspace.root).embeddings.table.weight for r in (new, inherited)]
+    assert torch.equal(tables[0], project_embeddings(embeddings, train, 16))
+    assert torch.equal(tables[1], searched)
 
 
 def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
