@@ -6,6 +6,7 @@ measures, decides and writes. Torch is imported only where there are several.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -41,9 +42,20 @@ def join() -> None:
     if size() > 1:
         import torch
         from accelerate import PartialState
+        from torch import distributed
 
+        if not distributed.is_initialized():
+            atexit.register(_leave)
         # Without being told, accelerate takes a machine without a GPU for one process.
         PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
+def _leave() -> None:
+    """Part from the others before the interpreter goes: the group's threads, left running, now and then abort the process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def wait() -> None:

@@ -29,7 +29,7 @@ recipe = {{data = {{train_limit = 100, labels = ["negative", "positive"]}}}}
 stop = "teacher"
 [method.adabert.recipe]
 compress = {{preset = "adabert", epochs = 2, batch_size = 16, average = 0.9}}
-search = {{epochs = 1}}
+search = {{epochs = 1, trials = 3, trial_steps = 5}}
 student = {{width = 16}}
 """
 
@@ -93,7 +93,8 @@ def test_a_table_is_run_kept_and_shown(folder, paper, finished):
         assert set(entry["versions"]) >= {"python", "torch", "transformers", "pocketbert"}
     student = json.loads((artifacts / "adabert/student/card.json").read_text())
     stages = [
-        json.loads((artifacts / f"adabert/.stages/{s}.json").read_text()) for s in ("augmented", "search", "student")
+        json.loads((artifacts / f"adabert/.stages/{stage}.json").read_text())
+        for stage in ("augmented", "search", "trials", "student")
     ]
     assert entries["adabert", "accuracy"]["seconds"] == pytest.approx(sum(s["seconds"] for s in stages), abs=0.06)
     assert 0.5 < entries["adabert", "accuracy"]["parameters"] / student["parameters"] < 1.5
@@ -237,7 +238,7 @@ def test_a_row_may_take_the_architecture_found_on_another_column(folder, paper, 
         assert card["sizes"]["train"] == texts
     keys = {key: entry["key"] for key, entry in read(tmp_path / "adapt.json").items()}
     # Another search, another architecture: both are then to be made again.
-    (folder / "adapt.toml").write_text(text.replace("search = {epochs = 1}", "search = {epochs = 1, beta = 0.2}"))
+    (folder / "adapt.toml").write_text(text.replace("search = {epochs = 1,", "search = {beta = 0.2, epochs = 1,"))
     listed = paper("--only", "method=from-a", "--list", *places, table="adapt.toml")
     assert listed.count("changed") == 2
     assert len(keys) == 2

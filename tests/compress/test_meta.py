@@ -130,7 +130,9 @@ def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> No
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [["compress.preset=bilstm"], ["student.kind=cnn", "student.width=16"]])
+@pytest.mark.parametrize(
+    "settings", [["compress.preset=bilstm"], ["student.kind=cnn", "student.width=16", "search.trials=1"]]
+)
 def test_other_students_learn_the_predictions_with_the_same_weights(folder: Path, settings: list[str]) -> None:
     more = ["teacher.method=meta", "augmentation.method=spans", "augmentation.copies=1", "compress.average=0.9"]
     root = make(folder, settings[0], *settings, *more, "compress.epochs=1", "compress.batch_size=16")
