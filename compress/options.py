@@ -325,7 +325,7 @@ class SearchOptions(Section):
     target_latency_ms: Rate | None = Field(
         None,
         description="median time that an INT8 student may take to answer one text on this machine, tokenisation included, "
-        "with bench.threads threads; the architecture is made as cheap as that takes",
+        "with bench.threads threads; the best of what was tried that is fast enough is taken",
     )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(

@@ -197,6 +197,11 @@ class _Run:
         """Whether student, objective and teacher fit together, as far as their configurations show."""
         corpus = self.student_corpus  # before torch is imported: a mistake in the data shows at once
         teacher_corpus(self.recipe, self.corpus)
+        inputs = getattr(self.recipe.student, "pair_inputs", "aligned")
+        if inputs != "aligned" and not corpus.pair:
+            raise UserError(
+                f'student.pair_inputs: "{inputs}" is for pairs of texts, and these data have one text; set data.text_b or leave it out'
+            )
         if not isinstance(self.recipe.student, TransformerOptions):
             return
         from compress.objectives.plan import check_objective

@@ -168,6 +168,7 @@ def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
     assert "one class only" in refused("compress", recipe, "--set", f"data.train={one_class}")
     unseen = write_tsv(tmp_path / "unseen.tsv", [("a", "neutral")])
     assert "train never had" in refused("compress", recipe, "--set", f"data.dev={unseen}")
+    assert "is for pairs of texts" in refused("compress", recipe, "--set", "student.pair_inputs=streams")
     assert "run `python -m compress run`" in refused("export", recipe)
     # Mistakes that show only once torch is there.
     assert "no/such-model" in refused("compress", recipe, "--set", "teacher.model=no/such-model")
