@@ -41,17 +41,22 @@ def join() -> None:
     """Meet the other processes, once, before anything is sent; does nothing where there are none."""
     if size() > 1:
         import torch
-        from accelerate import PartialState
-        from torch import distributed
 
-        if not distributed.is_initialized():
+        # Imported after the group is there, as the first optimizer does, it would hold the group by its functions' defaults to the end.
+        import torch.distributed.nn.functional
+        from accelerate import PartialState
+
+        if not torch.distributed.is_initialized():
             atexit.register(_leave)
         # Without being told, accelerate takes a machine without a GPU for one process.
         PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def _leave() -> None:
-    """Part from the others before the interpreter goes: the group's threads, left running, now and then abort the process."""
+    """Part from the others, and end the group's threads, before the interpreter goes.
+
+    A thread that lets go of a message's tensors while the interpreter ends aborts the process.
+    """
     from torch import distributed
 
     if distributed.is_initialized():
