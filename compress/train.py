@@ -104,12 +104,14 @@ def make_accelerator() -> Accelerator:
 
     `ACCELERATE_MIXED_PRECISION`, which `accelerate launch --mixed_precision` sets, decides where it is set.
 
-    :raises UserError: it is set to something else than a precision.
+    :raises UserError: it is set to something else than a precision, or to one that is not to be had here.
     """
     ranks.join()
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if asked and asked not in PRECISIONS:
         raise UserError(f"ACCELERATE_MIXED_PRECISION: {asked!r} is none of {', '.join(PRECISIONS)}")
+    if asked == "fp16" and not torch.cuda.is_available():  # accelerate would train in fp32 without a word
+        raise UserError("ACCELERATE_MIXED_PRECISION: fp16 needs a GPU, and torch sees none; take bf16 or no")
     return Accelerator(mixed_precision=asked or ("bf16" if _has_bf16() else "no"))
 
 

@@ -71,8 +71,10 @@ def test_a_student_learns_in_mixed_precision_too(tmp_path: Path, monkeypatch: py
     compress_and_export(recipe, "--set", "search.trials=1")
     manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp13")
-    assert "fp13" in refused("compress", recipe, "--set", "compress.epochs=1")
+    for precision, message in (("fp13", "'fp13' is none of"), ("fp16", "fp16 needs a GPU")):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert message in refused("compress", recipe, "--set", "compress.epochs=1")
 
 
 def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
