@@ -50,6 +50,29 @@ class Contamination:
         return f"of {self.texts:,} {self.of} texts {found}; {done} ({self.option})"
 
 
+def shared_text_groups(examples: Sequence[Sequence[str]]) -> list[int]:
+    """A number for each example (N,); examples linked by shared text, however many others lie between, have the same one.
+
+    Two are linked where they share a run of five words, or a whole text that is shorter.
+
+    :param examples: the one or two normalised texts of each.
+    """
+    leader = list(range(len(examples)))
+
+    def group_of(row: int) -> int:
+        while leader[row] != row:
+            leader[row] = leader[leader[row]]
+            row = leader[row]
+        return row
+
+    first_with: dict[tuple[str, ...], int] = {}
+    for row, texts in enumerate(examples):
+        for text in texts:
+            for run in list(_runs(text)) or [tuple(text.split())]:
+                leader[group_of(row)] = group_of(first_with.setdefault(run, row))
+    return [group_of(row) for row in range(len(examples))]
+
+
 def _runs(text: str) -> Iterable[tuple[str, ...]]:
     words = text.split()
     return zip(*(words[start:] for start in range(RUN)), strict=False)

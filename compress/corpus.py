@@ -14,7 +14,7 @@ from compress.contamination import Contamination, HeldOut
 from compress.errors import UserError
 from compress.options import DataOptions, Decontaminate, SourceOptions, TextOptions
 from compress.stages import fingerprint, sha256_file
-from compress.tables import Row, read_splits, read_table
+from compress.tables import Row, normalise, read_splits, read_table
 
 UNLABELLED = -1  # the label of a text until the teacher gives it one
 
@@ -30,6 +30,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def normalised(self) -> list[tuple[str, ...]]:
+        """The one or two texts of each example, normalised."""
+        parts = (self.texts,) if self.texts_b is None else (self.texts, self.texts_b)
+        return [tuple(map(normalise, example)) for example in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)

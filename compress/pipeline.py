@@ -323,6 +323,7 @@ class _Run:
         import torch
 
         from compress.batches import encode_split
+        from compress.contamination import shared_text_groups
         from compress.task import StudentTask
         from compress.teachers.finetune import open_teacher
         from compress.teachers.outputs import load_outputs
@@ -333,9 +334,11 @@ class _Run:
             texts.targets |= load_outputs(self.workspace.root / "teacher_outputs")
             verdict = texts.targets["logits"].argmax(dim=1)
             texts.labels = torch.where(texts.labels < 0, verdict, texts.labels)
+        own = self.student_corpus.splits["train"]
         return StudentTask(
             texts,
-            len(self.student_corpus.splits["train"]),
+            len(own),
+            shared_text_groups(own.normalised),
             encode_split(self.student_corpus.splits["dev"], encoder),
             self.corpus.labels,
             self.corpus.pair,

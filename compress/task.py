@@ -21,6 +21,7 @@ class StudentTask:
 
     train: EncodedSplit  # the task's labelled texts, then those of a source domain, then augmented ones
     labelled: int  # how many the task's own are
+    groups: list[int]  # (labelled,); texts of one group share words, see `shared_text_groups`
     dev: EncodedSplit
     labels: list[str]
     pair: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = distillation(recipe.objective)
     accelerator = make_accelerator()
-    learned, held_out = split_rows(task)
+    learned, held_out = split_rows(task.groups, task.seed)
 
     def task_loss(batch: Batch, progress: float, dense: bool) -> Tensor:
         first, last = options.gumbel
@@ -112,15 +113,31 @@ def read_search(directory: Path) -> tuple[Tensor, Tensor, dict[str, float]]:
     return alpha, depth, found["costs"]
 
 
-def split_rows(task: StudentTask) -> tuple[list[int], list[int]]:
-    """Of the labelled texts, those that weights are trained on and those that architectures are judged on.
+def split_rows(groups: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
+    """Of the labelled texts, those that weights are trained on and those that architectures are judged on, each in random order.
 
+    Texts of a group stay together: an architecture that remembers the phrases of a sentence would else look good on the others.
+    A group that is larger than what is held out cannot be spared, and is dealt out text by text.
     Augmented texts come into the final training only: searching is the dear part.
+
+    :param groups: the group of each text (N,).
     """
-    rows = list(range(task.labelled))
-    random.Random(task.seed).shuffle(rows)
-    cut = max(1, round(len(rows) * ARCHITECTURE_SHARE))
-    return rows[cut:], rows[:cut]
+    rng = random.Random(seed)
+    wanted = max(1, round(len(groups) * ARCHITECTURE_SHARE))
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    units: list[list[int]] = []
+    for rows in members.values():
+        units += [rows] if len(rows) <= wanted else [[row] for row in rows]
+    rng.shuffle(units)
+    held_out: list[int] = []
+    learned: list[int] = []
+    for unit in units:
+        (held_out if len(held_out) + len(unit) <= wanted else learned).extend(unit)
+    rng.shuffle(learned)
+    rng.shuffle(held_out)
+    return learned, held_out
 
 
 def distillation(objective: ObjectiveOptions) -> tuple[float, float]:

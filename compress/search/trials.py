@@ -46,7 +46,7 @@ from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 TRIALS = "trials.json"
 # At which costs the search's likeliest architecture is tried.
-LIKELIEST_AT = (1.0, 0.3, 0.15)
+LIKELIEST_AT = (1.0, 0.3, 0.15, 0.07)
 # What a parent's cost counts, in multiples of β, from one variation to the next: the tried shall be good at every cost,
 # for a bound is set afterwards.
 PRICES = (1.0, 0.0, 3.0, 0.3)
@@ -213,7 +213,7 @@ class _Bench:
 
     def _texts(self) -> tuple[EncodedSplit, EncodedSplit]:
         """As many texts as a trial has steps for, again from the first where there are fewer; and those held out."""
-        learned, held_out = split_rows(self.task)
+        learned, held_out = split_rows(self.task.groups, self.task.seed)
         count = self.recipe.search.trial_steps * self.recipe.compress.batch_size
         rows = [learned[i % len(learned)] for i in range(count)]
         return self.task.train.subset(rows), self.task.train.subset(held_out)

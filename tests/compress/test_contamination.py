@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.contamination import HeldOut
+from compress.contamination import HeldOut, shared_text_groups
 from compress.corpus import Corpus, load_corpus
 from compress.errors import UserError
 from compress.options import DataOptions, SourceOptions
@@ -29,6 +29,22 @@ def test_a_run_of_five_words_is_found_and_one_of_four_is_not() -> None:
     held_out = HeldOut(normalise(text) for text, _ in DEV)
     found = [held_out.find([normalise(text)]) for text, _ in CLEAN + EQUAL + SHARED + FOUR]
     assert found == [None, None, "equal", "equal", "shared", None]
+
+
+def test_texts_linked_by_shared_words_are_one_group_however_many_lie_between() -> None:
+    texts = ["a b c d e f", "e f g h i", "b c d e f g h", "dull", "dull day", "dull", "c d e f g"]
+    groups = shared_text_groups([(text,) for text in texts])
+    # The third shares "b c d e f" with the first; the last one "c d e f g" with the third; the second nothing of five words.
+    assert [[groups[i] == groups[j] for j in range(7)] for i in (0, 1, 3)] == [
+        [True, False, True, False, False, False, True],
+        [False, True, False, False, False, False, False],
+        [False, False, False, True, False, True, False],
+    ]
+
+
+def test_of_a_pair_each_text_links_it_to_others() -> None:
+    groups = shared_text_groups([("what is it", "how so"), ("who", "what is it"), ("who", "me"), ("you", "them")])
+    assert groups[0] == groups[1] == groups[2] != groups[3]
 
 
 def test_the_index_finds_what_a_slow_search_finds() -> None:

@@ -37,7 +37,9 @@ def task(rows: int = 48) -> StudentTask:
     labels = torch.arange(rows) % 2
     split = EncodedSplit(encoded, labels, {"logits": torch.nn.functional.one_hot(labels).float() * 4})
     embeddings = bert(4).bert.embeddings.word_embeddings.weight.detach()
-    return StudentTask(split, rows, EncodedSplit(encoded[:16], labels[:16]), ["a", "b"], False, 0, embeddings, 0)
+    return StudentTask(
+        split, rows, list(range(rows)), EncodedSplit(encoded[:16], labels[:16]), ["a", "b"], False, 0, embeddings, 0
+    )
 
 
 def train(scratch: Path, method: str, width: int = 16) -> dict[str, torch.Tensor]:

@@ -122,7 +122,7 @@ def task(labelled: int, generated: int, wrong: int = 0, pair: bool = False) -> S
     split = EncodedSplit(encoded[: count - dev], train, targets)
     held_out = EncodedSplit(encoded[count - dev :], labels[count - dev :])
     embeddings = torch.randn(40, 16, generator=generator)
-    return StudentTask(split, labelled, held_out, ["low", "high"], pair, 0, embeddings, 0)
+    return StudentTask(split, labelled, list(range(labelled)), held_out, ["low", "high"], pair, 0, embeddings, 0)
 
 
 def train(

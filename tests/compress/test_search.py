@@ -6,6 +6,7 @@ import torch
 
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
+from compress.search.adabert import split_rows
 from compress.search.cost import computed_costs, efficiency_loss, operation_costs
 from compress.search.derive import Candidates, architecture_cost, cost_room, derive, inherit
 from compress.search.draw import draw_cell
@@ -48,6 +49,17 @@ def test_dense_and_drawn_forms_have_the_same_values_and_weight_gradients() -> No
     torch.testing.assert_close(drawn_gradient, full_gradient)
     # What the forms differ in: the gates of operations that were not drawn.
     assert not torch.allclose(drawn_alpha, full_alpha)
+
+
+def test_a_gradient_reaches_every_architecture_weight() -> None:
+    supernet = make_supernet()
+    ids, mask = torch.randint(0, 40, (4, 9)), torch.ones(4, 9).long()
+    logits = supernet(ids, mask, None, draw_of(supernet, NAMES, 2), dense=True)
+    (sum(z.square().sum() for z in logits) + logits[-1].square().sum()).backward()
+    assert supernet.alpha.grad is not None
+    assert (supernet.alpha.grad != 0).all()
+    assert supernet.depth.grad is not None
+    assert (supernet.depth.grad != 0).all()
 
 
 def test_straight_through_gates_are_one_hot_with_soft_gradients() -> None:
@@ -203,3 +215,18 @@ def test_costs_are_measured_once_and_hold_time_and_size(tmp_path: Path, monkeypa
         assert costs[f"conv{kernel}"] > kernel / 7 / 2
     assert 0 < costs["max_pool3"] <= 0.5
     assert operation_costs(32, 24) == costs
+
+
+def test_texts_that_share_words_are_not_parted_between_weights_and_architecture() -> None:
+    groups = [row // 4 for row in range(80)]
+    learned, held_out = split_rows(groups, 0)
+    assert sorted(learned + held_out) == list(range(80))
+    assert len(held_out) == 16
+    assert not {groups[row] for row in learned} & {groups[row] for row in held_out}
+    assert split_rows(groups, 0) == (learned, held_out) != split_rows(groups, 1)
+
+
+def test_one_large_group_of_texts_is_dealt_out() -> None:
+    learned, held_out = split_rows([0] * 90 + list(range(1, 11)), 0)
+    assert sorted(learned + held_out) == list(range(100))
+    assert len(held_out) == 20

@@ -79,7 +79,7 @@ def test_the_student_starts_anew_unless_it_is_to_inherit(tmp_path: Path) -> None
     teacher, _ = open_teacher(workspace.root / "teacher", 32)
     embeddings = teacher.get_input_embeddings().weight.detach()
     train, dev = (encode_split(corpus.splits[name], encoder) for name in ("train", "dev"))
-    task = StudentTask(train, len(train), dev, corpus.labels, False, 0, embeddings, 0)
+    task = StudentTask(train, len(train), list(range(len(train))), dev, corpus.labels, False, 0, embeddings, 0)
     searched = torch.load(workspace.root / "search" / "supernet.pt", weights_only=True)["embeddings.table.weight"]
     tables = [derived_student(task, r, workspace.root).embeddings.table.weight for r in (new, inherited)]
     assert torch.equal(tables[0], project_embeddings(embeddings, train, 16))
