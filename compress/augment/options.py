@@ -127,9 +127,12 @@ class SelectorOptions(Section):
     )
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
     learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")
-    entropy: Weight = Field(
-        0.5,
-        description="weight of the bonus for undecided probabilities; without it, the policy gives up on all texts early",
+    prior: Fraction = Field(
+        0.9, description="probability of keeping a text that the policy starts with, and leaves only for a reason"
+    )
+    kl: Weight = Field(
+        0.25,
+        description="weight of the divergence from that prior; with prior = 0.5 it is the entropy bonus of plain REINFORCE",
     )
     baseline: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="decay of the moving average of the rewards")
 

@@ -4,6 +4,10 @@ An episode's gain is one number for a few dozen decisions, and the optimizer's m
 follow; the few hundred episodes of a training do not tell a policy which decisions were good. To first order, though, the gain is
 a sum over the texts: a step of rate η on text i raises the reward R on dev by η·⟨−∇L_i, ∇R⟩ (as in Ren et al. 2018, 1803.09050,
 eq. 8), and all of a pool's products take one gradient and two forward passes.
+
+Of that gradient, what would make one label likelier for all dev texts alike is taken out. A student leans to one label
+now and to another a few steps later, and while it does, every text of the other label seems a good one: between the
+two halves of a dev split these credits correlate at +1 or −1, and they change their sign from episode to episode.
 """
 
 from __future__ import annotations
@@ -49,6 +53,8 @@ def text_credits(
 ) -> Tensor:
     """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher.
 
+    ∇R is the gradient that leaves the mean over dev of each logit out: that of R at z_j − z̄ + c, c being z̄ held constant.
+
     The product is the slope of −L_i along ∇R, measured by central differences; the student, on the accelerator's device
     already, gets its very weights back.
 
@@ -78,16 +84,35 @@ def _reward_slope(
     student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str, pad_token_id: int
 ) -> list[Tensor]:
     """∇R, a tensor for each weight."""
+    by_logits = _slope_by_logits(student, dev, kind, pad_token_id)
     slope = [torch.zeros_like(weight) for weight in weights]
     for batch in _batches(student, dev, pad_token_id):
         # cuDNN's LSTM has no gradient outside training.
         with torch.backends.cudnn.flags(enabled=not batch["labels"].is_cuda):
-            reward = reward_of(classify(student, batch), batch["labels"], kind).sum() / len(dev)
+            reward = (classify(student, batch).float() * by_logits[batch["index"]]).sum()
             parts = torch.autograd.grad(reward, weights, allow_unused=True)
         for total, part in zip(slope, parts, strict=True):
             if part is not None:
                 total += part
     return slope
+
+
+def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> Tensor:
+    """∂R/∂z (N, C) of each dev text's logits, less its mean over the texts."""
+    slopes: list[Tensor] = []
+    rows: list[Tensor] = []
+    for batch in _batches(student, dev, pad_token_id):
+        with torch.no_grad():
+            logits = classify(student, batch).float()
+        logits.requires_grad_()
+        reward = reward_of(logits, batch["labels"], kind).sum() / len(dev)
+        slopes += torch.autograd.grad(reward, [logits])
+        rows.append(batch["index"])
+    found = torch.cat(slopes)
+    found -= found.mean(dim=0)
+    ordered = torch.empty_like(found)
+    ordered[torch.cat(rows)] = found
+    return ordered
 
 
 def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit, pad_token_id: int) -> Tensor:

@@ -92,7 +92,7 @@ class Selector:
         self.log_likelihoods = torch.tensor(pool.log_likelihoods, dtype=torch.float32)
         with torch.random.fork_rng(devices=[]):  # the student's own draws stay what they are
             torch.manual_seed(task.seed)
-            self.policy = Policy(state_size(student), options.hidden)
+            self.policy = Policy(state_size(student), options.hidden, options.prior)
         # Not Adam: it takes steps of full length along directions of pure noise, which soon saturate the policy.
         self.optimizer = torch.optim.SGD(self.policy.parameters(), lr=options.learning_rate)
         self.baseline = Baseline(options.baseline)
@@ -172,7 +172,7 @@ class Selector:
         if self.options.keep == "learned":
             advantage = self.advantages if self.options.credit == "text" else torch.tensor(shared)
             self.optimizer.zero_grad()
-            reinforce_loss(logits, self.actions, advantage, self.options.entropy).backward()
+            reinforce_loss(logits, self.actions, advantage, self.options.kl, self.options.prior).backward()
             self.optimizer.step()
         self.episode += 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,14 +16,14 @@ from compress.train import make_accelerator, predict
 
 
 class Policy(nn.Module):
-    """Two layers: states (N, F) → logits (N,) of keeping each text. It starts undecided, at one half."""
+    """Two layers: states (N, F) → logits (N,) of keeping each text, which at first is as likely as `prior` for all."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, prior: float) -> None:
         super().__init__()
         self.hidden = nn.Linear(features, hidden)
         self.out = nn.Linear(hidden, 1)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        nn.init.constant_(self.out.bias, math.log(prior / (1 - prior)))
 
     def forward(self, states: Tensor) -> Tensor:
         """Log odds of keeping."""

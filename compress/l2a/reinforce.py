@@ -1,7 +1,8 @@
-"""REINFORCE (Williams 1992) for keep-or-drop decisions, with baselines and an entropy bonus."""
+"""REINFORCE (Williams 1992) for keep-or-drop decisions, with baselines, held to a policy to start from."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def reinforce_loss(logits: Tensor, actions: Tensor, advantage: Tensor, entropy: float) -> Tensor:
-    """−mean_i A_i · log π(a_i | s_i) − β · mean_i H(π(· | s_i)), whose gradient at β = 0 is minus the policy gradient / N.
+def reinforce_loss(logits: Tensor, actions: Tensor, advantage: Tensor, kl: float, prior: float) -> Tensor:
+    """−mean_i A_i · log π(a_i | s_i) + β · mean_i KL(π(· | s_i) ‖ prior), whose gradient at β = 0 is minus the policy gradient / N.
 
     :param logits: log odds of keeping (N,).
     :param actions: what was done (N,), 1 for keep and 0 for drop.
     :param advantage: A, the reward less the baseline: of each decision (N,), or one that all share.
-    :param entropy: β.
+    :param kl: β.
+    :param prior: probability of keeping. At ½, the second term is the usual bonus for entropy, but for a constant.
     """
     log_probability = -F.binary_cross_entropy_with_logits(logits, actions, reduction="none")
-    return -(advantage * log_probability).mean() - entropy * bernoulli_entropy(logits).mean()
+    return -(advantage * log_probability).mean() + kl * bernoulli_kl(logits, prior).mean()
 
 
 def text_advantages(credits: Tensor, actions: Tensor, alternative: float) -> Tensor:
@@ -40,6 +42,12 @@ def bernoulli_entropy(logits: Tensor) -> Tensor:
     return F.softplus(logits) - keep * logits
 
 
+def bernoulli_kl(logits: Tensor, prior: float) -> Tensor:
+    """KL(π ‖ prior) in nats of each decision: log odds (N,) → (N,)."""
+    keep = torch.sigmoid(logits)
+    return -bernoulli_entropy(logits) - keep * math.log(prior) - (1 - keep) * math.log1p(-prior)
+
+
 @dataclass
 class Baseline:
     """Moving average of the rewards and of their squared distance from it."""
@@ -51,8 +59,8 @@ class Baseline:
     def advantage(self, reward: float) -> float:
         """(r − b) / σ, then the averages take the reward in.
 
-        The first reward sets the baseline. Divided by σ, since a student's gains shrink as it learns, and the entropy
-        bonus would else decide everything in the end.
+        The first reward sets the baseline. Divided by σ, since a student's gains shrink as it learns, and the
+        prior would else decide everything in the end.
         """
         if self.mean is None:
             self.mean = reward

@@ -21,7 +21,7 @@ from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
-from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
+from compress.l2a.reinforce import Baseline, bernoulli_entropy, bernoulli_kl, reinforce_loss, text_advantages
 from compress.recipe import recipe_from
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.task import StudentTask
@@ -36,7 +36,7 @@ def test_the_policy_gradient_is_that_of_finite_differences() -> None:
     """Three decisions with a reward for each of their eight outcomes: the expected reward is a sum, its slope is known."""
     torch.manual_seed(0)
     states, rewards = torch.randn(3, 4).double(), torch.randn(2, 2, 2).double()
-    policy = Policy(4, 3).double()
+    policy = Policy(4, 3, 0.5).double()
     with torch.no_grad():
         policy.out.weight.normal_()
     outcomes = [torch.tensor(a).double() for a in itertools.product((0, 1), repeat=3)]
@@ -57,7 +57,7 @@ def test_the_policy_gradient_is_that_of_finite_differences() -> None:
         estimate -= (
             weight
             * len(states)
-            * gradient(reinforce_loss(policy(states), actions, torch.tensor(advantage), 0.0), policy)
+            * gradient(reinforce_loss(policy(states), actions, torch.tensor(advantage), 0.0, 0.5), policy)
         )
     slopes, step = [], 1e-5
     for parameter in policy.parameters():
@@ -71,20 +71,24 @@ def test_the_policy_gradient_is_that_of_finite_differences() -> None:
     torch.testing.assert_close(estimate, torch.tensor(slopes).double(), atol=1e-7, rtol=1e-4)
 
 
-def test_the_entropy_bonus_by_hand() -> None:
+def test_the_pull_of_the_prior_by_hand() -> None:
     logits = torch.tensor([0.0, 2.0])
     keep = [0.5, 1 / (1 + np.exp(-2.0))]
     by_hand = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in keep]
     assert bernoulli_entropy(logits).tolist() == pytest.approx(by_hand, abs=1e-6)
-    loss = reinforce_loss(logits, torch.tensor([1.0, 0.0]), torch.tensor(2.0), 0.5)
-    assert float(loss) == pytest.approx(-2 * np.mean([np.log(0.5), np.log(1 - keep[1])]) - 0.5 * np.mean(by_hand))
+    divergence = [p * np.log(p / 0.9) + (1 - p) * np.log((1 - p) / 0.1) for p in keep]
+    assert bernoulli_kl(logits, 0.9).tolist() == pytest.approx(divergence, abs=1e-6)
+    loss = reinforce_loss(logits, torch.tensor([1.0, 0.0]), torch.tensor(2.0), 0.5, 0.9)
+    assert float(loss) == pytest.approx(-2 * np.mean([np.log(0.5), np.log(1 - keep[1])]) + 0.5 * np.mean(divergence))
+    assert Policy(4, 3, 0.9)(torch.randn(5, 4)).sigmoid().tolist() == pytest.approx([0.9] * 5)
+    assert bernoulli_kl(logits, 0.5).tolist() == pytest.approx(np.log(2) - np.array(by_hand), abs=1e-6)
 
 
 def test_advantages_by_hand() -> None:
     """Each decision may have an advantage of its own: what it brought less what the other would have."""
     logits, actions = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0])
     chances = np.log([0.5, 1 - 1 / (1 + np.exp(-2.0))])
-    assert float(reinforce_loss(logits, actions, torch.tensor([2.0, -1.0]), 0.0)) == pytest.approx(
+    assert float(reinforce_loss(logits, actions, torch.tensor([2.0, -1.0]), 0.0, 0.5)) == pytest.approx(
         -np.mean([2.0, -1.0] * chances)
     )
     found = text_advantages(torch.tensor([4.0, 1.0, -4.0]), torch.tensor([1.0, 0.0, 0.0]), 1.0)  # gains 3, 0, -5
@@ -146,18 +150,22 @@ def train(
 
 @pytest.mark.parametrize("kind", ["loss", "accuracy"])
 def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
-    """Against a real step on each text alone; the weights come back as they were."""
+    """Against a real step on each text alone, the mean logits on dev held where they were; the weights come back."""
     data, student = task(6, 0), bert(2).eval()
     before = {name: value.clone() for name, value in student.state_dict().items()}
     credits = text_credits(student, data.train, data.dev, kind, 0)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     dev, teacher = next(iter(make_loader(data.dev, 100, 0, shuffle=False))), data.train.targets["logits"].softmax(dim=1)
 
+    with torch.no_grad():
+        mean = classify(student, dev).mean(dim=0)
+
     def reward() -> float:
         with torch.no_grad():
-            return float(reward_of(classify(student, dev), dev["labels"], kind).double().mean())
+            logits = classify(student, dev)
+            return float(reward_of(logits - logits.mean(dim=0) + mean, dev["labels"], kind).double().mean())
 
-    rate, start = 0.01, reward()
+    rate, start = 0.003, reward()
     for i, credit in enumerate(credits):
         batch = next(iter(make_loader(data.train.subset([i]), 1, 0, shuffle=False)))
         loss = torch.nn.functional.cross_entropy(classify(student, batch), teacher[i : i + 1])
@@ -166,7 +174,7 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
             for weight, slope in zip(student.parameters(), slopes, strict=True):
                 if slope is not None:
                     weight -= rate * slope
-        assert reward() - start == pytest.approx(rate * float(credit), rel=0.1, abs=2e-6)
+        assert reward() - start == pytest.approx(rate * float(credit), rel=0.1, abs=1e-6)
         student.load_state_dict(before)
     logits, labels = torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]]), torch.tensor([1, 0])
     by_hand = {"accuracy": [0.75, 0.5], "loss": np.log([0.75, 0.5])}
@@ -197,7 +205,7 @@ def test_the_selector_learns_to_drop_mislabelled_texts(
     assert abs(right - wrong) < 0.2  # at first it cannot know
     right, wrong = np.nanmean(np.array(kept[-60:]), axis=0)
     assert wrong < 0.06
-    assert right > wrong + 0.1
+    assert right > wrong + 0.25
 
 
 def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
