@@ -181,6 +181,18 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
     assert reward_of(logits, labels, kind).tolist() == pytest.approx(list(by_hand[kind]))
 
 
+def test_what_makes_a_label_likelier_everywhere_earns_no_credit() -> None:
+    """The only weights are those of a bias, which do nothing else."""
+    student = bert(2).eval().requires_grad_(False)
+    student.classifier.bias.requires_grad_(True)
+    data = task(6, 0)
+    leaning = dataclasses.replace(data, dev=data.dev.subset((data.dev.labels == 1).nonzero()[:, 0].tolist()))
+    for split in (data.dev, leaning.dev):
+        assert text_credits(student, data.train, split, "accuracy", 0).abs().max() < 1e-6
+    student.classifier.weight.requires_grad_(True)
+    assert text_credits(student, data.train, data.dev, "accuracy", 0).abs().max() > 1e-4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_selector_learns_to_drop_mislabelled_texts(
