@@ -51,6 +51,11 @@ def _notes(summary: Summary) -> str:
         )
     if (gains := _gains(summary)) is not None:
         lines.append(gains)
+    if home := summary.at_home:
+        lines.append(
+            f"On the column that it was searched on, an architecture has {home.signed} points more (n = {home.seeds}, ± the "
+            "standard error of the mean) than those that were searched on the others have there."
+        )
     for title, columns in summary.shared.items():
         lines.append(f"{title}: over the columns that every full row has, {', '.join(columns)}.")
     if summary.timed:

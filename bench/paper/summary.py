@@ -96,11 +96,22 @@ class Summary:
         """
         theirs = {(e.data, e.seed): e.value for e in self.of(over) if self._is_main(e)}
         own = {(e.data, e.seed): e.value for e in self.of(method) if self._is_main(e)}
-        gains = [100 * (own[run] - theirs[run]) for run in own.keys() & theirs.keys()]
-        if not gains:
-            return None
-        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
-        return Score(statistics.mean(gains), error, len(gains))
+        return _mean_gain([own[run] - theirs[run] for run in own.keys() & theirs.keys()])
+
+    @property
+    def at_home(self) -> Score | None:
+        """What an architecture has more on the column it was searched on than the mean of those searched on others has there.
+
+        In points; the spread is the standard error of the mean over columns and seeds. None where nothing can be compared.
+        """
+        values: dict[tuple[str, int], tuple[list[float], list[float]]] = {}  # of the one at home, of the others
+        for method, row in self.table.method.items():
+            if row.searched_on is None:
+                continue
+            for entry in filter(self._is_main, self.of(method)):
+                values.setdefault((entry.data, entry.seed), ([], []))[entry.data != row.searched_on].append(entry.value)
+        pairs = [(own, others) for own, others in values.values() if own and others]
+        return _mean_gain([statistics.mean(own) - statistics.mean(others) for own, others in pairs])
 
     def _is_main(self, entry: Entry) -> bool:
         return entry.metric == self.table.metric(entry.data, self.main)
@@ -176,6 +187,14 @@ class Summary:
 
     def _seeds(self, data: str) -> int:
         return len(self.table.seeds_of(data))
+
+
+def _mean_gain(gains: list[float]) -> Score | None:
+    """Mean of differences between fractions of 1, in points, ± its standard error; None of none."""
+    if not gains:
+        return None
+    error = 100 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    return Score(100 * statistics.mean(gains), error, len(gains))
 
 
 def _text(score: Score | None) -> str:

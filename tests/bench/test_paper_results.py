@@ -107,6 +107,22 @@ def test_an_average_has_the_spread_of_its_seeds_and_gains_are_counted_run_by_run
     assert "hard +4.0 ± 1.1 (n = 4)." in to_markdown(summary)
 
 
+def test_an_architecture_at_home_is_compared_with_those_from_elsewhere(tmp_path):
+    rows = {f"from-{name}": {"searched_on": name} for name in ("mr", "sst")}
+    table = Table.model_validate({**TABLE.model_dump(exclude={"method"}), "method": {**rows, "hard": {}}})
+    results = Results(table, tmp_path)
+    values = {("mr", 0): (0.80, 0.78), ("mr", 1): (0.81, 0.77), ("mr", 2): (0.8, None), ("sst", 0): (0.60, 0.63)}
+    for (column, seed), each in values.items():
+        named = zip(("from-mr", "from-sst"), each, strict=True)
+        results.put([entry(row, column, seed, "accuracy", value) for row, value in named if value is not None])
+    results.put([entry("hard", "mr", 0, "accuracy", 0.1)])  # at home nowhere
+    home = Summary(table, results.read()).at_home
+    assert home is not None
+    assert (home.signed, home.seeds) == ("+3.0 ± 0.6", 3)  # 2, 4 and 3; a run without its counterpart does not count
+    assert "an architecture has +3.0 ± 0.6 points more (n = 3" in to_markdown(Summary(table, results.read()))
+    assert Summary(TABLE, {}).at_home is None
+
+
 def test_a_table_of_one_column_has_no_average(tmp_path):
     table = TABLE.model_copy(update={"data": {"mr": TABLE.data["mr"]}})
     results = Results(table, tmp_path)
