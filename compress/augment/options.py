@@ -78,7 +78,7 @@ class GenerationOptions(MaskedLmOptions):
 
     copies: Copies = 2
     sweeps: Annotated[float, Field(gt=0, le=100)] = Field(
-        0.5, description="how often each word is visited, in random order; 0.5: half of the words, once"
+        0.25, description="how often each word is visited, in random order; 0.25: a quarter of the words, once"
     )
     block: Positive = Field(
         1, description="words of a text drawn in one pass, each given the words that stay; 1 is exact, more is faster"
