@@ -50,8 +50,8 @@ def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_toke
 
 def text_credits(
     student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str, pad_token_id: int
-) -> Tensor:
-    """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher.
+) -> tuple[Tensor, float]:
+    """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher; and R.
 
     ∇R is the gradient that leaves the mean over dev of each logit out: that of R at z_j − z̄ + c, c being z̄ held constant.
 
@@ -62,7 +62,7 @@ def text_credits(
     :param dev: the texts that R is the mean over.
     """
     weights = [weight for weight in student.parameters() if weight.requires_grad]
-    slope = _reward_slope(student, weights, dev, kind, pad_token_id)
+    slope, reward = _reward_slope(student, weights, dev, kind, pad_token_id)
     norm = torch.stack([direction.square().sum() for direction in slope]).sum().sqrt()
     step = PROBE / float(norm.clamp(min=1e-12))
     before = [weight.detach().clone() for weight in weights]
@@ -77,14 +77,14 @@ def text_credits(
         with torch.no_grad():
             for weight, own in zip(weights, before, strict=True):
                 weight.copy_(own)
-    return (losses[1] - losses[0]) / (2 * step)
+    return (losses[1] - losses[0]) / (2 * step), reward
 
 
 def _reward_slope(
     student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str, pad_token_id: int
-) -> list[Tensor]:
-    """∇R, a tensor for each weight."""
-    by_logits = _slope_by_logits(student, dev, kind, pad_token_id)
+) -> tuple[list[Tensor], float]:
+    """∇R, a tensor for each weight, and R."""
+    by_logits, value = _slope_by_logits(student, dev, kind, pad_token_id)
     slope = [torch.zeros_like(weight) for weight in weights]
     for batch in _batches(student, dev, pad_token_id):
         # cuDNN's LSTM has no gradient outside training.
@@ -94,11 +94,12 @@ def _reward_slope(
         for total, part in zip(slope, parts, strict=True):
             if part is not None:
                 total += part
-    return slope
+    return slope, value
 
 
-def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> Tensor:
-    """∂R/∂z (N, C) of each dev text's logits, less its mean over the texts."""
+def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> tuple[Tensor, float]:
+    """∂R/∂z (N, C) of each dev text's logits, less its mean over the texts; and R."""
+    value = 0.0
     slopes: list[Tensor] = []
     rows: list[Tensor] = []
     for batch in _batches(student, dev, pad_token_id):
@@ -106,13 +107,14 @@ def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad
             logits = classify(student, batch).float()
         logits.requires_grad_()
         reward = reward_of(logits, batch["labels"], kind).sum() / len(dev)
+        value += float(reward.detach())
         slopes += torch.autograd.grad(reward, [logits])
         rows.append(batch["index"])
     found = torch.cat(slopes)
     found -= found.mean(dim=0)
     ordered = torch.empty_like(found)
     ordered[torch.cat(rows)] = found
-    return ordered
+    return ordered, value
 
 
 def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit, pad_token_id: int) -> Tensor:

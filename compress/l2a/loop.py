@@ -39,6 +39,7 @@ from compress.task import StudentTask
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 Episode = dict[str, Any]  # one line of the log
+TARGETS = 16  # texts that say what a target text brings in the place of a generated one
 
 
 def train_with_selector(
@@ -129,7 +130,6 @@ class Selector:
     def decide(self) -> None:
         """Begin an episode: how the student stands, the states of its texts, and what is done with each."""
         rows = self.texts(self.episode)
-        self.score = self._measure()
         self.states = policy_states(
             self.student,
             self.task.train.subset([self.first + row for row in rows]),
@@ -148,20 +148,25 @@ class Selector:
             with torch.no_grad():
                 self.actions = torch.bernoulli(self.policy(self.states).sigmoid(), generator=draw)
             if self.options.credit == "text":
-                self.advantages = self._advantages(rows)
+                self.advantages, self.score = self._advantages(rows)
+                return
+        self.score = self._measure()
 
-    def _advantages(self, rows: list[int]) -> Tensor:
-        """Of the decisions just taken, (N,); what replaces a dropped text is measured on as many target texts."""
+    def _advantages(self, rows: list[int]) -> tuple[Tensor, float]:
+        """Of the decisions just taken, (N,), and how the student stands.
+
+        What replaces a dropped text is measured on a few target texts.
+        """
         task, rng = self.task, random.Random(f"{self.task.seed}/credit/{self.episode}")
-        target = rng.sample(range(self.first), min(self.first, len(rows)))
-        credits = text_credits(
+        target = rng.sample(range(self.first), min(self.first, TARGETS))
+        credits, score = text_credits(
             self.student,
             task.train.subset([*(self.first + row for row in rows), *target]),
             self.dev(),
             self.options.reward,
             task.pad_token_id,
         )
-        return text_advantages(credits[: len(rows)], self.actions, float(credits[len(rows) :].mean()))
+        return text_advantages(credits[: len(rows)], self.actions, float(credits[len(rows) :].mean())), score
 
     def learn(self) -> None:
         """End an episode: reward the decisions, log them, and take a step."""

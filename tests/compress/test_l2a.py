@@ -153,7 +153,7 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
     """Against a real step on each text alone, the mean logits on dev held where they were; the weights come back."""
     data, student = task(6, 0), bert(2).eval()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    credits = text_credits(student, data.train, data.dev, kind, 0)
+    credits, value = text_credits(student, data.train, data.dev, kind, 0)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     dev, teacher = next(iter(make_loader(data.dev, 100, 0, shuffle=False))), data.train.targets["logits"].softmax(dim=1)
 
@@ -166,6 +166,7 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
             return float(reward_of(logits - logits.mean(dim=0) + mean, dev["labels"], kind).double().mean())
 
     rate, start = 0.003, reward()
+    assert value == pytest.approx(start, abs=1e-6)
     for i, credit in enumerate(credits):
         batch = next(iter(make_loader(data.train.subset([i]), 1, 0, shuffle=False)))
         loss = torch.nn.functional.cross_entropy(classify(student, batch), teacher[i : i + 1])
@@ -188,9 +189,9 @@ def test_what_makes_a_label_likelier_everywhere_earns_no_credit() -> None:
     data = task(6, 0)
     leaning = dataclasses.replace(data, dev=data.dev.subset((data.dev.labels == 1).nonzero()[:, 0].tolist()))
     for split in (data.dev, leaning.dev):
-        assert text_credits(student, data.train, split, "accuracy", 0).abs().max() < 1e-6
+        assert text_credits(student, data.train, split, "accuracy", 0)[0].abs().max() < 1e-6
     student.classifier.weight.requires_grad_(True)
-    assert text_credits(student, data.train, data.dev, "accuracy", 0).abs().max() > 1e-4
+    assert text_credits(student, data.train, data.dev, "accuracy", 0)[0].abs().max() > 1e-4
 
 
 @pytest.mark.slow
@@ -285,6 +286,6 @@ def test_every_kind_of_student_has_states_and_credits() -> None:
         torch.testing.assert_close(states[:, width + 4], (teacher - own).abs().sum(dim=1) / 2)
         torch.testing.assert_close(states[:, -2], torch.arange(6.0))
         assert not any(module._forward_pre_hooks for module in student.modules())
-        credits = text_credits(student, data.train, data.dev, "accuracy", 0)
+        credits, _ = text_credits(student, data.train, data.dev, "accuracy", 0)
         assert credits.isfinite().all()
         assert credits.std() > 0
