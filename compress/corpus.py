@@ -73,7 +73,7 @@ def data_key(options: DataOptions) -> str:
 
     :raises UserError: a file is missing.
     """
-    return _key(options, ("train", "dev", "test"), ignored=("unlabelled",))
+    return _key(options, ("train", "dev", "test"), ignored=("unlabelled", "distil_unlabelled"))
 
 
 def source_key(options: SourceOptions) -> str:
@@ -89,7 +89,7 @@ def text_key(options: DataOptions) -> str:
 
     :raises UserError: a file is missing.
     """
-    labelled = ("labels", "train_limit", "train_fraction", "sample")
+    labelled = ("labels", "train_limit", "train_fraction", "sample", "distil_unlabelled")
     return _key(options, ("train", "dev", "test", "unlabelled"), ignored=labelled)
 
 

@@ -63,6 +63,11 @@ class DataOptions(TextOptions):
     unlabelled: Path | None = Field(
         None, description="further texts in the same columns, without labels, for an augmentation's language model"
     )
+    distil_unlabelled: bool = Field(
+        False,
+        description="the student learns the teacher's answers on the unlabelled texts too, those of `unlabelled` and of the "
+        "training texts left out",
+    )
     labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
     max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
     train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")

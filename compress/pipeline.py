@@ -85,6 +85,8 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
         keys["augmented"] = fingerprint(keys["augmented"], keys["language_model"])
     searched = recipe.student.kind == "cnn"
     more = [*(["expertise"] if recipe.weights_examples else []), *source.get("student", [])]
+    if recipe.data.distil_unlabelled:
+        more.append({"unlabelled": text_key(recipe.data)})
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *more)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}
@@ -197,6 +199,11 @@ class _Run:
         """Whether student, objective and teacher fit together, as far as their configurations show."""
         corpus = self.student_corpus  # before torch is imported: a mistake in the data shows at once
         teacher_corpus(self.recipe, self.corpus)
+        if self.recipe.data.distil_unlabelled and not corpus.unlabelled:
+            raise UserError(
+                "data.distil_unlabelled: there are no unlabelled texts; name their table in data.unlabelled, or leave "
+                "training texts without their labels by data.train_limit"
+            )
         inputs = getattr(self.recipe.student, "pair_inputs", "aligned")
         if inputs != "aligned" and not corpus.pair:
             raise UserError(
@@ -348,7 +355,9 @@ class _Run:
         )
 
     def _student_texts(self, encoder: TextEncoder) -> EncodedSplit:
-        """The training texts, the source's where the student learns from them, then the augmented ones with the label −1.
+        """The training texts, the source's and the unlabelled ones where the student learns from them, then the augmented ones.
+
+        Where no label is known it is −1.
 
         For a meta-teacher, with their `domain`.
         """
@@ -358,6 +367,8 @@ class _Run:
         texts, domains = encode_split(originals, encoder), originals.domains or []
         if self.corpus.source and self.recipe.learns_from_source("student"):
             texts = join_splits(texts, encode_split(self.corpus.source, encoder))
+        if self.recipe.data.distil_unlabelled and self.corpus.unlabelled:
+            texts = join_splits(texts, encode_split(self.corpus.unlabelled, encoder))
         if self.recipe.augmentation.method != "none":
             from compress.augment.stage import load_augmented
 

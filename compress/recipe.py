@@ -86,6 +86,11 @@ class Recipe(Section):
                 f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
                 '= "none" learns without one; use objective logits'
             )
+        if objective == "none" and self.data.distil_unlabelled:
+            raise ValueError(
+                'data.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
+                "use objective logits"
+            )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
         if "search" in self.model_fields_set and kind == "cnn" and not self._bounds_architecture:
@@ -104,6 +109,11 @@ class Recipe(Section):
             )
         if meta and isinstance(self.augmentation, L2aOptions):
             raise ValueError("augmentation.method: l2a's selector and a meta-teacher's weights are not combined yet")
+        if self.data.distil_unlabelled and (meta or self.domains.student or self.domains.students == "per-domain"):
+            raise ValueError(
+                "data.distil_unlabelled: nobody knows the domain of an unlabelled text, which a meta-teacher and a domain's "
+                "student need; leave it out"
+            )
         if "meta" in self.model_fields_set and not meta:
             raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
         if meta and self.teacher.fine_tuned:

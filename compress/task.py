@@ -19,7 +19,7 @@ class StudentTask:
     of its layers. The label of an augmented text is the teacher's verdict.
     """
 
-    train: EncodedSplit  # the task's labelled texts, then those of a source domain, then augmented ones
+    train: EncodedSplit  # the task's labelled texts, then those of a source domain, unlabelled ones, augmented ones
     labelled: int  # how many the task's own are
     groups: list[int]  # (labelled,); texts of one group share words, see `shared_text_groups`
     dev: EncodedSplit

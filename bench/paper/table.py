@@ -147,7 +147,8 @@ class Table(_Part):
     def recipe(self, run: Run, folder: Path | None) -> Recipe:
         """The recipe of a run: what runs have in common, then `base`, the column's part, the method's part.
 
-        A seed also chooses the sample of texts where the data are cut.
+        A seed also chooses the sample of texts where the data are cut; a source domain's sample is the same for all seeds,
+        for what is learned from texts alone, like a language model, is then made once.
 
         :param folder: holds the columns' files.
         :raises UserError: no folder though there are files, a file is missing, a wrong recipe.
@@ -161,7 +162,7 @@ class Table(_Part):
         }
         parts = [start, self.base, column.recipe, self.method[run.method].recipe]
         if column.source:
-            source = {"data": {"source": {"train": files.pop("source"), "sample": run.seed}}}
+            source = {"data": {"source": {"train": files.pop("source")}}}
             parts = [source, *(_for_target(part) for part in parts)]
         recipe = recipe_from(reduce(deep_merge, parts), f"table {self.name}, method.{run.method}, data.{run.data}")
         if recipe.domains.students == "per-domain":

@@ -134,7 +134,7 @@ def test_a_column_with_a_source_has_two_domains(write, folder):
     recipe = table.recipe(run, folder)
     assert recipe.source is not None
     assert (recipe.data.train, recipe.source.train) == (folder / "pairs.tsv", folder / "s.tsv")
-    assert (recipe.data.train_limit, recipe.source.limit, recipe.source.sample) == (2000, 9, 7)
+    assert (recipe.data.train_limit, recipe.source.limit, recipe.source.sample) == (2000, 9, 0)
     assert table.recipe(next(table.runs()), folder).source is None
 
 

@@ -118,6 +118,8 @@ def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
         ("[student]\nkind = 'bilstm'\n[objective]\nmethod = 'probes'\n", "read-out after every cell"),
         ("[student]\nkind = 'cnn'\n[objective]\nmethod = 'minilm'\n", "compares attention and value relations"),
         ("[objective]\nmethod = 'none'\n[augmentation]\nmethod = 'eda'\n", "learns without one"),
+        ("[data]\ndistil_unlabelled = true\n[objective]\nmethod = 'none'\n", "the teacher labels these texts"),
+        ("[data]\ndistil_unlabelled = true\n[domains]\nstudent = 'movies'\n", "nobody knows the domain"),
         ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", 'only student.kind = "cnn" is searched'),
         ("[student]\narchitecture = 'residual'\n[search]\nepochs = 1\n", "is not searched"),
         ("[student]\nkind = 'transformer'\nwidth = 312\n", "that of the copied model"),

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 import compress.students
 from compress.classify import classify
+from compress.corpus import load_corpus
 from compress.encode import pad_batch
 from compress.errors import UserError
 from compress.pipeline import compress
@@ -106,6 +107,28 @@ def test_runs_with_more_and_fewer_labels_share_a_language_model(folder: Path) ->
     links = [(folder / "artifacts" / name / "language_model").resolve() for name in ("more", "fewer")]
     assert links[0] == links[1]
     assert (links[0] / "model.safetensors").is_file()
+
+
+def test_unlabelled_texts_can_be_distilled(folder: Path) -> None:
+    """The teacher knows all of the labels, the student's twelve texts teach it little: the rest it has from the teacher."""
+    settings = ["student.kind=bilstm", *SMALL["bilstm"][:2], "augmentation.method=none", "compress.epochs=6"]
+    settings += [
+        "compress.average=0.0",
+        f"teacher.model={folder / 'artifacts' / 'logits' / 'teacher'}",
+        "data.train_limit=12",
+    ]
+    make(folder, "logits", "compress.preset=logits", *SMALL["transformer"])
+    alone = make(folder, "alone", "teacher.fine_tuned=true", *settings)
+    settings.append("data.distil_unlabelled=true")
+    helped = make(folder, "helped", "teacher.fine_tuned=true", *settings)
+    logits = [np.load(folder / "artifacts" / name / "teacher_outputs" / "logits.npy") for name in ("alone", "helped")]
+    everything = load_corpus(point(folder, *settings).data)
+    assert everything.unlabelled is not None
+    assert [len(rows) for rows in logits] == [12, 12 + len(everything.unlabelled)]
+    accuracies = [bundle.manifest.models["fp32"].dev_accuracy or 0 for bundle in (alone, helped)]
+    assert accuracies[1] >= max(0.9, accuracies[0])
+    with pytest.raises(UserError, match="distil_unlabelled: there are no unlabelled texts"):
+        make(folder, "none-left", *settings, "data.train_limit=100000")
 
 
 def test_an_architecture_can_be_given_instead_of_searched(folder: Path) -> None:
