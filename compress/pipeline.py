@@ -86,7 +86,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     searched = recipe.student.kind == "cnn"
     more = [*(["expertise"] if recipe.weights_examples else []), *source.get("student", [])]
     if recipe.data.distil_unlabelled:
-        more.append({"unlabelled": text_key(recipe.data)})
+        more += ["unlabelled", text_key(recipe.data)]
     keys["teacher_outputs"] = fingerprint(keys["teacher"], keys["augmented"], searched, *more)
     # What only the final training uses does not outdate the search.
     steps = {name: training[name] for name in ("batch_size", "learning_rate", "weight_decay")}

@@ -48,7 +48,13 @@ class Column(_RecipePart):
     seeds: Seeds | None = None  # instead of the table's
     metric: Literal["accuracy", "f1"] = "accuracy"
     positive: str | None = None  # the label whose F1 is meant
+    rows: dict[str, Partial] = {}  # what it adds to the recipes of some methods; "eda|no-*" names three or more
     group: Name | None = None  # columns of a group have an average of their own; if any has one, the rest have none
+
+    @field_validator("rows")
+    @classmethod
+    def _check_rows(cls, value: dict[str, Partial]) -> dict[str, Partial]:
+        return {methods: _without_reserved(part) for methods, part in value.items()}
 
     @model_validator(mode="after")
     def _check_files(self) -> Column:
@@ -107,6 +113,10 @@ class Table(_Part):
     def _check_names(self) -> Table:
         if self.against is not None and self.against not in self.method:
             raise ValueError(f"against: no row {self.against!r}; there are {', '.join(self.method)}")
+        for data, column in self.data.items():
+            for pattern in (part for methods in column.rows for part in methods.split("|")):
+                if not any(_named(name, pattern) for name in self.method):
+                    raise ValueError(f"data.{data}.rows: no row {pattern!r}; there are {', '.join(self.method)}")
         for name, row in self.method.items():
             if unknown := set(row.data or ()) - set(self.data):
                 raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")
@@ -145,7 +155,7 @@ class Table(_Part):
         return [self.metric(run.data, precision) for precision in self.precisions_of(run.method)]
 
     def recipe(self, run: Run, folder: Path | None) -> Recipe:
-        """The recipe of a run: what runs have in common, then `base`, the column's part, the method's part.
+        """The recipe of a run: what runs have in common, then `base`, the column's part, the method's, the column's for that method.
 
         A seed also chooses the sample of texts where the data are cut; a source domain's sample is the same for all seeds,
         for what is learned from texts alone, like a language model, is then made once.
@@ -160,7 +170,8 @@ class Table(_Part):
             "seed": run.seed,
             "data": {"source": "files" if files else "embedded", "sample": run.seed, **_splits(files)},
         }
-        parts = [start, self.base, column.recipe, self.method[run.method].recipe]
+        both = [part for methods, part in column.rows.items() if _named(run.method, methods)]
+        parts = [start, self.base, column.recipe, self.method[run.method].recipe, *both]
         if column.source:
             source = {"data": {"source": {"train": files.pop("source")}}}
             parts = [source, *(_for_target(part) for part in parts)]
@@ -270,13 +281,17 @@ def select(runs: list[Run], only: str) -> list[Run]:
         key, equals, values = part.partition("=")
         if not equals or key not in Run.model_fields:
             raise UserError(f"--only {part}: write it as method=NAME,data=NAME,seed=N, each part optional")
-        patterns = values.split("|")
-        for pattern in patterns:
-            if not any(fnmatchcase(str(getattr(run, key)), pattern) for run in runs):
+        for pattern in values.split("|"):
+            if not any(_named(str(getattr(run, key)), pattern) for run in runs):
                 there = ", ".join(dict.fromkeys(str(getattr(run, key)) for run in runs))
                 raise UserError(f"--only {key}={pattern}: no such {key}; there are {there}")
-        runs = [run for run in runs if any(fnmatchcase(str(getattr(run, key)), pattern) for pattern in patterns)]
+        runs = [run for run in runs if _named(str(getattr(run, key)), values)]
     return runs
+
+
+def _named(value: str, patterns: str) -> bool:
+    """Whether one of the patterns, `|` between them and `*` in them, is this value."""
+    return any(fnmatchcase(value, pattern) for pattern in patterns.split("|"))
 
 
 def _without_reserved(part: Partial) -> Partial:

@@ -138,6 +138,19 @@ def test_a_column_with_a_source_has_two_domains(write, folder):
     assert table.recipe(next(table.runs()), folder).source is None
 
 
+def test_a_column_can_say_more_of_some_rows(write, folder):
+    rows = '[data.pairs.rows]\n"so*|teacher" = {compress = {epochs = 9}}\nsoft = {compress = {batch_size = 3}}\n'
+    table = load_table(write(TABLE + rows))
+    runs = {str(run): run for run in table.runs()}
+    recipe = table.recipe(runs["soft · pairs · seed 7"], folder)
+    assert (recipe.compress.epochs, recipe.compress.batch_size, recipe.compress.learning_rate) == (9, 3, 1e-3)
+    assert table.recipe(runs["soft · films · seed 1"], folder).compress.epochs == 4
+    with pytest.raises(UserError, match=r"data\.pairs\.rows: no row 'sift'"):
+        load_table(write(TABLE + rows.replace("so*", "sift")))
+    with pytest.raises(UserError, match="seed is set by the table"):
+        load_table(write(TABLE + "[data.pairs.rows]\nsoft = {seed = 3}\n"))
+
+
 def test_merging_goes_into_tables_and_replaces_all_else():
     low = {"a": {"b": 1, "c": {"d": 2}, "list": [1, 2]}, "e": 3}
     high = {"a": {"c": {"f": 4}, "list": [5]}, "e": {"g": 6}}
