@@ -21,6 +21,7 @@ from compress.classify import takes_types
 from compress.encode import Encoded, TextEncoder, pad_batch
 from compress.errors import UserError
 from compress.stages import write_json
+from compress.train import make_accelerator
 
 BATCH = 32  # queries of one forward pass
 
@@ -106,7 +107,8 @@ class MaskedLM:
         batch = {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
         places = [(row, position) for row, query in enumerate(queries) for position in query.positions]
         rows, columns = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2).unbind(dim=1)
-        logits = masked_logits(self.model, batch, (rows, columns)).float()  # (M, V)
+        with make_accelerator().autocast():
+            logits = masked_logits(self.model, batch, (rows, columns)).float()  # (M, V)
         kinds = torch.tensor([kind for query in queries for kind in query.kinds], dtype=torch.long)
         wanted = self.vocabulary.kinds[kinds].to(device)  # (M, V)
         # A model may have a few more rows than its tokenizer has entries; nothing stands for those.
