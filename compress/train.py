@@ -169,7 +169,9 @@ def fit(
             loop.train_epoch(progress)
             metrics = evaluate(loop.judged)
             loop.finish_epoch(metrics, best)
+            loop.save_if_due()
             progress.evaluated(state.epoch, metrics)
+        loop.save()  # what comes after this training finds it done
     ranks.wait()
     accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
     accelerator.free_memory()
@@ -217,6 +219,7 @@ class _Loop:
     checkpoint: Path
     accelerator: Accelerator
     averaged: AveragedModel | None
+    saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     @property
     def judged(self) -> nn.Module:
@@ -224,11 +227,10 @@ class _Loop:
         return self.averaged.module if self.averaged else self.accelerator.unwrap_model(self.model)
 
     def train_epoch(self, progress: TrainingProgress) -> None:
-        """The rest of the current epoch, with a checkpoint a minute."""
+        """The rest of the current epoch."""
         self.model.train()
         steps = len(self.turns[0].loader)
         streams = [self._batches(turn, -(-self.state.step // turn.every)) for turn in self.turns]
-        saved = time.monotonic()
         for step in range(self.state.step, steps):
             done = self.state.epoch * steps + step
             losses = [
@@ -240,12 +242,10 @@ class _Loop:
                 self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
             self.state.step = step + 1
             progress.advanced(done + 1, losses[0])
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save()
-                saved = time.monotonic()
+            self.save_if_due()
 
     def finish_epoch(self, metrics: dict[str, float], best: Path) -> None:
-        """Record the metrics, keep the weights if they are the best, save."""
+        """Record the metrics, and keep the weights if they are the best."""
         state = self.state
         judged, none_yet = "metric" in metrics, state.best_epoch < 0
         if self.schedule.keep_last or (
@@ -259,7 +259,14 @@ class _Loop:
                 os.replace(temporary, best)
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
-        self.save()
+
+    def save_if_due(self) -> None:
+        """A checkpoint a minute: of an epoch of a second, most of the time would go into it.
+
+        The weights kept as the best may be of a later epoch; a training that is carried on comes to that epoch again.
+        """
+        if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
 
     def save(self) -> None:
         """Write the checkpoint whole, then put it in the old one's place.
@@ -272,6 +279,7 @@ class _Loop:
         shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.save_state(str(temporary))
         replace_directory(temporary, self.checkpoint)
+        self.saved = time.monotonic()
 
     def _step(self, turn: Turn, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
         share = _share(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,19 +77,24 @@ def write_tsv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] =
 
 
 def tiny_teacher(directory: Path) -> Path:
-    """A BERT checkpoint of two layers × 32 with a WordPiece tokenizer, random weights."""
+    """A BERT checkpoint of two layers × 32 with a WordPiece tokenizer, random weights.
+
+    Its vocabulary is written down, since the training of one breaks ties by chance.
+    """
     import torch
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
     directory.mkdir(parents=True, exist_ok=True)
-    wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator([text for text, _ in sentences(200)], vocab_size=200, show_progress=False)
-    wordpiece.save_model(str(directory))
+    characters = [*string.ascii_lowercase, *string.digits]
+    words = [*GOOD, *BAD, *NOUNS, "the", "number", "was", "and", "too"]
+    numbers = [str(number) for number in range(10, 85)]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters), *words]
+    vocabulary += numbers
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     BertTokenizerFast(vocab_file=str(directory / "vocab.txt")).save_pretrained(directory)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=wordpiece.get_vocab_size(),
+        vocab_size=len(vocabulary),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
