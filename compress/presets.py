@@ -23,7 +23,7 @@ PRESETS: dict[str, Table] = {
     "minilm": {"student": _COPY, "objective": {"method": "minilm"}},
     "tinybert": {"augmentation": {"method": "tinybert"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "metakd": {"teacher": {"method": "meta"}, "student": _COPY, "objective": {"method": "tinybert"}},
-    "l2a": {"augmentation": {"method": "l2a"}, "student": _COPY, "objective": {"method": "tinybert"}},
+    "l2a": {"augmentation": {"method": "l2a"}, "student": _COPY},  # for any student: see `_OBJECTIVE`
     "bilstm": {
         "augmentation": {"method": "sampling"},
         "student": {"kind": "bilstm"},
@@ -35,7 +35,9 @@ _DEFAULT_PRESET = {"cnn": "adabert", "transformer": "logits", "bilstm": "bilstm"
 _LOOK_INSIDE = ("distilbert", "pkd", "tinybert", "minilm")  # objectives that only a transformer can learn
 # The axes and the key that names the method on each.
 AXES = {"augmentation": "method", "student": "kind", "objective": "method"}
-_ELSEWHERE = {"augmentation": "none", "student": "transformer", "objective": "logits"}
+_ELSEWHERE = {"augmentation": "none", "student": "transformer"}
+# Of a preset that leaves it open, by the kind of the student.
+_OBJECTIVE = {"cnn": "probes", "transformer": "tinybert", "bilstm": "mse"}
 # How long and in what steps a student trains, by its kind: a copied BERT is fine-tuned, the others learn from scratch.
 _TRAINING: dict[str, Table] = {
     "cnn": {"epochs": 5, "batch_size": 64, "learning_rate": 2e-3, "average": 0.998},
@@ -58,7 +60,8 @@ def fill_in(table: Table) -> Table:
         given = out.setdefault(axis, {})
         if not isinstance(given, dict):
             continue
-        point = preset.get(axis, {tag: _ELSEWHERE[axis]})
+        elsewhere = _ELSEWHERE.get(axis) or _OBJECTIVE.get(_value(out, "student", "kind"), "logits")
+        point = preset.get(axis, {tag: elsewhere})
         if given.setdefault(tag, point[tag]) == point[tag]:
             out[axis] = {**point, **given}
     if _value(out, "objective", "method") == "none" and "augmentation" not in table:

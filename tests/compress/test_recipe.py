@@ -106,6 +106,12 @@ def test_the_axes_are_free_and_what_is_set_wins_over_the_preset(tmp_path: Path) 
     assert recipe.compress.learning_rate == 2e-3  # a BiLSTM learns from scratch, whatever the preset
 
 
+def test_l2a_takes_the_objective_of_its_student(tmp_path: Path) -> None:
+    for kind, objective in (("cnn", "probes"), ("bilstm", "mse"), ("transformer", "tinybert")):
+        recipe = load_recipe(write(tmp_path, f"[student]\nkind = '{kind}'\n"), ["compress.preset=l2a"])
+        assert (recipe.student.kind, recipe.objective.method, recipe.augmentation.method) == (kind, objective, "l2a")
+
+
 def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, "[student]\nkind = 'transformer'\n")).objective.method == "logits"
     assert load_recipe(write(tmp_path, "[student]\nkind = 'bilstm'\n")).augmentation.method == "sampling"

@@ -21,8 +21,8 @@ SETTINGS = ["data.target.train_limit=60", "teacher.epochs=3", "compress.preset=l
 SMALL = ["augmentation.copies=1", "augmentation.epochs=1", "augmentation.selector.pool=20", "compress.batch_size=16"]
 STUDENTS = {
     "transformer": ["student.layers=1", "compress.learning_rate=1e-3"],
-    "bilstm": ["student.width=32", "student.hidden=16", "objective.method=mse"],
-    "cnn": ["student.width=16", "student.architecture=residual", "student.max_cells=1", "objective.method=probes"],
+    "bilstm": ["student.width=32", "student.hidden=16"],
+    "cnn": ["student.width=16", "student.architecture=residual", "student.max_cells=1"],
 }
 
 
