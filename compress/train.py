@@ -159,7 +159,7 @@ def fit(
     ranks.wait()
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
-    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, accelerator, averaged)
+    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
     with TrainingProgress(name, schedule.epochs * len(turns[0].loader)) as progress:
         if state.epoch or state.step:
             progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
@@ -168,7 +168,7 @@ def fit(
         ):
             loop.train_epoch(progress)
             metrics = evaluate(loop.judged)
-            loop.finish_epoch(metrics, best)
+            loop.finish_epoch(metrics)
             loop.save_if_due()
             progress.evaluated(state.epoch, metrics)
         loop.save()  # what comes after this training finds it done
@@ -217,8 +217,10 @@ class _Loop:
     schedule: Schedule
     state: FitState
     checkpoint: Path
+    best: Path  # the weights of `state.best_epoch`, as of the checkpoint
     accelerator: Accelerator
     averaged: AveragedModel | None
+    better: dict[str, Tensor] | None = None  # what `best` will be at the next checkpoint
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     @property
@@ -244,7 +246,7 @@ class _Loop:
             progress.advanced(done + 1, losses[0])
             self.save_if_due()
 
-    def finish_epoch(self, metrics: dict[str, float], best: Path) -> None:
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Record the metrics, and keep the weights if they are the best."""
         state = self.state
         judged, none_yet = "metric" in metrics, state.best_epoch < 0
@@ -252,29 +254,28 @@ class _Loop:
             judged and (none_yet or metrics["metric"] > state.history[state.best_epoch]["metric"])
         ):
             state.best_epoch = state.epoch
-            if ranks.is_first():
-                best.parent.mkdir(parents=True, exist_ok=True)
-                temporary = best.with_suffix(".tmp")
-                torch.save(self.judged.state_dict(), temporary)
-                os.replace(temporary, best)
+            self.better = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
 
     def save_if_due(self) -> None:
-        """A checkpoint a minute: of an epoch of a second, most of the time would go into it.
-
-        The weights kept as the best may be of a later epoch; a training that is carried on comes to that epoch again.
-        """
+        """A checkpoint a minute: of an epoch of a second, most of the time would go into it."""
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint whole, then put it in the old one's place.
+        """Write the best weights and the checkpoint whole, then put them in the old ones' places.
 
         The first process's stands for all: they differ in their random numbers alone.
         """
         if not ranks.is_first():
             return
+        if self.better is not None:
+            self.best.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.best.with_suffix(".tmp")
+            torch.save(self.better, temporary)
+            os.replace(temporary, self.best)
+            self.better = None
         temporary = self.checkpoint.with_name("checkpoint.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.save_state(str(temporary))
