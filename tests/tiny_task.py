@@ -52,7 +52,7 @@ domain = "domain"
 max_length = 32
 [teacher]
 model = "bert"
-epochs = 6
+epochs = 9
 batch_size = 16
 learning_rate = 2e-3
 patience = 6
@@ -151,7 +151,7 @@ dev = "dev.tsv"
 max_length = 32
 [teacher]
 model = "bert"
-epochs = 6
+epochs = 9
 learning_rate = 3e-3
 [student]
 kind = "cnn"
