@@ -170,8 +170,8 @@ class Table(_Part):
             "seed": run.seed,
             "data": {"source": "files" if files else "embedded", "sample": run.seed, **_splits(files)},
         }
-        both = [part for methods, part in column.rows.items() if _named(run.method, methods)]
-        parts = [start, self.base, column.recipe, self.method[run.method].recipe, *both]
+        further = [part for methods, part in column.rows.items() if _named(run.method, methods)]
+        parts = [start, self.base, column.recipe, self.method[run.method].recipe, *further]
         if column.source:
             source = {"data": {"source": {"train": files.pop("source")}}}
             parts = [source, *(_for_target(part) for part in parts)]

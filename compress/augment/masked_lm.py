@@ -67,9 +67,9 @@ class MaskedLM:
 
     @classmethod
     def load(cls, directory: Path) -> MaskedLM:
-        """Read what `save` wrote."""
+        """Read what `save` wrote, onto the accelerator's device."""
         state = json.loads((directory / "masked_lm.json").read_text(encoding="utf-8"))
-        model = AutoModelForMaskedLM.from_pretrained(directory).eval()
+        model = AutoModelForMaskedLM.from_pretrained(directory).to(make_accelerator().device).eval()
         encoder = TextEncoder(directory / "tokenizer.json", state["max_length"])
         return cls(model, AutoTokenizer.from_pretrained(directory), encoder, state["num_labels"])
 
