@@ -61,7 +61,8 @@ class DataOptions(TextOptions):
     )
     test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
     unlabelled: Path | None = Field(
-        None, description="further texts in the same columns, without labels, for an augmentation's language model"
+        None,
+        description="further texts in the same columns, without labels, for an augmentation's language model and `distil_unlabelled`",
     )
     distil_unlabelled: bool = Field(
         False,
