@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from compress import __version__, ranks
 from compress.augment.options import L2aOptions, MaskedLmOptions
 from compress.console import console
-from compress.corpus import Corpus, data_key, load_corpus, source_key, text_key
+from compress.corpus import Corpus, Split, data_key, load_corpus, source_key, text_key
 from compress.domains import student_corpus, teacher_corpus
 from compress.errors import UserError
 from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, TransformerOptions
@@ -283,11 +283,13 @@ class _Run:
         student = build_student(self.recipe, task, teacher, self.workspace.root)
         objective, training, augmentation = self.recipe.objective, self.recipe.compress, self.recipe.augmentation
         if isinstance(augmentation, L2aOptions):
-            from compress.augment.stage import load_pool
+            from compress.augment.stage import load_pool, pool_of_texts
             from compress.l2a.loop import train_with_selector
             from compress.l2a.plot import draw_selector
 
             pool = load_pool(self.workspace.root / "augmented")
+            for texts, source in reversed(self._further_texts()):
+                pool = pool_of_texts(len(texts), source=source) + pool
             history, log = train_with_selector(
                 student, teacher, task, pool, objective, training, augmentation.selector, scratch
             )
@@ -365,10 +367,8 @@ class _Run:
 
         originals = self.student_corpus.splits["train"]
         texts, domains = encode_split(originals, encoder), originals.domains or []
-        if self.corpus.source and self.recipe.learns_from_source("student"):
-            texts = join_splits(texts, encode_split(self.corpus.source, encoder))
-        if self.recipe.data.distil_unlabelled and self.corpus.unlabelled:
-            texts = join_splits(texts, encode_split(self.corpus.unlabelled, encoder))
+        for further, _ in self._further_texts():
+            texts = join_splits(texts, encode_split(further, encoder))
         if self.recipe.augmentation.method != "none":
             from compress.augment.stage import load_augmented
 
@@ -378,6 +378,15 @@ class _Run:
             from compress.teachers.meta import DomainKnowledge
 
             texts.targets["domain"] = DomainKnowledge.load(self.workspace.root / "teacher").numbers(domains)
+        return texts
+
+    def _further_texts(self) -> list[tuple[Split, bool]]:
+        """What the student learns from besides training texts and augmented ones, and whether that is the source's."""
+        texts = []
+        if self.corpus.source and self.recipe.learns_from_source("student"):
+            texts.append((self.corpus.source, True))
+        if self.corpus.unlabelled and self.recipe.data.distil_unlabelled:
+            texts.append((self.corpus.unlabelled, False))
         return texts
 
 

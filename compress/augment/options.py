@@ -105,12 +105,14 @@ class GibbsOptions(GenerationOptions):
 
 
 class SelectorOptions(Section):
-    """The reinforced selector of L2A: which generated texts the student learns from."""
+    """The reinforced selector of L2A: which texts the student learns from besides the labelled ones of the target."""
 
     keep: Literal["learned", "all", "random"] = Field(
-        "learned", description="the policy decides, every text is kept, or as many as the policy would keep, at random"
+        "learned",
+        description="of samples, and of real texts of the source or without labels: the policy decides, every text is kept, or as "
+        "many as the policy would keep, at random",
     )
-    pool: Annotated[int, Field(ge=2)] = Field(64, description="generated texts of an episode, the policy's step")
+    pool: Annotated[int, Field(ge=2)] = Field(64, description="texts of an episode, the policy's step")
     reward: Literal["loss", "accuracy"] = Field(
         "accuracy",
         description="what is rewarded on dev: the fall of the loss, or the rise of the expected accuracy, which is the mean "

@@ -74,19 +74,28 @@ def load_augmented(directory: Path, train: Split) -> Split:
 
 @dataclass(frozen=True)
 class Pool:
-    """The generated texts of L2A: what the selector is told of each, besides what teacher and student say."""
+    """The texts that L2A's selector decides on: what it is told of each, besides what teacher and student say."""
 
-    source: list[bool]  # started from a text of the source domain
-    log_likelihoods: list[float]  # mean over the words visited, nats
+    source: list[bool]  # a text of the source domain, or a sample started from one
+    real: list[bool]  # a text as it was found, not a sample
+    log_likelihoods: list[float]  # mean over the words visited, nats; 0 of a real text, where nothing was drawn
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __add__(self, other: Pool) -> Pool:
+        return Pool(self.source + other.source, self.real + other.real, self.log_likelihoods + other.log_likelihoods)
+
+
+def pool_of_texts(count: int, *, source: bool) -> Pool:
+    """Real texts among those that the selector decides on."""
+    return Pool([source] * count, [True] * count, [0.0] * count)
 
 
 def load_pool(directory: Path) -> Pool:
     """What `make_augmented` noted beside the texts of L2A."""
     lines = read_lines(directory)
-    return Pool([line["source"] for line in lines], [line["log_likelihood"] for line in lines])
+    return Pool([line["source"] for line in lines], [False] * len(lines), [line["log_likelihood"] for line in lines])
 
 
 def read_lines(directory: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The loop of L2A: the student learns from what the selector keeps, and the selector from how much that helped on dev.
 
-An epoch goes once through target texts and generated ones, as with any other augmentation, cut into episodes. At the start of
-an episode the policy keeps or drops each of its generated texts; what is dropped gives its place to target texts, so that
-every episode is as long. At its end the policy takes a step of REINFORCE: each decision is rewarded with what its text, or the
+An epoch goes once through all texts, as with any other augmentation, cut into episodes. The target's labelled texts are always
+learned; the pool, which is all the rest (samples, and real texts of the source or without labels), is what the policy decides on.
+At the start of an episode it keeps or drops each of its texts of the pool; what is dropped gives its place to target texts, so
+that every episode is as long. At its end the policy takes a step of REINFORCE: each decision is rewarded with what its text, or the
 target text in its place, did for the student on a sample of dev (`credit = "text"`), or all of them with the episode's gain on dev.
 Since dev is what rewards, a figure on dev is a little flattered; report one on test where there is any.
 
@@ -39,7 +40,7 @@ from compress.task import StudentTask
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 Episode = dict[str, Any]  # one line of the log
-TARGETS = 16  # texts that say what a target text brings in the place of a generated one
+TARGETS = 16  # texts that say what a target text brings in the place of a dropped one
 
 
 def train_with_selector(
@@ -54,7 +55,7 @@ def train_with_selector(
 ) -> tuple[list[dict[str, float]], list[Episode]]:
     """Train the student in place, leaving it with the weights of its best episode, on the CPU.
 
-    An objective's first stage, before the student can be judged, learns from all generated texts.
+    An objective's first stage, before the student can be judged, learns from the whole pool.
 
     :param pool: what is known of the last `len(pool)` texts of `task.train`.
     :returns: the dev metrics of each epoch, and the selector's log, an entry an episode.
@@ -88,8 +89,9 @@ class Selector:
         self, student: PreTrainedModel, task: StudentTask, pool: Pool, options: SelectorOptions, rates: list[float]
     ) -> None:
         self.student, self.task, self.options, self.rates = student, task, options, rates
-        self.first = len(task.train) - len(pool)  # of the generated texts
+        self.first = len(task.train) - len(pool)  # of the pool, in `task.train`
         self.source = torch.tensor(pool.source, dtype=torch.float32)
+        self.real = torch.tensor(pool.real)
         self.log_likelihoods = torch.tensor(pool.log_likelihoods, dtype=torch.float32)
         with torch.random.fork_rng(devices=[]):  # the student's own draws stay what they are
             torch.manual_seed(task.seed)
@@ -106,11 +108,11 @@ class Selector:
 
     @property
     def episodes_an_epoch(self) -> int:
-        """How many episodes one pass over the generated texts makes."""
+        """How many episodes one pass over the pool makes."""
         return max(1, len(self.source) // self.options.pool)
 
     def texts(self, episode: int) -> list[int]:
-        """The generated texts of an episode, as rows of the pool; each epoch deals them out anew."""
+        """The texts of an episode, as rows of the pool; each epoch deals them out anew."""
         epoch, number = divmod(episode, self.episodes_an_epoch)
         order = list(range(len(self.source)))
         random.Random(f"{self.task.seed}/{epoch}").shuffle(order)
@@ -183,7 +185,7 @@ class Selector:
 
     def _entry(self, reward: float, entropy: float) -> Episode:
         rows = self.texts(self.episode)
-        source = self.source[rows].bool()
+        source, real = self.source[rows].bool(), self.real[rows]
         verdicts = self.task.train.labels[[self.first + row for row in rows]]
         by_label = {name: _rate(self.actions[verdicts == i]) for i, name in enumerate(self.task.labels)}
         return {
@@ -192,6 +194,7 @@ class Selector:
             "entropy": entropy,
             "keep rate": _rate(self.actions),
             "by domain": {"target": _rate(self.actions[~source]), "source": _rate(self.actions[source])},
+            "by kind": {"sample": _rate(self.actions[~real]), "real": _rate(self.actions[real])},
             "by label": by_label,
         }
 
@@ -237,7 +240,7 @@ class EpisodeBatches(Sampler[list[int]]):
 
     @property
     def rows(self) -> int:
-        """Texts in an episode: as many as it has generated ones, and its share of the target's."""
+        """Texts in an episode: as many as it has of the pool, and its share of the target's."""
         return -(-len(self.selector.source) // self.episodes) + self.selector.first // self.episodes
 
     @property

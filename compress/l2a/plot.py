@@ -1,4 +1,4 @@
-"""The selector's decisions as a picture: keep rate by domain and by label, and the reward, over the episodes."""
+"""The selector's decisions as a picture: keep rate by domain, kind and label, and the reward, over the episodes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def draw_selector(log: Sequence[dict[str, Any]], directory: Path, title: str) ->
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     episodes = range(1, len(log) + 1)
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 3), ("by domain", "by label", "reward"), strict=True):
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 4), ("by domain", "by kind", "by label", "reward"), strict=True):
         if kind == "reward":
             lines = {name: [entry[name] for entry in log] for name in ("reward", "baseline")}
         else:

@@ -1,4 +1,4 @@
-"""The selector's policy: what it is told of a generated text, and the probability that it keeps the text."""
+"""The selector's policy: what it is told of a text of the pool, and the probability that it keeps the text."""
 
 from __future__ import annotations
 

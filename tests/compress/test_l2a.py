@@ -13,7 +13,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from compress.augment.options import SelectorOptions
-from compress.augment.stage import Pool
+from compress.augment.stage import Pool, pool_of_texts
 from compress.batches import EncodedSplit, make_loader
 from compress.classify import classify
 from compress.encode import Encoded
@@ -142,7 +142,9 @@ def train(
     training = {"epochs": epochs, "batch_size": 8, "learning_rate": rate, "patience": 100}
     recipe = recipe_from({"name": "t", **settings, "compress": training}, "test")
     student = bert(2)
-    pool = Pool([bool(i % 2) for i in range(generated)], [-1.0 - 0.1 * (i % 7) for i in range(generated)])
+    pool = Pool(
+        [bool(i % 2) for i in range(generated)], [False] * generated, [-1.0 - 0.1 * (i % 7) for i in range(generated)]
+    )
     selector = SelectorOptions.model_validate({"pool": 16, **options})
     _, log = train_with_selector(student, bert(4), data, pool, recipe.objective, recipe.compress, selector, scratch)
     return student, log
@@ -252,7 +254,7 @@ def test_all_and_random_are_the_ablations_they_are_called(tmp_path: Path) -> Non
 
 def test_an_episode_holds_what_was_kept_and_target_texts_for_the_rest() -> None:
     data = task(10, 50)
-    pool = Pool([False] * 50, [0.0] * 50)
+    pool = pool_of_texts(50, source=False)
     selector = Selector(bert(2), data, pool, SelectorOptions(pool=16), [])
     dealt = [row for episode in range(3) for row in selector.texts(episode)]
     assert sorted(dealt) == list(range(50))  # an epoch shows each generated text once

@@ -104,6 +104,22 @@ def test_source_texts_can_be_distilled_as_they_are(folder: Path) -> None:
     assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + len(corpus.source)
 
 
+def test_the_selector_decides_on_real_texts_too(folder: Path) -> None:
+    write_tsv(folder / "more.tsv", sentences(40, seed=11))
+    real = ['data.source.use=["teacher","student"]', "data.target.distil_unlabelled=true"]
+    settings = ["student.kind=bilstm", *STUDENTS["bilstm"], f"data.target.unlabelled={folder / 'more.tsv'}"]
+    recipe, root = make(folder, "real", *settings, *real)
+    corpus = load_corpus(recipe.data, recipe.source)
+    assert corpus.source is not None
+    assert corpus.unlabelled is not None
+    texts = 60 + len(corpus.source) + len(corpus.unlabelled)  # a sample of each training text, and the real ones
+    assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + texts
+    log = json.loads((root / "student" / "selector.json").read_text())
+    assert len(log) == 2 * (texts // 20)
+    for kind, names in (("by kind", ("sample", "real")), ("by domain", ("target", "source"))):
+        assert {name for entry in log for name, rate in entry[kind].items() if rate is not None} == set(names)
+
+
 TABLE = """
 title = "Tiny"
 precisions = ["fp32"]
