@@ -12,6 +12,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Decontaminate = Literal["off", "exact", "overlap"]
+SourceLearner = Literal["teacher", "language_model", "student"]
 SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
 SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
 
@@ -86,9 +87,10 @@ class SourceOptions(TextOptions):
     """A source domain: labelled texts of the same task from elsewhere, where the target's are scarce."""
 
     relabel: dict[str, str] = Field({}, description="the target's label for each label that is called otherwise here")
-    use: list[Literal["teacher", "language_model", "student"]] = Field(
-        ["teacher", "language_model"],
-        description="who learns from these texts as they are; L2A samples from them besides (augmentation.source_share)",
+    use: list[SourceLearner] | None = Field(
+        None,
+        description="who learns from these texts as they are; default: teacher and language model, and with L2A the student too, "
+        "whose selector decides on each of them",
     )
     decontaminate: Decontaminate = Field(
         "overlap", description="as in the target's data, against its dev and test texts"

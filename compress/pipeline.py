@@ -65,7 +65,7 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
     del training["preset"]  # a name for what is written out beside it
     rounded = training.pop("quantization_epochs")
     # What a stage has from the source domain; nothing, and no part of its key, where there is none.
-    source = {role: [source_key(recipe.source)] for role in recipe.source.use} if recipe.source else {}
+    source = {role: [source_key(recipe.source)] for role in recipe.source_learners} if recipe.source else {}
     selector = options["augmentation"].pop("selector", None)  # decides in the student's stage
     model = (recipe.teacher.model, _directory_state(recipe.teacher.model))
     keys = {"data": fingerprint(__version__, data_key(recipe.data), recipe.seed)}
@@ -383,7 +383,7 @@ class _Run:
     def _further_texts(self) -> list[tuple[Split, bool]]:
         """What the student learns from besides training texts and augmented ones, and whether that is the source's."""
         texts = []
-        if self.corpus.source and self.recipe.learns_from_source("student"):
+        if self.corpus.source and "student" in self.recipe.source_learners:
             texts.append((self.corpus.source, True))
         if self.corpus.unlabelled and self.recipe.data.distil_unlabelled:
             texts.append((self.corpus.unlabelled, False))

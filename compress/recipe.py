@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,7 @@ from compress.options import (
     ObjectiveOptions,
     SearchOptions,
     Section,
+    SourceLearner,
     SourceOptions,
     StudentOptions,
     TeacherOptions,
@@ -146,9 +147,15 @@ class Recipe(Section):
         """γ2 of the transfer loss; 0 where there is none."""
         return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
 
-    def learns_from_source(self, learner: Literal["teacher", "language_model", "student"]) -> bool:
-        """Whether there is a source domain and this learner reads its texts."""
-        return self.source is not None and learner in self.source.use
+    @property
+    def source_learners(self) -> tuple[SourceLearner, ...]:
+        """Who learns from the source domain's texts as they are; nobody where there is none."""
+        if self.source is None:
+            return ()
+        if self.source.use is not None:
+            return tuple(self.source.use)
+        # The student may only where a selector watches: texts of a distant domain can do more harm than good.
+        return ("teacher", "language_model", *(("student",) if isinstance(self.augmentation, L2aOptions) else ()))
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class SelectorOptions(Section):
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
     learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")
     prior: Fraction = Field(
-        0.9, description="probability of keeping a text that the policy starts with, and leaves only for a reason"
+        0.5, description="probability of keeping a text that the policy starts with, and leaves only for a reason"
     )
     kl: Weight = Field(
         0.25,

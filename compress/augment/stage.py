@@ -150,7 +150,7 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
     source = model_source(recipe.teacher.model)
     if isinstance(options, CbertOptions):
         check_token_types(source)
-    if corpus.source and recipe.learns_from_source("language_model"):
+    if corpus.source and "language_model" in recipe.source_learners:
         corpus = corpus.reading_source()
     train_masked_lm(source, corpus, options, scratch, max_length=recipe.data.max_length).save(directory)
 

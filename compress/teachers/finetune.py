@@ -55,7 +55,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
     elif not recipe.teacher.fine_tuned:
         splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
-        if corpus.source and recipe.learns_from_source("teacher"):
+        if corpus.source and "teacher" in recipe.source_learners:
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
 
         def loss(batch: Batch, progress: float) -> Tensor:

@@ -155,8 +155,8 @@ def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     assert (recipe.data.train, recipe.source.train) == (Path.cwd() / "u.tsv", tmp_path / "s.tsv")
     assert (recipe.data.max_length, recipe.source.limit) == (64, 60)
     assert recipe.source.decontaminate == "overlap"
-    assert recipe.learns_from_source("teacher")
-    assert not recipe.learns_from_source("student")
+    assert "teacher" in recipe.source_learners
+    assert "student" not in recipe.source_learners
     dumped = recipe.dump()
     assert set(dumped["data"]) == {"target", "source"}
     assert "source" not in dumped
