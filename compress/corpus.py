@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compress.contamination import Contamination, HeldOut
 from compress.errors import UserError
-from compress.options import DataOptions, Decontaminate, SourceOptions, TextOptions
+from compress.options import DataOptions, SourceOptions, TextOptions
 from compress.stages import fingerprint, sha256_file
 from compress.tables import Row, normalise, read_splits, read_table
 
@@ -81,7 +81,7 @@ def source_key(options: SourceOptions) -> str:
 
     :raises UserError: a file is missing.
     """
-    return _key(options, ("train",), ignored=("use",), place="data.source")
+    return _key(options, ("train",), ignored=("use",))
 
 
 def text_key(options: DataOptions) -> str:
@@ -93,11 +93,11 @@ def text_key(options: DataOptions) -> str:
     return _key(options, ("train", "dev", "test", "unlabelled"), ignored=labelled)
 
 
-def _key(options: TextOptions, names: tuple[str, ...], ignored: tuple[str, ...], place: str = "data") -> str:
+def _key(options: TextOptions, names: tuple[str, ...], ignored: tuple[str, ...]) -> str:
     files = {name: path for name in names if (path := getattr(options, name))}
     for name, path in files.items():
         if not path.is_file():
-            raise UserError(f"{place}.{name}: {path}: no such file")
+            raise UserError(f"{options.section}.{name}: {path}: no such file")
     # Where a table lies does not change what is in it. What came later than the first results is left out unless it is set.
     unset = {name for name in ("only_domains", "decontaminate") if _is_default(options, name)}
     dumped = options.model_dump(mode="json", exclude={*names, *ignored, *unset})
@@ -116,11 +116,10 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         test or the source that train never had; the message names the file and the row.
     """
     splits = read_splits(options)
-    key = "data.target.decontaminate" if source else "data.decontaminate"
     cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
     given = options.dev or options.test or options.source == "hub"  # what is carved out of one table shares no text
     if given or options.decontaminate != "off":
-        splits["train"] = cleaner.clean(splits["train"], "training", options.decontaminate, key)
+        splits["train"] = cleaner.clean(splits["train"], "training", options)
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
@@ -133,7 +132,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
         further = _read_unlabelled(options.unlabelled, options, splits)
-        unlabelled += cleaner.clean(further, "unlabelled", options.decontaminate, key)
+        unlabelled += cleaner.clean(further, "unlabelled", options)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
@@ -154,8 +153,9 @@ class _Cleaner:
     def _index(self) -> HeldOut:
         return HeldOut(text for row in self.held_out for text in row.normalised)
 
-    def clean(self, rows: list[Row], of: str, remove: Decontaminate, option: str) -> list[Row]:
-        """The rows without those that `remove` names."""
+    def clean(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
+        """The rows without those that `options.decontaminate` names."""
+        remove = options.decontaminate
         found = [self._index.find(row.normalised) for row in rows]
         unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
         kept = [row for row, finding in zip(rows, found, strict=True) if finding not in unwanted]
@@ -166,7 +166,7 @@ class _Cleaner:
                 found.count("equal"),
                 found.count("shared"),
                 len(rows) - len(kept),
-                f'{option} = "{remove}"',
+                f'{options.section}.decontaminate = "{remove}"',
             )
         )
         return kept
@@ -177,7 +177,7 @@ def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: Row, index: di
 
     :raises UserError: pairs beside single texts, a label that the target has not, or no text left.
     """
-    splits = read_splits(options, "data.source")
+    splits = read_splits(options)
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
     if (rows[0].text_b is None) != (like.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
@@ -186,7 +186,7 @@ def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: Row, index: di
         raise UserError(
             f"data.source.relabel: the source has the label {unknown[0]!r}, the target {', '.join(index)}; say which of these it is"
         )
-    rows = cleaner.clean(rows, "source", options.decontaminate, "data.source.decontaminate")
+    rows = cleaner.clean(rows, "source", options)
     if not rows:
         raise UserError(
             "data.source: every text of it overlaps with the target's dev or test texts; none is left to use"
@@ -234,7 +234,7 @@ def _rows_of(split: Split, chosen: Collection[str]) -> Split:
 def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[Row]]) -> list[Row]:
     """Texts in the columns of the labelled ones, each once; what dev or test hold is left out."""
     held_out = {row.group for name in ("dev", "test") for row in splits.get(name, [])}
-    rows = read_table(path, options, "data.unlabelled", labelled=False)
+    rows = read_table(path, options, "unlabelled", labelled=False)
     return list({row.group: row for row in rows if row.group not in held_out}.values())
 
 
@@ -246,21 +246,27 @@ def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:
 def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str]:
     for name, rows in splits.items():
         if not rows:
-            raise UserError(f"data: the {name} split is empty; give more rows or a {name} table of its own")
+            raise UserError(
+                f"{options.section}: the {name} split is empty; give more rows or a {name} table of its own"
+            )
     seen = {name: Counter(row.label for row in rows) for name, rows in splits.items()}
     if len(seen["train"]) < 2:
-        raise UserError(f"data: train has one class only ({next(iter(seen['train']))!r}); a classifier needs two")
+        raise UserError(
+            f"{options.section}: train has one class only ({next(iter(seen['train']))!r}); a classifier needs two"
+        )
     labels = options.labels or _sorted_labels(seen["train"])
     if len(set(labels)) != len(labels):
-        raise UserError(f"data.labels: a name is given twice in {labels}")
+        raise UserError(f"{options.section}.labels: a name is given twice in {labels}")
     for name, counts in seen.items():
         for label in counts:
             if label not in seen["train"]:
                 raise UserError(
-                    f"data: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
+                    f"{options.section}: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
                 )
             if label not in labels:
-                raise UserError(f"data.labels: {name} has {label!r}, which is not among the labels {labels}")
+                raise UserError(
+                    f"{options.section}.labels: {name} has {label!r}, which is not among the labels {labels}"
+                )
     return list(labels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +26,7 @@ class Section(BaseModel):
 class TextOptions(Section):
     """Where labelled texts are and how to read them."""
 
+    _section: str = PrivateAttr("data")
     source: Literal["embedded", "files", "hub"] = "embedded"
     train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
@@ -40,6 +41,11 @@ class TextOptions(Section):
         None, description="use a sample of so many texts of each split (to try a recipe quickly)"
     )
     sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+
+    @property
+    def section(self) -> str:
+        """The recipe's section that this is, for messages: data, or data.target or data.source where there are both."""
+        return self._section
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -86,6 +92,7 @@ class DataOptions(TextOptions):
 class SourceOptions(TextOptions):
     """A source domain: labelled texts of the same task from elsewhere, where the target's are scarce."""
 
+    _section: str = PrivateAttr("data.source")
     relabel: dict[str, str] = Field({}, description="the target's label for each label that is called otherwise here")
     use: list[SourceLearner] | None = Field(
         None,

@@ -199,15 +199,16 @@ class _Run:
         """Whether student, objective and teacher fit together, as far as their configurations show."""
         corpus = self.student_corpus  # before torch is imported: a mistake in the data shows at once
         teacher_corpus(self.recipe, self.corpus)
+        section = self.recipe.data.section
         if self.recipe.data.distil_unlabelled and not corpus.unlabelled:
             raise UserError(
-                "data.distil_unlabelled: there are no unlabelled texts; name their table in data.unlabelled, or leave "
-                "training texts without their labels by data.train_limit"
+                f"{section}.distil_unlabelled: there are no unlabelled texts; name their table in {section}.unlabelled, or "
+                f"leave training texts without their labels by {section}.train_limit"
             )
         inputs = getattr(self.recipe.student, "pair_inputs", "aligned")
         if inputs != "aligned" and not corpus.pair:
             raise UserError(
-                f'student.pair_inputs: "{inputs}" is for pairs of texts, and these data have one text; set data.text_b or leave it out'
+                f'student.pair_inputs: "{inputs}" is for pairs of texts, and these data have one text; set {section}.text_b or leave it out'
             )
         if not isinstance(self.recipe.student, TransformerOptions):
             return

@@ -68,6 +68,12 @@ class Recipe(Section):
     bench: BenchOptions = BenchOptions()
 
     @model_validator(mode="after")
+    def _name_sections(self) -> Recipe:
+        if self.source is not None:
+            self.data._section = "data.target"
+        return self
+
+    @model_validator(mode="after")
     def _check_axes(self) -> Recipe:
         """Refuse the points that make no sense, and say why."""
         kind, objective = self.student.kind, self.objective.method
@@ -89,7 +95,7 @@ class Recipe(Section):
             )
         if objective == "none" and self.data.distil_unlabelled:
             raise ValueError(
-                'data.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
+                f'{self.data.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
                 "use objective logits"
             )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:

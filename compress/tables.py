@@ -36,10 +36,9 @@ class Row:
         return tuple(normalise(text) for text in (self.text, self.text_b) if text is not None)
 
 
-def read_splits(options: TextOptions, place: str = "data") -> dict[str, list[Row]]:
+def read_splits(options: TextOptions) -> dict[str, list[Row]]:
     """The rows of train, dev and, where there is one, test, each as the files have it or carved out of train.
 
-    :param place: the recipe's section, for messages.
     :raises UserError: a missing file or column, an empty table, a null text or label, an unknown domain; the message names
         the file and the row.
     """
@@ -47,7 +46,7 @@ def read_splits(options: TextOptions, place: str = "data") -> dict[str, list[Row
         splits = {"train": _sentiment_rows()}
     elif options.source == "files":
         splits = {
-            name: read_table(path, options, f"{place}.{name}")
+            name: read_table(path, options, name)
             for name in ("train", "dev", "test")
             if (path := getattr(options, name, None))
         }
@@ -55,7 +54,7 @@ def read_splits(options: TextOptions, place: str = "data") -> dict[str, list[Row
         splits = _read_hub(options)
     if options.only_domains:
         splits = {
-            name: _of_domains(rows, options.only_domains, f"{place}.only_domains: {name}")
+            name: _of_domains(rows, options.only_domains, f"{options.section}.only_domains: {name}")
             for name, rows in splits.items()
         }
     if "dev" not in splits:
@@ -109,13 +108,13 @@ def _carve(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
 def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = True) -> list[Row]:
     """The rows of a file; without `labelled`, of its texts only.
 
-    :param key: the recipe's, that names the file.
+    :param key: of the recipe's section, that names the file.
     :raises UserError: see `read_splits`.
     """
     import pandas
 
     if not path.is_file():
-        raise UserError(f"{key}: {path}: no such file")
+        raise UserError(f"{options.section}.{key}: {path}: no such file")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     try:
@@ -155,9 +154,11 @@ def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
     try:
         loaded = datasets.load_dataset(options.hub, options.hub_config)
     except Exception as error:  # the hub client raises many unrelated types
-        raise UserError(f"data.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{options.section}.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})"
+        ) from None
     if "train" not in loaded:
-        raise UserError(f"data.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
+        raise UserError(f"{options.section}.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
     splits = {}
     # The hub's test splits often carry no labels (−1); such a split is no split.
     for name, hub_name in {"train": "train", "dev": "validation", "test": "test"}.items():
@@ -186,7 +187,9 @@ def _rows(
         if column is None:
             continue
         if column not in table.columns:
-            raise UserError(f"{place}: no column {column!r} (data.{key}); it has {', '.join(map(str, table.columns))}")
+            raise UserError(
+                f"{place}: no column {column!r} ({options.section}.{key}); it has {', '.join(map(str, table.columns))}"
+            )
         cells = table[column]
         if cells.isna().any():
             row = int(cells.isna().to_numpy().argmax()) + offset

@@ -182,7 +182,7 @@ def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> T
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions and recipe.data.max_length > positions:
         raise UserError(
-            f"data.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}"
+            f"{recipe.data.section}.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}"
         )
     tokenizer.save_pretrained(directory)
     return TextEncoder(directory / "tokenizer.json", recipe.data.max_length)

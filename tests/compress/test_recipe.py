@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from compress.corpus import load_corpus
 from compress.errors import UserError
 from compress.presets import PRESETS
 from compress.recipe import load_recipe, recipe_from
+from tests.tiny_task import write_tsv
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -163,6 +165,19 @@ def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     plain = load_recipe(write(tmp_path, "")).dump()
     assert plain["data"]["source"] == "embedded"
     assert "source" not in plain
+
+
+def test_a_mistake_in_the_data_names_its_own_section(tmp_path: Path) -> None:
+    for name in ("t", "s"):
+        write_tsv(tmp_path / f"{name}.tsv", [("good", "a"), ("bad", "b"), ("so so", "a")])
+    path = write(tmp_path, DOMAINS)
+    for section in ("data.target", "data.source"):
+        recipe = load_recipe(path, [f"{section}.text=body"])
+        with pytest.raises(UserError, match=rf"no column 'body' \({section}\.text\)"):
+            load_corpus(recipe.data, recipe.source)
+    recipe = load_recipe(path, ['data.target.labels=["a"]'])
+    with pytest.raises(UserError, match=r"^data\.target\.labels: "):
+        load_corpus(recipe.data, recipe.source)
 
 
 @pytest.mark.parametrize(
