@@ -170,9 +170,9 @@ def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
 def test_a_mistake_in_the_data_names_its_own_section(tmp_path: Path) -> None:
     for name in ("t", "s"):
         write_tsv(tmp_path / f"{name}.tsv", [("good", "a"), ("bad", "b"), ("so so", "a")])
-    path = write(tmp_path, DOMAINS)
+    path, dev = write(tmp_path, DOMAINS), f"data.target.dev={tmp_path / 's.tsv'}"
     for section in ("data.target", "data.source"):
-        recipe = load_recipe(path, [f"{section}.text=body"])
+        recipe = load_recipe(path, [f"{section}.text=body", dev])
         with pytest.raises(UserError, match=rf"no column 'body' \({section}\.text\)"):
             load_corpus(recipe.data, recipe.source)
     recipe = load_recipe(path, ['data.target.labels=["a"]'])
