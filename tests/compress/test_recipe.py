@@ -175,7 +175,7 @@ def test_a_mistake_in_the_data_names_its_own_section(tmp_path: Path) -> None:
         recipe = load_recipe(path, [f"{section}.text=body", dev])
         with pytest.raises(UserError, match=rf"no column 'body' \({section}\.text\)"):
             load_corpus(recipe.data, recipe.source)
-    recipe = load_recipe(path, ['data.target.labels=["a"]'])
+    recipe = load_recipe(path, ['data.target.labels=["a"]', dev])
     with pytest.raises(UserError, match=r"^data\.target\.labels: "):
         load_corpus(recipe.data, recipe.source)
 
