@@ -23,7 +23,7 @@ def draw_selector(log: Sequence[dict[str, Any]], directory: Path, title: str) ->
         if kind == "reward":
             lines = {name: [entry[name] for entry in log] for name in ("reward", "baseline")}
         else:
-            names = log[0][kind] if log else {}
+            names = [name for name in (log[0][kind] if log else ()) if any(e[kind][name] is not None for e in log)]
             # matplotlib leaves a gap at NaN: an episode without such a text.
             lines = {name: [float("nan") if e[kind][name] is None else e[kind][name] for e in log] for name in names}
             axes.set_ylim(-0.03, 1.03)
