@@ -41,7 +41,7 @@ from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
 Episode = dict[str, Any]  # one line of the log
 # Texts that say what a target text brings in the place of a dropped one. What they err by, they err for all decisions of an
-# episode alike: with 16 of them the keep rate swings by 0.15 from one episode to the next.
+# episode alike: with few of them, and large steps, the keep rate swings from one episode to the next.
 TARGETS = 64
 
 
