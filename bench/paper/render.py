@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import reduce
+from typing import Literal
 
 from bench.paper.plot import write_plot
 from bench.paper.results import Results
@@ -36,7 +37,8 @@ def to_markdown(summary: Summary) -> str:
     """The table, how to read it, what it was made with, and the commands that make it again."""
     table = summary.table
     parts = [f"# {table.title}", table.note, markdown_table(*summary.rows()), _notes(summary)]
-    parts += [f"![{table.title}]({table.name}.svg)", "## How it was made", _conditions(summary), _commands(summary)]
+    parts += [f"![{table.title}]({table.name}.svg)", *_agreement(summary)]
+    parts += ["## How it was made", _conditions(summary), _commands(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -49,7 +51,7 @@ def _notes(summary: Summary) -> str:
         lines.append(
             "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."
         )
-    if (gains := _gains(summary)) is not None:
+    if (gains := _gains(summary, "value")) is not None:
         lines.append(gains)
     if home := summary.at_home:
         lines.append(
@@ -67,12 +69,26 @@ def _notes(summary: Summary) -> str:
     return _list(lines)
 
 
-def _gains(summary: Summary) -> str | None:
+def _agreement(summary: Summary) -> list[str]:
+    """How often the students answer as their teachers do; nothing where that has not been counted."""
+    rows = summary.agreement_rows()
+    if rows is None:
+        return []
+    lines = [
+        f"In % of the same texts, {READING[summary.main].split(' (')[0]}: those to which it gives its teacher's label, right or "
+        "wrong. That is what it is distilled for."
+    ]
+    if (gains := _gains(summary, "agreement")) is not None:
+        lines.append(gains)
+    return ["## Agreement with the teacher", markdown_table(*rows), _list(lines)]
+
+
+def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | None:
     """What each row has more than the one that the table compares with."""
     against = summary.table.against
     if against is None:
         return None
-    found = {method: summary.gain(method, against) for method in summary.table.method if method != against}
+    found = {method: summary.gain(method, against, figure) for method in summary.table.method if method != against}
     texts = [f"{method} {gain.signed} (n = {gain.seeds})" for method, gain in found.items() if gain]
     if not texts:
         return None

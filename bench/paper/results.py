@@ -30,6 +30,7 @@ class Entry(BaseModel):
     metric: str
     value: float  # a fraction of 1
     split: str  # that the metric is of
+    agreement: float | None = None  # share of its texts that get the teacher's label; None: not measured
     seconds: float | None  # that the student's own stages took (the teacher's, in a teacher's row)
     parameters: int | None
     latency_ms: float | None = None  # p50 at batch 1, tokenisation included, one thread; None: not measured

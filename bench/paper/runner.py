@@ -1,4 +1,4 @@
-"""One invocation: train what is not finished, then time it, then show the table."""
+"""One invocation: train what is not finished, compare it with its teacher, then time it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.environment import BUSY_SHARE, Environment, busy_share, describe
 from bench.paper.latency import describe_machine, is_kept, measure_latency
 from bench.paper.results import Entry, Results
 from bench.paper.table import Run, Table, select
-from bench.paper.train import Outcome, run_key, train, workspace_of
+from bench.paper.train import Outcome, run_key, student_predictions, teacher_predictions, train, workspace_of
 from compress.console import console
 from compress.corpus import Corpus, load_corpus
 from compress.domains import student_corpus
 from compress.errors import UserError
 from compress.options import DataOptions
 from compress.recipe import Recipe
+from export.bundle import Bundle
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu")  # that decide what a training gives
 
@@ -65,7 +69,7 @@ def plan(table: Table, options: PaperOptions) -> list[Planned]:
 
 
 def run_table(table: Table, options: PaperOptions) -> list[str]:
-    """Train every planned run that is not finished, then measure the latencies that are missing.
+    """Train every planned run that is not finished, then measure the agreements and the latencies that are missing.
 
     Results are written after every run, so that stopping loses the run at work only, and its finished stages not even
     then. A run that fails does not stop the others.
@@ -79,6 +83,7 @@ def run_table(table: Table, options: PaperOptions) -> list[str]:
     console.print(f"{table.name}: {len(planned)} runs, {len(planned) - len(todo)} of them finished")
     for number, item in enumerate(todo, 1):
         invocation.train(item, f"{number}/{len(todo)}")
+    invocation.compare(planned)
     if options.latency:
         invocation.measure(planned)
     return invocation.failed
@@ -156,6 +161,27 @@ class _Invocation:
             f"[green]✓ {item.run}[/]: {values} ({outcome.seconds:.0f} s of training, {elapsed} since the start)"
         )
 
+    def compare(self, planned: list[Planned]) -> None:
+        """Count how often the students answer as their teachers do, where the models are still there."""
+        known: dict[tuple[Path, str], NDArray[np.int64]] = {}  # of one teacher: runs that share it follow each other
+        for item in planned:
+            entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
+            if not entries or entries[0].key != item.key or self.table.method[item.run.method].stop is not None:
+                continue
+            if all(entry.agreement is not None for entry in entries) or not is_kept(workspace, teacher=False):
+                continue
+            split = _student_corpus(item.recipe).splits[entries[0].split]
+            teacher = ((workspace.root / "teacher").resolve(), item.recipe.data.model_dump_json())
+            if teacher not in known:
+                known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
+            bundle = Bundle(workspace.root / "bundle")
+            shares = [
+                float((student_predictions(bundle, precision, split) == known[teacher]).mean())
+                for precision in self.table.precisions_of(item.run.method)
+            ]
+            pairs = zip(entries, shares, strict=True)
+            self.results.put([e.model_copy(update={"agreement": round(share, 5)}) for e, share in pairs])
+
     def measure(self, planned: list[Planned]) -> None:
         """Time one seed, the first, of every method and column: those of the others are alike."""
         with console.status("") as status:
@@ -172,7 +198,7 @@ class _Invocation:
     def _measure(self, item: Planned, progress: Callable[[str], None]) -> None:
         teacher = self.table.method[item.run.method].stop is not None
         workspace = workspace_of(self.table, item.run, self.options.artifacts)
-        corpus = student_corpus(item.recipe, _corpus(item.recipe.data.model_dump_json()))
+        corpus = _student_corpus(item.recipe)
         try:
             ms, precision = measure_latency(item.recipe, corpus, workspace, teacher=teacher, progress=progress)
         except UserError as error:
@@ -235,6 +261,10 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _student_corpus(recipe: Recipe) -> Corpus:
+    return student_corpus(recipe, _corpus(recipe.data.model_dump_json()))
 
 
 @lru_cache(maxsize=1)  # the methods of a column follow each other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.paper.results import Entries, Entry
 from bench.paper.table import Table
@@ -43,11 +44,12 @@ class Summary:
 
     def score(self, method: str, data: str, precision: str) -> Score | None:
         """Mean and spread over the seeds that are finished, in the column's metric."""
-        values = [100 * entry.value for entry in self.of(method, data, precision)]
-        if not values:
-            return None
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        return Score(statistics.mean(values), spread, len(values))
+        return _over_seeds([entry.value for entry in self.of(method, data, precision)])
+
+    def agreement(self, method: str, data: str) -> Score | None:
+        """Likewise, of the share of texts to which the students give their teacher's label."""
+        shares = [entry.agreement for entry in self.of(method, data, self.main)]
+        return _over_seeds([share for share in shares if share is not None])
 
     @property
     def main(self) -> str:
@@ -89,13 +91,19 @@ class Summary:
         each = [statistics.mean(values[seed] for values in of) for seed in seeds]
         return Score(statistics.mean(means), statistics.stdev(each) if len(each) > 1 else None, len(each))
 
-    def gain(self, method: str, over: str) -> Score | None:
+    def gain(self, method: str, over: str, figure: Literal["value", "agreement"] = "value") -> Score | None:
         """What a row's runs have more than those of another on the same column and seed, in points.
 
         The spread is the standard error of the mean over these runs; None if there are none.
         """
-        theirs = {(e.data, e.seed): e.value for e in self.of(over) if self._is_main(e)}
-        own = {(e.data, e.seed): e.value for e in self.of(method) if self._is_main(e)}
+        theirs, own = (
+            {
+                (e.data, e.seed): found
+                for e in self.of(row)
+                if self._is_main(e) and (found := getattr(e, figure)) is not None
+            }
+            for row in (over, method)
+        )
         return _mean_gain([own[run] - theirs[run] for run in own.keys() & theirs.keys()])
 
     @property
@@ -160,7 +168,7 @@ class Summary:
         header += ["Parameters", f"p50 ms, {self.timed}" if self.timed else "p50 ms"]
         rows = []
         for method in self.table.method:
-            row = [method, *(self._cell(method, data) for data in columns)]
+            row = [method, *(self._cell(self.score(method, data, self.main), data) for data in columns)]
             row += [_text(self.average(method, self.main, over)) for over in averages.values()]
             if quantised:
                 over_all = averages.values() if len(columns) > 1 else [columns]
@@ -171,22 +179,39 @@ class Summary:
             rows.append(row)
         return header, rows
 
-    def _cell(self, method: str, data: str) -> str:
-        score = self.score(method, data, self.main)
+    def agreement_rows(self) -> tuple[list[str], list[list[str]]] | None:
+        """Header and rows of the agreements; None where no run has one."""
+        found = {(m, d): self.agreement(m, d) for m in self.table.method for d in self.table.data}
+        columns = [d for d in self.table.data if any(found[m, d] for m in self.table.method)]
+        methods = [m for m in self.table.method if any(found[m, d] for d in columns)]
+        if not methods:
+            return None
+        rows = [[m, *(self._cell(found[m, d], d) for d in columns)] for m in methods]
+        return ["Method", *(self._title(data, metric=False) for data in columns)], rows
+
+    def _cell(self, score: Score | None, data: str) -> str:
         if score is None:
             return MISSING
         # Fewer seeds than the column's: an unfinished table.
         return score.text + (f" (n = {score.seeds})" if score.seeds != self._seeds(data) else "")
 
-    def _title(self, data: str) -> str:
+    def _title(self, data: str, *, metric: bool = True) -> str:
         """A column's head: its metric where that is not the accuracy, its seeds where there are several."""
-        metric = self.table.data[data].metric
-        parts = [metric.upper()] if metric != "accuracy" else []
+        name = self.table.data[data].metric
+        parts = [name.upper()] if metric and name != "accuracy" else []
         parts += [f"{n} seeds"] if (n := self._seeds(data)) > 1 else []
         return f"{data} ({', '.join(parts)})" if parts else data
 
     def _seeds(self, data: str) -> int:
         return len(self.table.seeds_of(data))
+
+
+def _over_seeds(values: list[float]) -> Score | None:
+    """Mean and sample standard deviation of fractions of 1, in points; None of none."""
+    points = [100 * value for value in values]
+    if not points:
+        return None
+    return Score(statistics.mean(points), statistics.stdev(points) if len(points) > 1 else None, len(points))
 
 
 def _mean_gain(gains: list[float]) -> Score | None:

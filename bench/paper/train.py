@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bench.engines import count_weights
 from bench.paper.table import Run, Table
-from compress.corpus import Corpus
+from compress.corpus import Corpus, Split
 from compress.domains import load_student_corpus
 from compress.errors import UserError
 from compress.pipeline import compress, stage_keys, stages_of
 from compress.recipe import Recipe
 from compress.stages import Workspace, fingerprint
-from export.bundle import ModelEntry
+from export.bundle import Bundle, ModelEntry
 from export.session import BundleSession
 
 OWN_STAGES = (
@@ -112,7 +112,9 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     domain = recipe.domains.student
     value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:
-        value = _f1(_teacher_predictions(recipe, directory, split), load_student_corpus(recipe), split, positive)
+        corpus = load_student_corpus(recipe)
+        predicted = teacher_predictions(directory, recipe.data.max_length, corpus.splits[split])
+        value = _f1(predicted, corpus, split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
     return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, _count_parameters(directory))
@@ -131,9 +133,7 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
         value = _accuracy(models[precision], split)
         if positive := table.data[run.data].positive:
             corpus = load_student_corpus(recipe)
-            texts = corpus.splits[split]
-            predicted = BundleSession(bundle, precision=precision).predict(texts.texts, texts.texts_b).argmax(axis=1)
-            value = _f1(predicted, corpus, split, positive)
+            value = _f1(student_predictions(bundle, precision, corpus.splits[split]), corpus, split, positive)
         values[table.metric(run.data, precision)] = value
     seconds = sum(workspace.seconds(stage) or 0 for stage in stages_of(recipe) if stage in OWN_STAGES)
     parameters = count_weights(bundle.directory / next(iter(models.values())).file)
@@ -155,16 +155,21 @@ def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str)
     return round(float(f1_score(right, predicted == wanted, zero_division=0)), 5)
 
 
-def _teacher_predictions(recipe: Recipe, directory: Path, split: str) -> NDArray[np.int64]:
+def student_predictions(bundle: Bundle, precision: str, split: Split) -> NDArray[np.int64]:
+    """Number of each text's label, (N,)."""
+    return BundleSession(bundle, precision=precision).predict(split.texts, split.texts_b).argmax(axis=1)
+
+
+def teacher_predictions(directory: Path, max_length: int, split: Split) -> NDArray[np.int64]:
+    """Likewise, of a fine-tuned teacher in PyTorch."""
     from compress.batches import encode_split
     from compress.classify import predictions
     from compress.teachers.finetune import open_teacher
     from compress.train import make_accelerator
 
-    model, encoder = open_teacher(directory, recipe.data.max_length)
-    encoded = encode_split(load_student_corpus(recipe).splits[split], encoder)
+    model, encoder = open_teacher(directory, max_length)
     model.to(make_accelerator().device)
-    return predictions(model, encoded, model.config.pad_token_id or 0).numpy()
+    return predictions(model, encode_split(split, encoder), model.config.pad_token_id or 0).numpy()
 
 
 def _count_parameters(teacher: Path) -> int:

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
 
 from bench.__main__ import app
 from bench.paper import runner
@@ -175,6 +178,28 @@ def test_without_the_model_latency_stays_open_and_it_is_said(paper, finished, tm
     output = paper("--artifacts", str(tmp_path))
     assert output.count("its model is no longer in") == 2
     assert finished.read_text() == before
+
+
+def test_agreement_is_counted_for_runs_that_are_kept(folder, paper, finished, tmp_path):
+    teacher = AutoModelForSequenceClassification.from_pretrained(folder / "artifacts/paper/mini/a-0/teacher/teacher")
+    tokenizer = Tokenizer.from_file(str(folder / "artifacts/paper/mini/a-0/teacher/teacher/tokenizer.json"))
+    bundle = Bundle(folder / "artifacts/paper/mini/a-0/adabert/bundle")
+    texts = [line.split("\t")[0] for line in (folder / "dev.tsv").read_text().splitlines()[1:]]
+    with torch.no_grad():
+        teachers = [teacher(torch.tensor([tokenizer.encode(text).ids])).logits.argmax().item() for text in texts]
+    for metric, precision in (("accuracy", "fp32"), ("int8_accuracy", "int8")):
+        own = BundleSession(bundle, precision=precision).predict(texts).argmax(axis=1).tolist()
+        expected = sum(a == b for a, b in zip(own, teachers, strict=True)) / len(texts)
+        assert read(finished)["adabert", metric]["agreement"] == pytest.approx(expected, abs=1e-5)
+    assert read(finished)["teacher", "accuracy"]["agreement"] is None
+    assert "## Agreement with the teacher" in (finished.parent / "mini.md").read_text()
+    # Results from before it was counted: it is made up for where the models are still there.
+    entries = json.loads(finished.read_text())
+    (tmp_path / "mini.json").write_text(json.dumps([{**entry, "agreement": None} for entry in entries]))
+    paper("--no-latency", "--results", str(tmp_path), "--artifacts", str(tmp_path))
+    assert {entry["agreement"] for entry in read(tmp_path / "mini.json").values()} == {None}
+    assert "▸" not in paper("--no-latency", "--results", str(tmp_path))
+    assert read(tmp_path / "mini.json") == read(finished)
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(folder, paper, tmp_path):
