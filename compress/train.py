@@ -159,6 +159,7 @@ def fit(
     ranks.wait()
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
+        ranks.wait()  # the first process may be about to replace it
     loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
     with TrainingProgress(name, schedule.epochs * len(turns[0].loader)) as progress:
         if state.epoch or state.step:

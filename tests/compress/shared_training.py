@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,8 +61,18 @@ def train(folder: Path) -> dict[str, torch.Tensor]:
     return dict(model.state_dict()) | {"outputs": predict(model, loader, outputs, accelerator), "history": history}
 
 
+def late_load(file: Path, *arguments: Any, load: Callable[..., Any] = torch.load, **options: Any) -> Any:
+    """`torch.load` by a process that is late: the first must not replace the checkpoint before all have read it."""
+    before = Path(file).parent.stat().st_ino
+    time.sleep(0.3)
+    assert Path(file).parent.stat().st_ino == before, "the checkpoint was replaced too soon"
+    return load(file, *arguments, **options)
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     trained = train(folder)
+    if not ranks.is_first():
+        torch.load = late_load
     assert all(torch.equal(value, trained[name]) for name, value in train(folder).items()), "the checkpoint is another"
     torch.save(trained, folder / f"{ranks.rank()}.pt")
