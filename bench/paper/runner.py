@@ -168,13 +168,18 @@ class _Invocation:
             entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
             if not entries or entries[0].key != item.key or self.table.method[item.run.method].stop is not None:
                 continue
-            if all(entry.agreement is not None for entry in entries) or not is_kept(workspace, teacher=False):
+            kept = is_kept(workspace, teacher=False) and is_kept(workspace, teacher=True)
+            if all(entry.agreement is not None for entry in entries) or not kept:
                 continue
             split = _student_corpus(item.recipe).splits[entries[0].split]
             teacher = ((workspace.root / "teacher").resolve(), item.recipe.data.model_dump_json())
             if teacher not in known:
                 known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
-            bundle = Bundle(workspace.root / "bundle")
+            try:
+                bundle = Bundle(workspace.root / "bundle")
+            except UserError as error:
+                self._fail(item.run, f"agreement: {error}")
+                continue
             shares = [
                 float((student_predictions(bundle, precision, split) == known[teacher]).mean())
                 for precision in self.table.precisions_of(item.run.method)

@@ -198,6 +198,12 @@ def test_agreement_is_counted_for_runs_that_are_kept(folder, paper, finished, tm
     (tmp_path / "mini.json").write_text(json.dumps([{**entry, "agreement": None} for entry in entries]))
     paper("--no-latency", "--results", str(tmp_path), "--artifacts", str(tmp_path))
     assert {entry["agreement"] for entry in read(tmp_path / "mini.json").values()} == {None}
+    model = bundle.directory / bundle.manifest.models["fp32"].file
+    model.rename(tmp_path / model.name)
+    output = paper("--no-latency", "--results", str(tmp_path))
+    (tmp_path / model.name).rename(model)
+    assert paper.status == 1
+    assert "✗ adabert · a · seed 0: agreement: " in output
     assert "▸" not in paper("--no-latency", "--results", str(tmp_path))
     assert read(tmp_path / "mini.json") == read(finished)
 
