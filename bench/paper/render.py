@@ -75,8 +75,8 @@ def _agreement(summary: Summary) -> list[str]:
     if rows is None:
         return []
     lines = [
-        f"In % of the same texts, {READING[summary.main].split(' (')[0]}: those to which it gives its teacher's label, right or "
-        "wrong. That is what it is distilled for."
+        f"In % of the same texts: those to which the {summary.main} student gives its teacher's label, right or wrong. That is what it "
+        "is distilled for."
     ]
     if (gains := _gains(summary, "agreement")) is not None:
         lines.append(gains)

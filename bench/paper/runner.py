@@ -173,17 +173,17 @@ class _Invocation:
                 continue
             split = _student_corpus(item.recipe).splits[entries[0].split]
             teacher = ((workspace.root / "teacher").resolve(), item.recipe.data.model_dump_json())
-            if teacher not in known:
-                known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
             try:
+                if teacher not in known:
+                    known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
                 bundle = Bundle(workspace.root / "bundle")
+                shares = [
+                    float((student_predictions(bundle, precision, split) == known[teacher]).mean())
+                    for precision in self.table.precisions_of(item.run.method)
+                ]
             except UserError as error:
                 self._fail(item.run, f"agreement: {error}")
                 continue
-            shares = [
-                float((student_predictions(bundle, precision, split) == known[teacher]).mean())
-                for precision in self.table.precisions_of(item.run.method)
-            ]
             pairs = zip(entries, shares, strict=True)
             self.results.put([e.model_copy(update={"agreement": round(share, 5)}) for e, share in pairs])
 
