@@ -44,11 +44,11 @@ def classify(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def accuracy(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> float:
-    """Share of the split that the model, on the accelerator's device already, gets right."""
+    """Share of the split that the model gets right."""
     return float((predictions(model, split, pad_token_id) == split.labels).float().mean())
 
 
 def predictions(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Tensor:
-    """The label (N,) that the model, on the accelerator's device already, gives each example."""
+    """The label (N,) that the model gives each example."""
     loader = make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False)
     return predict(model, loader, classify, make_accelerator()).argmax(dim=1)

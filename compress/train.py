@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
@@ -112,7 +113,20 @@ def make_accelerator() -> Accelerator:
         raise UserError(f"ACCELERATE_MIXED_PRECISION: {asked!r} is none of {', '.join(PRECISIONS)}")
     if asked == "fp16" and not torch.cuda.is_available():  # accelerate would train in fp32 without a word
         raise UserError("ACCELERATE_MIXED_PRECISION: fp16 needs a GPU, and torch sees none; take bf16 or no")
+    if torch.cuda.is_available():
+        _compute_alike_every_time()
     return Accelerator(mixed_precision=asked or ("bf16" if _has_bf16() else "no"))
+
+
+def _compute_alike_every_time() -> None:
+    """Let a GPU add up in a fixed order, so that a seed gives one student, as on a CPU.
+
+    It costs nothing here: the attention that this rules out, cuDNN's, plans anew for every length of a batch, which takes
+    longer than the teacher's training. What has no such form raises PyTorch's RuntimeError, at the first step.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
 
 
 def _has_bf16() -> bool:
@@ -184,15 +198,16 @@ def predict(
 ) -> Tensor:
     """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
 
-    Several processes, which must all come here, share each batch and get all outputs.
+    The model computes where it is. Several processes, which must all come here, share each batch and get all outputs.
     """
     model.eval()
     out: Tensor | None = None
+    device = next(model.parameters()).device
     with torch.inference_mode(), accelerator.autocast():
         for batch in loader:
             rows = _share(batch)
             own = rows or batch  # a process without a share needs to know an output's shape
-            values = forward(model, {name: tensor.to(accelerator.device) for name, tensor in own.items()}).float()
+            values = forward(model, {name: tensor.to(device) for name, tensor in own.items()}).float()
             if out is None:
                 out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
             if rows:

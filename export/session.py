@@ -31,6 +31,8 @@ class OnnxModel:
             raise UserError(
                 f"device {device!r}: this ONNX Runtime has no {provider}; in the repository, pip install '.[gpu]' in place of '.[cpu]'"
             )
+        if device == "cuda":
+            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, with torch or alone; the loader does not look there
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container
         options.inter_op_num_threads = 1

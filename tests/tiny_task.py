@@ -91,7 +91,7 @@ def tiny_teacher(directory: Path) -> Path:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters), *words]
     vocabulary += numbers
     (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    BertTokenizerFast(vocab_file=str(directory / "vocab.txt")).save_pretrained(directory)
+    BertTokenizerFast.from_pretrained(directory).save_pretrained(directory)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -103,6 +103,12 @@ def tiny_teacher(directory: Path) -> Path:
     )
     BertForSequenceClassification(config).save_pretrained(directory)
     return directory
+
+
+def own_hooks(model: Any) -> list[Any]:
+    """The forward hooks in a model that this product has put there; transformers keeps some of its own from version 5 on."""
+    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
+    return [hook for hook in hooks if hook.__module__.startswith("compress.")]
 
 
 class KilledError(Exception):

@@ -107,7 +107,7 @@ def mask_tokens(
 def _load(source: str) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the head's weights that its checkpoint lacks."""
     try:
-        model, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True)
+        model, info = AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(

@@ -21,7 +21,6 @@ from transformers import PreTrainedModel
 
 from compress.batches import Batch, EncodedSplit, make_loader
 from compress.classify import EVALUATION_BATCH, classify
-from compress.train import make_accelerator
 
 PROBE = (
     1e-2  # how far the weights are moved to measure a slope, in their Euclidean norm (Liu et al. 2019, DARTS, eq. 8)
@@ -39,7 +38,7 @@ def reward_of(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
 
 
 def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> float:
-    """R of the student as it stands; it is on the accelerator's device already."""
+    """R of the student as it stands."""
     with torch.no_grad():
         parts = [
             reward_of(classify(student, batch), batch["labels"], kind).sum()
@@ -55,8 +54,8 @@ def text_credits(
 
     ∇R is the gradient that leaves the mean over dev of each logit out: that of R at z_j − z̄ + c, c being z̄ held constant.
 
-    The product is the slope of −L_i along ∇R, measured by central differences; the student, on the accelerator's device
-    already, gets its very weights back.
+    The product is the slope of −L_i along ∇R, measured by central differences; the student gets its very
+    weights back.
 
     :param texts: with the teacher's `logits` as a target.
     :param dev: the texts that R is the mean over.
@@ -131,6 +130,6 @@ def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit, pad_token_id:
 def _batches(student: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Iterator[Batch]:
     """For a student without dropout and in full precision: in bfloat16 the differences would drown."""
     student.eval()
-    device = make_accelerator().device
+    device = student.device
     for batch in make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False):
         yield {name: tensor.to(device) for name, tensor in batch.items()}

@@ -74,7 +74,7 @@ def make_transformer(
         try:
             _check_tokens(options.init, teacher)
             return AutoModelForSequenceClassification.from_pretrained(
-                options.init, ignore_mismatched_sizes=True, **names
+                options.init, dtype=torch.float32, ignore_mismatched_sizes=True, **names
             )
         except (OSError, ValueError) as error:
             raise _cannot_load(options.init, error) from None

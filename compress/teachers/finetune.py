@@ -156,8 +156,8 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
     )
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            model_source(options.model), ignore_mismatched_sizes=not options.fine_tuned, **head
-        )
+            model_source(options.model), dtype=torch.float32, ignore_mismatched_sizes=not options.fine_tuned, **head
+        )  # in fp32 also where the checkpoint is not: what is trained needs it, and autocast does the rest
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(options, error) from None
     if options.fine_tuned:

@@ -11,7 +11,7 @@ from compress.batches import EncodedSplit
 from compress.encode import Encoded
 from compress.recipe import recipe_from
 from compress.task import StudentTask
-from tests.tiny_task import KilledError, killed_at
+from tests.tiny_task import KilledError, killed_at, own_hooks
 
 
 def bert(layers: int, width: int = 16) -> BertForSequenceClassification:
@@ -47,7 +47,7 @@ def train(scratch: Path, method: str, width: int = 16) -> dict[str, torch.Tensor
     recipe = recipe_from({"name": "t", **settings, "compress": {"epochs": 3, "batch_size": 8}}, "test")
     student = bert(2, width)
     distil.train_student(student, bert(4), task(), recipe.objective, recipe.compress, scratch)
-    assert not any(module._forward_hooks for module in student.modules())
+    assert not own_hooks(student)
     return student.state_dict()
 
 

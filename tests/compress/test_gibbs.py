@@ -58,7 +58,7 @@ def toy(folder: Path, conditionals: tuple[Tensor, Tensor]) -> MaskedLM:
     wordpiece = BertWordPieceTokenizer(lowercase=True)
     wordpiece.train_from_iterator(WORDS * 5, vocab_size=60, show_progress=False)
     wordpiece.save_model(str(folder))
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
     tokenizer.save_pretrained(folder)
     ids = tokenizer.convert_tokens_to_ids(WORDS)
     model: Any = TwoTokens(conditionals, ids, len(tokenizer))

@@ -21,6 +21,7 @@ from compress.objectives.plan import check_objective, looks_inside, make_learner
 from compress.objectives.relation import attention_relation, value_relation
 from compress.objectives.states import Observer
 from compress.recipe import recipe_from
+from tests.tiny_task import own_hooks
 
 LENGTHS = [5, 3, 1]
 
@@ -142,13 +143,14 @@ def test_the_observer_sees_the_scores_that_the_model_attends_with() -> None:
     model = bert(2)
     model.set_attn_implementation("eager")
     with Observer(model, attention=True) as observer, torch.no_grad():
+        assert own_hooks(model)
         states = observer(batch())
         out = model(**{k: batch()[k] for k in ("input_ids", "attention_mask")}, output_attentions=True)
     hidden = (batch()["attention_mask"] == 0)[:, None, None, :]
     for layer in range(2):
         seen = torch.softmax(states.scores(layer).masked_fill(hidden, -torch.inf), dim=-1)
         torch.testing.assert_close(seen, out.attentions[layer], atol=1e-6, rtol=1e-5)
-    assert not any(module._forward_hooks for module in model.modules())  # nothing is left behind
+    assert not own_hooks(model)  # nothing is left behind
 
 
 def objective(method: str) -> dict[str, object]:
