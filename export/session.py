@@ -14,16 +14,20 @@ from export.bundle import Bundle
 
 FloatArray = NDArray[np.float32]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Which cuDNN kernel a convolution gets is asked anew for every shape; by default all of them are run to find out.
+PROVIDER_OPTIONS = {"cpu": {}, "cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
+SHORTEST = 16  # tokens; the least that `few_shapes` fills a text up to
 
 
 class OnnxModel:
     """An ONNX classifier in ONNX Runtime, with a pinned number of threads.
 
     :param device: "cpu" or "cuda"; never anything else than what was asked for.
+    :param longest: fill batches up, see `few_shapes`, to no more than so many tokens; by default they are run as they come.
     :raises UserError: the file is no ONNX model, or the device's provider is missing.
     """
 
-    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu", longest: int | None = None) -> None:
         import onnxruntime
 
         provider = PROVIDERS[device]
@@ -38,24 +42,30 @@ class OnnxModel:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
+            self.session = onnxruntime.InferenceSession(
+                str(file), options, providers=[(provider, PROVIDER_OPTIONS[device])]
+            )
         except Exception as error:  # ORT's exception classes are not part of its public API
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
         if self.session.get_providers()[0] != provider:
             raise UserError(
                 f"device {device!r}: ONNX Runtime fell back to {self.session.get_providers()[0]}; check the CUDA libraries"
             )
+        self._longest = longest
         self._inputs = {node.name for node in self.session.get_inputs()}
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         """Logits (B, C) of a padded batch from `pad_batch`."""
+        rows = len(batch["input_ids"])
+        if self._longest is not None:
+            batch = few_shapes(batch, self._longest)
         feed = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             "token_type_ids": batch["type_ids"],
             "segments": batch["segments"],
         }
-        return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0]
+        return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0][:rows]
 
     def logits_of(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:
         """Logits (N, C) in the order given; texts of similar length share a batch, so that little of it is padding."""
@@ -65,6 +75,24 @@ class OnnxModel:
             rows = order[start : start + batch_size]
             parts.append(self.logits(pad_batch([encoded[i] for i in rows], pad_token_id)))
         return np.concatenate(parts)[np.argsort(order, kind="stable")]
+
+
+def few_shapes(batch: dict[str, NDArray[np.int64]], longest: int) -> dict[str, NDArray[np.int64]]:
+    """The batch (B, L) filled up to powers of two, with copies of its last text and with padding, for what is slow at a new shape.
+
+    On a GPU a student's convolutions cost ten milliseconds at a shape that they have not seen, and half a one at any other.
+
+    :param longest: the most tokens that the model takes.
+    """
+    rows, length = batch["input_ids"].shape
+    wider = max(length, min(longest, max(SHORTEST, _power_of_two(length))))
+    fill = ((0, _power_of_two(rows) - rows), (0, 0)), ((0, 0), (0, wider - length))
+    return {name: np.pad(np.pad(values, fill[0], mode="edge"), fill[1]) for name, values in batch.items()}
+
+
+def _power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << (number - 1).bit_length()
 
 
 class BundleSession:
@@ -91,7 +119,8 @@ class BundleSession:
                 f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "
                 f"choose among {', '.join(n for n, m in self.manifest.models.items() if m.runtime == 'onnxruntime')}"
             )
-        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device)
+        longest = self.manifest.max_length if device == "cuda" else None
+        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device, longest=longest)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
         """Probabilities (N, C), in the order of the texts."""

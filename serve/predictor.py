@@ -14,7 +14,7 @@ from serve.messages import Info, Prediction, Predictions, RefusedError, Request,
 from serve.settings import Settings
 
 INLINE_CHARACTERS = 2_000
-WARM_UP_LENGTHS = (4, 16, 64, 128, 256, 512)  # tokens
+WARM_UP_LENGTHS = (4, 16, 32, 64, 128, 256, 512)  # tokens
 
 
 class Predictor:

@@ -14,12 +14,14 @@ from transformers import (
 
 from compress.errors import UserError
 from compress.options import TransformerOptions
+from compress.recipe import recipe_from
 from compress.search.space import NODES, OPERATIONS
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.students.cnn import Alignment, two_streams
 from compress.students.operations import build_operation
 from compress.students.transformer import copied_layers, make_transformer
-from tests.tiny_task import GENOTYPE
+from compress.teachers.finetune import load_classifier
+from tests.tiny_task import GENOTYPE, tiny_teacher
 
 
 def make_student(pair: bool = False, pair_inputs: str = "aligned") -> CnnStudent:
@@ -230,8 +232,6 @@ def test_a_random_student_has_its_own_size_and_its_seed() -> None:
 
 
 def test_a_model_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
-    from tests.tiny_task import tiny_teacher
-
     directory = tiny_teacher(tmp_path / "bert")
     own = AutoModelForSequenceClassification.from_pretrained(directory)
     student = make_transformer(TransformerOptions(init=str(directory)), own, own, ["a", "b"], 0)
@@ -243,3 +243,13 @@ def test_a_model_that_reads_other_tokens_is_refused(tmp_path: Path) -> None:
         make_transformer(TransformerOptions(init=str(other)), own, own, ["a", "b"], 0)
     with pytest.raises(UserError, match="cannot be loaded"):
         make_transformer(TransformerOptions(init=str(tmp_path / "absent")), own, own, ["a", "b"], 0)
+
+
+def test_a_checkpoint_in_half_precision_is_trained_in_full(tmp_path: Path) -> None:
+    directory = tiny_teacher(tmp_path / "bert")
+    AutoModelForSequenceClassification.from_pretrained(directory).half().save_pretrained(directory)
+    recipe = recipe_from({"name": "t", "teacher": {"model": str(directory)}}, "test")
+    teacher = load_classifier(recipe.teacher, ["a", "b"])
+    student = make_transformer(TransformerOptions(init=str(directory)), teacher, teacher, ["a", "b"], 0)
+    for model in (teacher, student):
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compress.encode import pad_batch
 from compress.errors import UserError
 from export.bundle import FORMAT, Bundle, newest_bundle
-from export.session import BundleSession, OnnxModel
+from export.session import BundleSession, OnnxModel, few_shapes
 from tests.conftest import make_tiny_bundle
 
 
@@ -97,6 +98,26 @@ def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle: Path) -> Non
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(UserError, match="CUDAExecutionProvider"):
         BundleSession(Bundle(bundle), device="cuda")
+
+
+def test_batches_come_in_few_shapes_and_get_the_same_answers(bundle: Path) -> None:
+    session = BundleSession(Bundle(bundle))
+    file = session.manifest.models["fp32"].file
+    coarse = OnnxModel(bundle / file, longest=40)
+    texts = [" ".join(["good", "bad", "film"] * n) for n in range(1, 14)]
+    shapes = set()
+    for count in range(1, len(texts)):
+        batch = pad_batch(session.encoder.encode(texts[:count]), session.manifest.pad_token_id)
+        filled = few_shapes(batch, 40)
+        shapes.add(filled["input_ids"].shape)
+        assert (filled["attention_mask"][:count].sum(axis=1) == batch["attention_mask"].sum(axis=1)).all()
+        np.testing.assert_allclose(coarse.logits(batch), session.model.logits(batch), atol=1e-5)
+    assert shapes == {(1, 16), (2, 16), (4, 16), (8, 32), (16, 32), (16, 40)}
+
+
+def test_a_batch_longer_than_the_model_should_take_is_not_cut(bundle: Path) -> None:
+    ids = np.ones((3, 50), np.int64)
+    assert few_shapes({"input_ids": ids}, 40)["input_ids"].shape == (4, 50)
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
