@@ -317,9 +317,10 @@ class SearchOptions(Section):
         description="weight of the efficiency loss L_E, which is in [0, 1]; where a bound is set, the bound alone decides "
         "among the architectures tried",
     )
-    cost: Literal["measured", "computed"] = Field(
+    cost: Literal["measured", "measured-gpu", "computed"] = Field(
         "measured",
-        description="an operation's cost: its INT8 time on this machine and its size, or the paper's FLOPs and size",
+        description="an operation's cost: its INT8 time on this CPU and its size, its fp32 time on this GPU and its size, or the "
+        "paper's FLOPs and size",
     )
     trials: Annotated[int, Field(ge=0)] = Field(
         16,

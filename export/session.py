@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from compress.encode import Encoded, TextEncoder, pad_batch
 from compress.errors import UserError
+from compress.runtime import open_session
 from export.bundle import Bundle
 
 FloatArray = NDArray[np.float32]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# Which cuDNN kernel a convolution gets is asked anew for every shape; by default all of them are run to find out.
-PROVIDER_OPTIONS = {"cpu": {}, "cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
 SHORTEST = 16  # tokens; the least that `few_shapes` fills a text up to
 
 
@@ -28,29 +26,12 @@ class OnnxModel:
     """
 
     def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu", longest: int | None = None) -> None:
-        import onnxruntime
-
-        provider = PROVIDERS[device]
-        if provider not in onnxruntime.get_available_providers():
-            raise UserError(
-                f"device {device!r}: this ONNX Runtime has no {provider}; in the repository, pip install '.[gpu]' in place of '.[cpu]'"
-            )
-        if device == "cuda":
-            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, with torch or alone; the loader does not look there
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(file), options, providers=[(provider, PROVIDER_OPTIONS[device])]
-            )
+            self.session = open_session(str(file), threads=threads, device=device)
+        except UserError:
+            raise
         except Exception as error:  # ORT's exception classes are not part of its public API
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
-        if self.session.get_providers()[0] != provider:
-            raise UserError(
-                f"device {device!r}: ONNX Runtime fell back to {self.session.get_providers()[0]}; check the CUDA libraries"
-            )
         self._longest = longest
         self._inputs = {node.name for node in self.session.get_inputs()}
 

@@ -1,4 +1,4 @@
-"""What each operation costs where it will run: measured INT8 time in ONNX Runtime on this CPU, plus parameters.
+"""What each operation costs where it will run: its time in ONNX Runtime, INT8 on this CPU or fp32 on this GPU, plus parameters.
 
 The published table hardly separates zero (0.0944) from conv 7 (0.1076); measured, one is free and the other the dearest.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from compress.assets import cache_directory
 from compress.options import SearchOptions
+from compress.runtime import open_session
 from compress.search.space import OPERATIONS
 from compress.stages import fingerprint, write_json
 
@@ -43,20 +44,34 @@ def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
 
 def costs_of(options: SearchOptions, width: int, length: int) -> dict[str, float]:
     """The cost of each operation that a recipe asks for, in [0, 1]."""
-    return operation_costs(width, length) if options.cost == "measured" else computed_costs(width)
+    if options.cost == "computed":
+        return computed_costs(width)
+    return operation_costs(width, length, "cuda" if options.cost == "measured-gpu" else "cpu")
 
 
-def operation_costs(width: int, length: int) -> dict[str, float]:
+def operation_costs(width: int, length: int, device: str = "cpu") -> dict[str, float]:
     """Cost of each operation in [0, 1]: the mean of its normalised time at (1, width, length) and of its normalised size.
 
-    Measured once for a machine and kept in the user's cache, so that two runs of a recipe see the same numbers.
+    Measured once for a machine and kept in the user's cache, so that two runs of a recipe see the same numbers. A GPU is timed in
+    fp32: INT8 gains a student nothing there.
+
+    :param device: "cpu" or "cuda".
+    :raises UserError: this ONNX Runtime cannot use the device.
     """
-    key = {"cpu": _cpu_name(), "onnxruntime": onnxruntime.__version__, "width": width, "length": length, "format": 2}
+    key: dict[str, str | int] = {
+        "cpu": _cpu_name(),
+        "onnxruntime": onnxruntime.__version__,
+        "width": width,
+        "length": length,
+        "format": 2,
+    }
+    if device == "cuda":
+        key["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "unknown to torch"
     path = cache_directory() / "costs" / f"{fingerprint(key)[:16]}.json"
     try:
         times = json.loads(path.read_text())["microseconds"]
     except (FileNotFoundError, ValueError, KeyError):
-        times = _measure(width, length)
+        times = _measure(width, length, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, key | {"microseconds": times})
     sizes = {name: _kernel(name)[0] * width * width for name in OPERATIONS}
@@ -83,19 +98,15 @@ def _kernel(name: str) -> tuple[int, int]:
     return 0, 1
 
 
-def _measure(width: int, length: int) -> dict[str, float]:
+def _measure(width: int, length: int, device: str) -> dict[str, float]:
     """Microseconds of each operation: the fastest of many calls of a chain of them.
 
     The operations take turns, so that a moment in which the machine is busy falls on all of them, and the fastest call is
     the one that nothing disturbed.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
     free = ("zero", "identity")  # the runtime removes both
     sessions = {
-        name: onnxruntime.InferenceSession(
-            _chain(name, width, length).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        name: open_session(_chain(name, width, length, int8=device == "cpu").SerializeToString(), device=device)
         for name in OPERATIONS
         if name not in free
     }
@@ -109,39 +120,62 @@ def _measure(width: int, length: int) -> dict[str, float]:
     return {name: round(fastest.get(name, 0.0), 2) for name in OPERATIONS}
 
 
-def _chain(name: str, width: int, length: int) -> onnx.ModelProto:
-    """X → Q → (operation → Q/DQ) × CHAIN, U8 activations and S8 weights, as the exporter writes them."""
-    constants = [
-        numpy_helper.from_array(np.float32(0.02), "scale"),
-        numpy_helper.from_array(np.uint8(0), "zero"),
-    ]
-    nodes = [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q0"])]
-    kernel, dilation = _kernel(name)
-    if kernel:
-        weight = np.random.default_rng(1).integers(-64, 64, (width, width, kernel), dtype=np.int8)
-        constants += [
-            numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(np.float32(0.01), "weight_scale"),
-            numpy_helper.from_array(np.int8(0), "weight_zero"),
-        ]
-    for i in range(CHAIN):
-        nodes.append(helper.make_node("DequantizeLinear", [f"q{i}", "scale", "zero"], [f"x{i}"]))
-        if kernel:
-            padding = dilation * (kernel - 1) // 2
-            nodes.append(helper.make_node("DequantizeLinear", ["weight", "weight_scale", "weight_zero"], [f"w{i}"]))
-            attributes = {"kernel_shape": [kernel], "pads": [padding, padding], "dilations": [dilation]}
-            nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"c{i}"], **attributes))
-            nodes.append(helper.make_node("Relu", [f"c{i}"], [f"y{i}"]))
-        else:
-            kind = "MaxPool" if name == "max_pool3" else "AveragePool"
-            nodes.append(helper.make_node(kind, [f"x{i}"], [f"y{i}"], kernel_shape=[3], pads=[1, 1]))
-        nodes.append(helper.make_node("QuantizeLinear", [f"y{i}", "scale", "zero"], [f"q{i + 1}"]))
-    nodes.append(helper.make_node("DequantizeLinear", [f"q{CHAIN}", "scale", "zero"], ["y"]))
+def _chain(name: str, width: int, length: int, *, int8: bool) -> onnx.ModelProto:
+    """X → operation × CHAIN; in INT8 X → Q → (operation → Q/DQ) × CHAIN, U8 activations and S8 weights, as the exporter writes them."""
+    graph = _Graph(name, width, int8)
+    value = graph.quantize("x") if int8 else "x"
+    for _ in range(CHAIN):
+        value = graph.operation(graph.dequantize(value) if int8 else value)
+        value = graph.quantize(value) if int8 else value
+    graph.add("DequantizeLinear" if int8 else "Identity", [value, *(("scale", "zero") if int8 else ())], "y")
     shape = [1, width, length]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
-    graph = helper.make_graph(nodes, name, inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_graph(graph.nodes, name, inputs, outputs, graph.constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+class _Graph:
+    """Nodes of a chain of one operation, and its constants."""
+
+    def __init__(self, name: str, width: int, int8: bool) -> None:
+        self.name, self.int8 = name, int8
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.kernel, self.dilation = _kernel(name)
+        if int8:
+            self._constant("scale", np.float32(0.02))
+            self._constant("zero", np.uint8(0))
+        if self.kernel:
+            weight = np.random.default_rng(1).integers(-64, 64, (width, width, self.kernel), dtype=np.int8)
+            self._constant("weight", weight if int8 else weight.astype(np.float32) * np.float32(0.01))
+        if self.kernel and int8:
+            self._constant("weight_scale", np.float32(0.01))
+            self._constant("weight_zero", np.int8(0))
+
+    def add(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
+        """A node; the name of its output."""
+        output = output or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def quantize(self, value: str) -> str:
+        return self.add("QuantizeLinear", [value, "scale", "zero"])
+
+    def dequantize(self, value: str) -> str:
+        return self.add("DequantizeLinear", [value, "scale", "zero"])
+
+    def operation(self, value: str) -> str:
+        if not self.kernel:
+            kind = "MaxPool" if self.name == "max_pool3" else "AveragePool"
+            return self.add(kind, [value], kernel_shape=[3], pads=[1, 1])
+        weight = self.add("DequantizeLinear", ["weight", "weight_scale", "weight_zero"]) if self.int8 else "weight"
+        padding = self.dilation * (self.kernel - 1) // 2
+        shape = {"kernel_shape": [self.kernel], "pads": [padding, padding], "dilations": [self.dilation]}
+        return self.add("Relu", [self.add("Conv", [value, weight], **shape)])
+
+    def _constant(self, name: str, value: np.ndarray | np.generic) -> None:
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
 
 
 def _cpu_name() -> str:

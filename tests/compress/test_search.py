@@ -1,13 +1,18 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from onnxruntime import get_available_providers
 
+from compress.errors import UserError
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
+from compress.recipe import recipe_from
+from compress.runtime import open_session
 from compress.search.adabert import split_rows
-from compress.search.cost import computed_costs, efficiency_loss, operation_costs
+from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
 from compress.search.derive import Candidates, architecture_cost, cost_room, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
@@ -215,6 +220,31 @@ def test_costs_are_measured_once_and_hold_time_and_size(tmp_path: Path, monkeypa
         assert costs[f"conv{kernel}"] > kernel / 7 / 2
     assert 0 < costs["max_pool3"] <= 0.5
     assert operation_costs(32, 24) == costs
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in get_available_providers(), reason="this ONNX Runtime has CUDA")
+def test_costs_on_a_gpu_that_is_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    recipe = recipe_from({"name": "t", "search": {"cost": "measured-gpu"}}, "test")
+    with pytest.raises(UserError, match="CUDAExecutionProvider"):
+        costs_of(recipe.search, 32, 24)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("int8", [True, False])
+@pytest.mark.parametrize("name", ["conv3", "dilated5", "max_pool3", "avg_pool3"])
+def test_a_timed_chain_is_that_many_operations_and_keeps_the_shape(name: str, int8: bool) -> None:
+    graph = _chain(name, 16, 24, int8=int8)
+    kind = {"conv3": "Conv", "dilated5": "Conv", "max_pool3": "MaxPool", "avg_pool3": "AveragePool"}[name]
+    assert [node.op_type for node in graph.graph.node].count(kind) == CHAIN
+    assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node) == int8
+    x = np.random.default_rng(0).random((1, 16, 24), np.float32)
+    y = open_session(graph.SerializeToString()).run(None, {"x": x})[0]
+    assert y.shape == x.shape
+    if name == "avg_pool3":  # in the middle a plain mean, eight times over
+        for _ in range(CHAIN):
+            x[..., 1:-1] = (x[..., :-2] + x[..., 1:-1] + x[..., 2:]) / 3
+        np.testing.assert_allclose(y[..., 10:14], x[..., 10:14], atol=0.1 if int8 else 1e-5)
 
 
 def test_texts_that_share_words_are_not_parted_between_weights_and_architecture() -> None:
