@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.errors import UserError
+from compress.runtime import PROVIDERS
 from export.bundle import newest_bundle
-from export.session import PROVIDERS
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -171,7 +172,11 @@ class _Graph:
             return self.add(kind, [value], kernel_shape=[3], pads=[1, 1])
         weight = self.add("DequantizeLinear", ["weight", "weight_scale", "weight_zero"]) if self.int8 else "weight"
         padding = self.dilation * (self.kernel - 1) // 2
-        shape = {"kernel_shape": [self.kernel], "pads": [padding, padding], "dilations": [self.dilation]}
+        shape: dict[str, Any] = {
+            "kernel_shape": [self.kernel],
+            "pads": [padding, padding],
+            "dilations": [self.dilation],
+        }
         return self.add("Relu", [self.add("Conv", [value, weight], **shape)])
 
     def _constant(self, name: str, value: np.ndarray | np.generic) -> None:
