@@ -16,6 +16,7 @@ from compress.domains import student_corpus, teacher_corpus
 from compress.errors import UserError
 from compress.options import SPECIAL_ARCHITECTURES, SPECIAL_INITS, TransformerOptions
 from compress.recipe import Recipe
+from compress.runtime import check_device
 from compress.stages import Workspace, fingerprint, sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -205,6 +206,8 @@ class _Run:
                 f"{section}.distil_unlabelled: there are no unlabelled texts; name their table in {section}.unlabelled, or "
                 f"leave training texts without their labels by {section}.train_limit"
             )
+        if self.recipe.search.cost == "measured-gpu" and "search" in stages_of(self.recipe):
+            check_device("cuda")
         inputs = getattr(self.recipe.student, "pair_inputs", "aligned")
         if inputs != "aligned" and not corpus.pair:
             raise UserError(

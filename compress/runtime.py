@@ -14,6 +14,19 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
+def check_device(device: str) -> None:
+    """Whether this ONNX Runtime knows the device; whether it can start it shows when a session is opened.
+
+    :raises UserError: it does not.
+    """
+    import onnxruntime
+
+    if PROVIDERS[device] not in onnxruntime.get_available_providers():
+        raise UserError(
+            f"device {device!r}: this ONNX Runtime has no {PROVIDERS[device]}; in the repository, pip install '.[gpu]' in place of '.[cpu]'"
+        )
+
+
 def open_session(model: str | bytes, *, threads: int = 1, device: str = "cpu") -> InferenceSession:
     """A session over an ONNX file, or the bytes of one, with a pinned number of threads.
 
@@ -23,11 +36,8 @@ def open_session(model: str | bytes, *, threads: int = 1, device: str = "cpu") -
     """
     import onnxruntime
 
+    check_device(device)
     provider = PROVIDERS[device]
-    if provider not in onnxruntime.get_available_providers():
-        raise UserError(
-            f"device {device!r}: this ONNX Runtime has no {provider}; in the repository, pip install '.[gpu]' in place of '.[cpu]'"
-        )
     if device == "cuda":
         onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, with torch or alone; the loader does not look there
     options = onnxruntime.SessionOptions()

@@ -9,7 +9,8 @@ from onnxruntime import get_available_providers
 from compress.errors import UserError
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
-from compress.recipe import recipe_from
+from compress.pipeline import compress
+from compress.recipe import load_recipe
 from compress.runtime import open_session
 from compress.search.adabert import split_rows
 from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
@@ -17,7 +18,9 @@ from compress.search.derive import Candidates, architecture_cost, cost_room, der
 from compress.search.draw import draw_cell
 from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Draw, Supernet, gumbel_gates
+from compress.stages import Workspace
 from compress.students import CnnStudent, CnnStudentConfig
+from tests.tiny_task import tiny_recipe
 
 
 def make_supernet(max_cells: int = 3) -> Supernet:
@@ -225,10 +228,13 @@ def test_costs_are_measured_once_and_hold_time_and_size(tmp_path: Path, monkeypa
 @pytest.mark.skipif("CUDAExecutionProvider" in get_available_providers(), reason="this ONNX Runtime has CUDA")
 def test_costs_on_a_gpu_that_is_not_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
-    recipe = recipe_from({"name": "t", "search": {"cost": "measured-gpu"}}, "test")
+    recipe = load_recipe(tiny_recipe(tmp_path / "task"), ["search.cost=measured-gpu"])
     with pytest.raises(UserError, match="CUDAExecutionProvider"):
         costs_of(recipe.search, 32, 24)
-    assert not list(tmp_path.rglob("*.json"))
+    assert not (tmp_path / "costs").exists() or not list((tmp_path / "costs").iterdir())
+    with pytest.raises(UserError, match="CUDAExecutionProvider"):
+        compress(recipe, Workspace(tmp_path / "artifacts"))
+    assert not (tmp_path / "artifacts" / "teacher").exists()  # before anything is trained
 
 
 @pytest.mark.parametrize("int8", [True, False])
