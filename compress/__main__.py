@@ -80,6 +80,10 @@ def augment(
     """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
     ranks.refuse_several("augment")
     loaded = load_recipe(named or recipe, set)
+    if loaded.domains.students == "per-domain":
+        raise UserError(
+            "domains.students: a student for each domain has texts of its own; name one with domains.student"
+        )
     if loaded.augmentation.method == "none":
         raise UserError(
             "augmentation.method: 'none' makes no texts; choose another, e.g. --set augmentation.method=eda"

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 RUN = 5  # words in a row that two texts rarely share unless one was made from the other
 Finding = Literal["equal", "shared"]
+BRACKETS = re.compile(r"-[lr][rsc]b-")  # as the Penn Treebank writes them
+CLITIC = re.compile(r"\s+(n't|'(?:s|m|d|re|ve|ll))\b")  # which a treebank parts from its word
+
+
+def comparable(text: str) -> str:
+    """The words of a text, whoever tokenised it, with single spaces between; the text itself if it has none.
+
+    Compatible characters are one, case and punctuation do not count, `does n't` and `doesn’t` are the same word, and
+    `-LRB-` is a bracket. A script that sets no spaces between words has one word a sentence here: of such texts, what is
+    equal is found, and shared runs are not.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("’", "'")
+    text = CLITIC.sub(r"\1", BRACKETS.sub(" ", text)).replace("'", "")
+    return " ".join(text.translate(_GAPS).split()) or text
+
+
+class _Gaps(dict[int, int]):
+    """A table for `str.translate`: a space for all that is no letter, digit or mark on a letter."""
+
+    def __missing__(self, character: int) -> int:
+        kept = unicodedata.category(chr(character))[0] in "LNM"
+        return self.setdefault(character, character if kept else ord(" "))
+
+
+_GAPS = _Gaps()
 
 
 class HeldOut:
     """Word-level index of dev and test texts.
 
-    Texts are compared as sequences of normalised words (lower case, no punctuation). Of a pair, each text counts for
-    itself: a question that stands in a held-out pair has been seen, whatever it is paired with.
+    Texts are compared as sequences of words (`comparable`). Of a pair, each text counts for itself: a question that
+    stands in a held-out pair has been seen, whatever it is paired with.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._whole: set[str] = set()
         self._runs: set[tuple[str, ...]] = set()
-        for text in texts:
+        for text in map(comparable, texts):
             self._whole.add(text)
             self._runs.update(_runs(text))
 
     def find(self, texts: Sequence[str]) -> Finding | None:
-        """`equal` if one of an example's normalised texts is a held-out text, `shared` if they share a run of five words."""
+        """`equal` if one of an example's texts is a held-out text, `shared` if they share a run of five words."""
+        texts = [comparable(text) for text in texts]
         if any(text in self._whole for text in texts):
             return "equal"
         return "shared" if any(run in self._runs for text in texts for run in _runs(text)) else None

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 from compress.contamination import Contamination, HeldOut
 from compress.errors import UserError
@@ -85,15 +84,17 @@ def source_key(options: SourceOptions) -> str:
 
 
 def text_key(options: DataOptions) -> str:
-    """Identity of the texts, labelled or not: how many of them are used with their labels plays no part.
+    """Identity of the texts, labelled or not: which of them are used with their labels plays no part.
 
     :raises UserError: a file is missing.
     """
-    labelled = ("labels", "train_limit", "train_fraction", "sample", "distil_unlabelled")
-    return _key(options, ("train", "dev", "test", "unlabelled"), ignored=labelled)
+    ignored = ["labels", "train_limit", "train_fraction", "distil_unlabelled"]
+    if options.limit is None:  # with it, another sample has other texts
+        ignored.append("sample")
+    return _key(options, ("train", "dev", "test", "unlabelled"), ignored=ignored)
 
 
-def _key(options: TextOptions, names: tuple[str, ...], ignored: tuple[str, ...]) -> str:
+def _key(options: TextOptions, names: tuple[str, ...], ignored: Iterable[str]) -> str:
     files = {name: path for name in names if (path := getattr(options, name))}
     for name, path in files.items():
         if not path.is_file():
@@ -117,9 +118,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     """
     splits = read_splits(options)
     cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
-    given = options.dev or options.test or options.source == "hub"  # what is carved out of one table shares no text
-    if given or options.decontaminate != "off":
-        splits["train"] = cleaner.clean(splits["train"], "training", options)
+    splits["train"] = cleaner.clean(splits["train"], "training", options)
     if options.limit:
         # A sample, for tables are often sorted by label; in the table's order, and always the same one.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
@@ -131,8 +130,8 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         labelled = set(map(id, splits["train"]))
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
-        further = _read_unlabelled(options.unlabelled, options, splits)
-        unlabelled += cleaner.clean(further, "unlabelled", options)
+        further = {row.group: row for row in read_table(options.unlabelled, options, "unlabelled", labelled=False)}
+        unlabelled += cleaner.clean(list(further.values()), "unlabelled", options)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
@@ -151,14 +150,17 @@ class _Cleaner:
 
     @cached_property
     def _index(self) -> HeldOut:
-        return HeldOut(text for row in self.held_out for text in row.normalised)
+        return HeldOut(text for row in self.held_out for text in row.texts)
 
     def clean(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
-        """The rows without those that `options.decontaminate` names."""
+        """The rows without those that `options.decontaminate` names, and without unlabelled ones that are held out as a whole."""
         remove = options.decontaminate
-        found = [self._index.find(row.normalised) for row in rows]
+        found = [self._index.find(row.texts) for row in rows]
         unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
-        kept = [row for row, finding in zip(rows, found, strict=True) if finding not in unwanted]
+        barred = {row.group for row in self.held_out} if of == "unlabelled" else set()
+        kept = [
+            row for row, finding in zip(rows, found, strict=True) if finding not in unwanted and row.group not in barred
+        ]
         self.report.append(
             Contamination(
                 of,
@@ -229,13 +231,6 @@ def _rows_of(split: Split, chosen: Collection[str]) -> Split:
         [split.labels[i] for i in rows],
         [split.domains[i] for i in rows] if split.domains is not None else None,
     )
-
-
-def _read_unlabelled(path: Path, options: DataOptions, splits: dict[str, list[Row]]) -> list[Row]:
-    """Texts in the columns of the labelled ones, each once; what dev or test hold is left out."""
-    held_out = {row.group for name in ("dev", "test") for row in splits.get(name, [])}
-    rows = read_table(path, options, "unlabelled", labelled=False)
-    return list({row.group: row for row in rows if row.group not in held_out}.values())
 
 
 def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:

@@ -85,7 +85,8 @@ class DataOptions(TextOptions):
     decontaminate: Decontaminate = Field(
         "off",
         description="training and unlabelled texts to remove: those that equal a dev or test text (exact), or share a run of "
-        "five words with one too (overlap); off only counts them",
+        "five words with one too (overlap); off only counts them. Unlabelled examples that are one of dev or test as a whole "
+        "are always removed",
     )
 
 

@@ -31,9 +31,9 @@ class Row:
     group: str  # rows of one group (the same text, the same document) stay on one side of a split
 
     @property
-    def normalised(self) -> tuple[str, ...]:
-        """The one or two texts, normalised."""
-        return tuple(normalise(text) for text in (self.text, self.text_b) if text is not None)
+    def texts(self) -> list[str]:
+        """The one or two texts."""
+        return [text for text in (self.text, self.text_b) if text is not None]
 
 
 def read_splits(options: TextOptions) -> dict[str, list[Row]]:

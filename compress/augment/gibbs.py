@@ -169,8 +169,6 @@ def _pseudo_likelihoods(lm: MaskedLM, chains: Sequence[_Chain], states: Sequence
     queries = [
         chain.query(lm, [position], ids) for chain, ids in zip(chains, states, strict=True) for position in chain.kinds
     ]
-    found = iter(lm.log_probabilities(queries))
-    return [
-        sum(float(next(found)[0, int(ids[position])]) for position in chain.kinds)
-        for chain, ids in zip(chains, states, strict=True)
-    ]
+    words = [int(ids[position]) for chain, ids in zip(chains, states, strict=True) for position in chain.kinds]
+    found = iter(lm.log_probabilities_of(queries, words))
+    return [sum(next(found) for _ in chain.kinds) for chain in chains]

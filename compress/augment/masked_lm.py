@@ -91,6 +91,13 @@ class MaskedLM:
             found[row] = logits.log_softmax(dim=1).cpu()
         return found
 
+    def log_probabilities_of(self, queries: Sequence[Query], tokens: Sequence[int]) -> list[float]:
+        """For each query, of one position, log p of one entry there; without a row (V,) in memory for each of many queries."""
+        found = [0.0] * len(queries)
+        for row, logits in self._conditionals(queries):
+            found[row] = float(logits.log_softmax(dim=1)[0, tokens[row]])
+        return found
+
     def _conditionals(self, queries: Sequence[Query]) -> Iterator[tuple[int, Tensor]]:
         """The number of each query, in batches of alike lengths, and the logits (P, V) of its positions."""
         order = sorted(range(len(queries)), key=lambda i: len(queries[i].encoded))

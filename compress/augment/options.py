@@ -125,7 +125,7 @@ class SelectorOptions(Section):
     )
     dev_sample: Annotated[int, Field(ge=8)] = Field(
         128,
-        description="dev texts that an episode's credits are measured on; an episode's shared gain is measured on all",
+        description="dev texts that an episode's credits are measured on; a gain that rewards a whole episode is measured on all",
     )
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
     learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")

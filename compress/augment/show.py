@@ -10,6 +10,7 @@ from compress.augment.stage import read_lines
 from compress.batches import encode_split
 from compress.classify import predictions
 from compress.corpus import UNLABELLED, Split, load_corpus
+from compress.domains import student_corpus
 from compress.recipe import Recipe
 from compress.teachers.finetune import open_teacher
 from compress.train import make_accelerator
@@ -26,7 +27,7 @@ def shown_examples(recipe: Recipe, artifacts: Path, count: int) -> Iterator[str]
     chosen = random.Random(recipe.seed).sample(lines, min(count, len(lines)))
     if not chosen:
         return
-    corpus = load_corpus(recipe.data, recipe.source)
+    corpus = student_corpus(recipe, load_corpus(recipe.data, recipe.source))
     model, encoder = open_teacher(artifacts / "teacher", recipe.data.max_length)
     model.to(make_accelerator().device)
     texts_b = [line["text_b"] for line in chosen] if corpus.pair else None

@@ -17,7 +17,7 @@ from compress.augment.options import MaskedLmOptions
 from compress.augment.pieces import read_vocabulary
 from compress.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.corpus import Corpus
-from compress.encode import TextEncoder
+from compress.encode import Encoded, TextEncoder
 from compress.errors import UserError
 from compress.train import Schedule, Turn, fit, make_accelerator, predict
 
@@ -52,6 +52,8 @@ def train_masked_lm(
         texts = encode_split(corpus.splits["train"], lm.encoder)
         if corpus.unlabelled:
             texts = join_splits(texts, encode_split(corpus.unlabelled, lm.encoder))
+        # Which of them are labelled, here with one seed and there with another, is to change nothing: not their order either.
+        texts = texts.subset(sorted(range(len(texts)), key=lambda row: _identity(texts.encoded[row])))
         _start_head(model, new_weights, texts)
         _train(lm, texts, _dev(corpus, lm), new_weights, options, scratch, seed)
     return _ready(lm)
@@ -102,6 +104,10 @@ def mask_tokens(
     chosen = (draw < MASKED) & ~torch.isin(ids, special.to(ids.device))
     new = torch.where(chosen & (kind < 0.8), mask_token_id, ids)
     return torch.where(chosen & (kind >= 0.9), other, new), chosen
+
+
+def _identity(text: Encoded) -> tuple[list[int], list[int]]:
+    return text.input_ids.tolist(), text.segments.tolist()
 
 
 def _load(source: str) -> tuple[PreTrainedModel, list[str]]:

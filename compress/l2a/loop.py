@@ -1,7 +1,8 @@
 """The loop of L2A: the student learns from what the selector keeps, and the selector from how much that helped on dev.
 
 An epoch goes once through all texts, as with any other augmentation, cut into episodes. The target's labelled texts are always
-learned; the pool, which is all the rest (samples, and real texts of the source or without labels), is what the policy decides on.
+learned, an episode's share of them in each; the pool, which is all the rest (samples, and real texts of the source or without
+labels), is what the policy decides on.
 At the start of an episode it keeps or drops each of its texts of the pool; what is dropped gives its place to target texts, so
 that every episode is as long. At its end the policy takes a step of REINFORCE: each decision is rewarded with what its text, or the
 target text in its place, did for the student on a sample of dev (`credit = "text"`), or all of them with the episode's gain on dev.
@@ -55,9 +56,10 @@ def train_with_selector(
     options: SelectorOptions,
     scratch: Path,
 ) -> tuple[list[dict[str, float]], list[Episode]]:
-    """Train the student in place, leaving it with the weights of its best episode, on the CPU.
+    """Train the student in place, leaving it with the weights of its best pass over the texts, on the CPU.
 
-    An objective's first stage, before the student can be judged, learns from the whole pool.
+    An objective's first stage, before the student can be judged, learns from the whole pool, and so does what follows
+    with INT8's rounding.
 
     :param pool: what is known of the last `len(pool)` texts of `task.train`.
     :returns: the dev metrics of each epoch, and the selector's log, an entry an episode.
@@ -115,9 +117,16 @@ class Selector:
 
     def texts(self, episode: int) -> list[int]:
         """The texts of an episode, as rows of the pool; each epoch deals them out anew."""
+        return self._dealt(len(self.source), episode, str(self.task.seed))
+
+    def target_texts(self, episode: int) -> list[int]:
+        """The target's labelled texts that an episode learns whatever is kept; likewise, each once an epoch."""
+        return self._dealt(self.first, episode, f"{self.task.seed}/target")
+
+    def _dealt(self, texts: int, episode: int, seed: str) -> list[int]:
         epoch, number = divmod(episode, self.episodes_an_epoch)
-        order = list(range(len(self.source)))
-        random.Random(f"{self.task.seed}/{epoch}").shuffle(order)
+        order = list(range(texts))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
         return order[number :: self.episodes_an_epoch]
 
     def dev(self) -> EncodedSplit:
@@ -226,7 +235,7 @@ def _rate(actions: Tensor) -> float | None:
 
 @dataclass
 class EpisodeBatches(Sampler[list[int]]):
-    """The batches of an episode: the texts kept, and target texts in the places of the others.
+    """The batches of an episode: its share of the target's texts, what was kept, and target texts in the places of the others.
 
     The order is a function of (seed, episode, actions), so a resumed run sees the same batches.
     """
@@ -242,8 +251,8 @@ class EpisodeBatches(Sampler[list[int]]):
 
     @property
     def rows(self) -> int:
-        """Texts in an episode: as many as it has of the pool, and its share of the target's."""
-        return -(-len(self.selector.source) // self.episodes) + self.selector.first // self.episodes
+        """Texts in an episode: as many as it has of the pool, and its share of the target's; the same in all."""
+        return -(-len(self.selector.source) // self.episodes) - (-self.selector.first // self.episodes)
 
     @property
     def episodes(self) -> int:
@@ -255,15 +264,14 @@ class EpisodeBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         selector, rng = self.selector, random.Random(f"{self.selector.task.seed}/{self.episode}")
-        kept = [
+        rows = selector.target_texts(self.episode)
+        rows += [
             selector.first + row
             for row, action in zip(selector.texts(self.episode), selector.actions.tolist(), strict=True)
             if action
-        ][: self.rows]
-        target: list[int] = []
-        while len(target) < self.rows - len(kept):
-            target += rng.sample(range(selector.first), selector.first)
-        rows = kept + target[: self.rows - len(kept)]
+        ]
+        while (free := self.rows - len(rows)) > 0:
+            rows += rng.sample(range(selector.first), min(free, selector.first))
         rng.shuffle(rows)
         rows.sort(key=lambda row: len(selector.task.train.encoded[row]))  # little padding
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]

@@ -26,7 +26,9 @@ def reinforce_loss(logits: Tensor, actions: Tensor, advantage: Tensor, kl: float
 def text_advantages(credits: Tensor, actions: Tensor, alternative: float) -> Tensor:
     """(N,): what each decision brought less what the other would have, over the root mean square of these differences.
 
-    The other decision is the baseline: it has the lowest variance there is, and does not depend on what was done with the rest.
+    The other decision is the baseline, so that what was done with the rest plays no part. That baseline depends on the
+    action, and the expected gradient is twice the policy's; without noise where both actions are as likely, as they are at a
+    prior of ½, and with the more of it the surer the policy is.
 
     :param credits: what keeping each text brings, (N,).
     :param actions: what was done, (N,).

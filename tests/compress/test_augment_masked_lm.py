@@ -1,6 +1,7 @@
 """The masked language model behind CBERT and TinyBERT's replacement, on a task where its words are foreseeable."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def lm(teacher: Path, scratch: Path) -> MaskedLM:
 @pytest.fixture(scope="module")
 def conditional(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> MaskedLM:
     """A label-conditional model of the tiny task."""
-    options = CbertOptions(epochs=7, learning_rate=3e-3, batch_size=8)
+    options = CbertOptions(epochs=12, learning_rate=3e-3, batch_size=8)
     scratch = tmp_path_factory.mktemp("conditional")
     lm = make_lm(teacher, scratch / "lm", options)
     return condition_on_labels(lm, make_corpus(), options, scratch / "labels", seed=0)
@@ -115,6 +116,22 @@ def test_texts_without_labels_teach_it_too(teacher: Path, tmp_path: Path) -> Non
     corpus = make_corpus(labelled=8)
     untaught = make_lm(teacher, tmp_path / "b", LONG, Corpus(corpus.labels, corpus.splits))
     assert probability(untaught, NOUNS) < 0.6
+
+
+def test_which_texts_are_labelled_changes_nothing(teacher: Path, tmp_path: Path) -> None:
+    short = ReplacementOptions(epochs=1, learning_rate=3e-3, batch_size=8)
+    whole, cut = make_corpus(), make_corpus(labelled=8)
+    train, more = cut.splits["train"], cut.unlabelled
+    assert more is not None
+    mixed = Corpus(cut.labels, {**cut.splits, "train": Split(more.texts[:8], None, train.labels, None)}, None)
+    rest = Split(more.texts[8:] + train.texts, None, more.labels, None)
+    models = [
+        make_lm(teacher, tmp_path / str(i), short, corpus)
+        for i, corpus in enumerate((whole, cut, replace(mixed, unlabelled=rest)))
+    ]
+    for weights in zip(*(lm.model.parameters() for lm in models), strict=True):
+        assert torch.equal(weights[0], weights[1])
+        assert torch.equal(weights[0], weights[2])
 
 
 def test_a_saved_model_is_the_same_model(lm: MaskedLM, conditional: MaskedLM, tmp_path: Path) -> None:

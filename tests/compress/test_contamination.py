@@ -10,7 +10,6 @@ from compress.contamination import HeldOut, shared_text_groups
 from compress.corpus import Corpus, load_corpus
 from compress.errors import UserError
 from compress.options import DataOptions, SourceOptions
-from compress.tables import normalise
 from tests.tiny_task import write_tsv
 
 DEV = [("It was the best film of the whole year, really.", "good"), ("Dull.", "bad")]
@@ -26,9 +25,34 @@ def load(folder: Path, train: list[tuple[str, str]], decontaminate: str = "off")
 
 
 def test_a_run_of_five_words_is_found_and_one_of_four_is_not() -> None:
-    held_out = HeldOut(normalise(text) for text, _ in DEV)
-    found = [held_out.find([normalise(text)]) for text, _ in CLEAN + EQUAL + SHARED + FOUR]
+    held_out = HeldOut(text for text, _ in DEV)
+    found = [held_out.find([text]) for text, _ in CLEAN + EQUAL + SHARED + FOUR]
     assert found == [None, None, "equal", "equal", "shared", None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("It doesn't work, and it's late.", "it does n't work , and it 's late ."),
+        ("They’d better not (sadly)", "they'd better not -lrb- sadly -rrb-"),
+        ("caf\u00e9 noir", "cafe\u0301 noir"),
+        ("ＧＯＯＤ film", "good film"),
+        ("a _great_ STRASSE", "a great straße"),
+    ],
+)
+def test_a_text_is_the_same_whoever_tokenised_it(one: str, other: str) -> None:
+    assert HeldOut([one]).find([other]) == HeldOut([other]).find([one]) == "equal"
+
+
+def test_words_are_not_thrown_together() -> None:
+    held_out = HeldOut(["we were", "नमस्ते दुनिया", "?!"])
+    assert [held_out.find([text]) for text in ("were", "we're", "नमस्त दुनिया", "!?", "?!")] == [
+        None,
+        None,
+        None,
+        None,
+        "equal",
+    ]
 
 
 def test_texts_linked_by_shared_words_are_one_group_however_many_lie_between() -> None:
@@ -87,6 +111,11 @@ def test_unlabelled_texts_are_looked_at_too(tmp_path: Path) -> None:
     more = write_tsv(tmp_path / "u.tsv", [SHARED[0][:1], FOUR[0][:1]], ("text",))
     files = {"train": write_tsv(tmp_path / "t.tsv", CLEAN), "dev": write_tsv(tmp_path / "d.tsv", DEV)}
     options = {"source": "files", **files, "unlabelled": more}
+    whole = write_tsv(tmp_path / "w.tsv", [EQUAL[0][:1], FOUR[0][:1]], ("text",))
+    left = load_corpus(DataOptions.model_validate({**options, "unlabelled": whole}))
+    assert left.unlabelled is not None
+    assert left.unlabelled.texts == [FOUR[0][0]]
+    assert [(found.texts, found.equal, found.removed) for found in left.contamination[1:]] == [(2, 1, 1)]
     for decontaminate, kept in (("off", 2), ("overlap", 1)):
         corpus = load_corpus(DataOptions.model_validate({**options, "decontaminate": decontaminate}))
         assert corpus.unlabelled is not None
@@ -104,6 +133,17 @@ def test_of_a_pair_each_text_counts(tmp_path: Path) -> None:
     source = load_corpus(target, SourceOptions.model_validate({**shared, "train": files["train"]})).source
     assert source is not None
     assert source.texts_b == ["is it cold"]
+
+
+def test_what_pairs_of_one_table_share_is_counted_when_it_is_split(tmp_path: Path) -> None:
+    rows = [(f"question {i // 20}", f"answer {i}", "yes" if i % 2 else "no") for i in range(400)]
+    table = write_tsv(tmp_path / "t.tsv", rows, ("one", "two", "label"))
+    options = {"source": "files", "train": table, "text": "one", "text_b": "two"}
+    corpus = load_corpus(DataOptions.model_validate(options))
+    (found,) = corpus.contamination
+    questions = {text for name in ("dev", "test") for text in corpus.splits[name].texts}
+    assert found.equal == sum(text in questions for text in corpus.splits["train"].texts) > 300
+    assert found.removed == 0
 
 
 def sources(folder: Path, rows: list[tuple[str, str]], **options: object) -> Corpus:

@@ -156,6 +156,11 @@ def test_the_key_of_the_texts_leaves_the_labels_out_of_it(tmp_path: Path) -> Non
     )
     assert text_key(whole) == text_key(cut)
     assert len({text_key(options) for options in (whole, other, further)}) == 3
+    limited = [
+        text_key(DataOptions.model_validate({"source": "files", "train": train, "limit": 50, "sample": sample}))
+        for sample in (0, 1)
+    ]
+    assert limited[0] != limited[1]  # other texts
     assert data_key(whole) == data_key(further)
     assert data_key(whole) != data_key(cut)
 

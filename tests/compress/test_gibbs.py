@@ -122,6 +122,17 @@ def test_temperature_and_top_k_narrow_the_choice(tmp_path: Path) -> None:
     assert hot.max() < JOINT.max() < cold.max()
 
 
+def test_the_words_of_a_block_are_drawn_without_each_other(tmp_path: Path) -> None:
+    lm = toy(tmp_path, CONSISTENT)
+    stream = [Example("cat , , ant", None, 0)] * 50
+    alone, together = (
+        {round(sample.log_likelihood, 3) for sample in gibbs_samples(lm, stream, options, random.Random(0))}
+        for options in (GibbsOptions(sweeps=1, top_k=0, block=size) for size in (1, 2))
+    )
+    assert len(alone) > 5
+    assert len(together) == 1  # beside a mask, the toy takes all words to be alike
+
+
 def test_pairs_stay_pairs_and_a_seed_gives_the_same_samples(tmp_path: Path) -> None:
     lm = toy(tmp_path, CONSISTENT)
     stream = [Example("cat", "ant", 0)] * 40

@@ -263,10 +263,31 @@ def test_an_episode_holds_what_was_kept_and_target_texts_for_the_rest() -> None:
     rows = [row for batch in batches for row in batch]
     kept = {10 + row for row, action in zip(selector.texts(0), selector.actions.tolist(), strict=True) if action}
     assert {row for row in rows if row >= 10} == kept
-    assert len(rows) == batches.rows == 17 + 3
+    assert len(rows) == batches.rows == 17 + 4
     assert len(list(batches)) == len(batches)
     batches.start_at(0, 1)
     assert len(list(batches)) == len(batches) - 1
+
+
+@pytest.mark.parametrize("labelled", [3, 8, 10])
+def test_an_epoch_learns_every_labelled_text_though_all_of_the_pool_is_kept(labelled: int) -> None:
+    data = task(labelled, 50)
+    selector = Selector(bert(2), data, pool_of_texts(50, source=False), SelectorOptions(pool=8, keep="all"), [])
+    batches, rows = EpisodeBatches(selector, 8), []
+    for episode in range(selector.episodes_an_epoch):
+        selector.episode = episode
+        selector.decide()
+        batches.start_at(episode)
+        rows += [row for batch in batches for row in batch]
+    assert set(rows) == set(range(labelled + 50))
+
+
+def test_an_episodes_gain_can_reward_all_of_it(tmp_path: Path) -> None:
+    for reward in ("loss", "accuracy"):
+        _, log = train(tmp_path / reward, task(16, 64), 64, credit="episode", reward=reward)
+        assert len(log) == 8
+        assert log[-1]["by label"] != log[0]["by label"]
+        assert len({entry["reward"] for entry in log}) == 8
 
 
 def test_every_kind_of_student_has_states_and_credits() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compress.__main__ import app
 from compress.corpus import load_corpus
 from compress.errors import UserError
 from compress.per_domain import compress_per_domain, domain_workspace
@@ -89,3 +91,23 @@ def test_each_domain_has_its_student_and_the_bundle_routes_to_it(
     assert made == ["▸ student"]
     build_domain_bundle(recipe, workspace, "cpu")
     assert json.loads((bundle.directory / "manifest.json").read_text())["domains"].keys() == students.keys()
+
+
+def test_a_domains_samples_are_shown_beside_its_own_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = ("text", "label", "domain")
+    train = domain_sentences(240)
+    write_tsv(tmp_path / "train.tsv", train, header)
+    write_tsv(tmp_path / "dev.tsv", domain_sentences(60, seed=1), header)
+    tiny_teacher(tmp_path / "bert")
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    command = ["augment", str(tmp_path / "tiny.toml"), "--artifacts", str(tmp_path / "artifacts"), "--show", "8"]
+    settings = ["augmentation.method=eda", "teacher.epochs=1"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    with pytest.raises(UserError, match=r"domains\.students: .* domains\.student"):
+        app(command, standalone_mode=False)
+    chosen = ['domains.students="shared"', 'domains.student="games"']
+    app([*command, *(part for setting in chosen for part in ("--set", setting))], standalone_mode=False)
+    shown = capsys.readouterr().out.splitlines()
+    originals = [before for before, after in itertools.pairwise(shown) if after.startswith("  → ")]
+    assert len(originals) == 8
+    assert set(originals) <= {text for text, _, domain in train if domain == "games"}
