@@ -79,6 +79,8 @@ def augment(
 ) -> None:
     """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
     ranks.refuse_several("augment")
+    if named is not None and recipe != DEFAULT_RECIPE:
+        raise UserError(f"--recipe: give one recipe, {named} or {recipe}")
     loaded = load_recipe(named or recipe, set)
     if loaded.domains.students == "per-domain":
         raise UserError(

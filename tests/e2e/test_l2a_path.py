@@ -12,6 +12,7 @@ from bench.paper.runner import PaperOptions, plan, run_table
 from bench.paper.table import load_table
 from compress.__main__ import app
 from compress.corpus import load_corpus
+from compress.errors import UserError
 from compress.pipeline import compress, stage_keys
 from compress.recipe import Recipe, load_recipe
 from compress.stages import Workspace
@@ -155,5 +156,7 @@ def test_the_command_shows_what_was_made_of_what(folder: Path, capsys: pytest.Ca
     settings = [part for setting in [*SETTINGS, *SMALL, "teacher.epochs=1"] for part in ("--set", setting)]
     app(["augment", *arguments, *settings], standalone_mode=False)
     shown = capsys.readouterr().out
+    with pytest.raises(UserError, match="--recipe: give one"):
+        app(["augment", str(folder / "other.toml"), *arguments], standalone_mode=False)
     assert shown.count("  → the ") == 3
     assert shown.count("nats a word, teacher: ") == 3
