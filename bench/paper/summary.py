@@ -40,7 +40,8 @@ class Summary:
 
     def __init__(self, table: Table, entries: Entries) -> None:
         self.table = table
-        self.entries = [e for e in entries.values() if e.method in table.method and e.data in table.data]
+        runs = set(table.runs())
+        self.entries = [entry for entry in entries.values() if entry.run in runs]
 
     def score(self, method: str, data: str, precision: str) -> Score | None:
         """Mean and spread over the seeds that are finished, in the column's metric."""

@@ -89,7 +89,8 @@ def test_a_row_that_is_kept_out_of_a_column_spoils_no_average(tmp_path):
 
 
 def test_an_average_has_the_spread_of_its_seeds_and_gains_are_counted_run_by_run(tmp_path):
-    table = TABLE.model_copy(update={"seeds": [0, 1], "against": "soft"})
+    columns = {name: column.model_copy(update={"seeds": None}) for name, column in TABLE.data.items()}
+    table = TABLE.model_copy(update={"data": columns, "seeds": [0, 1], "against": "soft"})
     results = Results(table, tmp_path)
     values = {"mr": ([0.7, 0.8], [0.74, 0.82]), "sst": ([0.6, 0.6], [0.63, 0.67])}
     for column, (soft, hard) in values.items():
@@ -188,9 +189,12 @@ def test_nothing_to_render_is_an_error(tmp_path):
 
 
 def test_entries_are_in_the_table_s_order_one_a_line_and_replaced(results):
+    shown = Summary(TABLE, results.read()).rows()
+    results.put([entry("soft", "mr", 9, "accuracy", 0.1)])
+    assert Summary(TABLE, results.read()).rows() == shown  # a seed that the table has not is kept, but not shown
     results.put([entry("soft", "mr", 1, "accuracy", 0.5), entry("gone", "mr", 0, "accuracy", 0.5)])
     lines = results.path.read_text().splitlines()
-    assert len(lines) == len(ENTRIES) + 3  # one more entry, two brackets
+    assert len(lines) == len(ENTRIES) + 4  # two more entries, two brackets
     read = [(e["method"], e["data"], e["seed"], e["metric"]) for e in json.loads(results.path.read_text())]
     assert read[:3] == [
         ("teacher", "mr", 0, "accuracy"),
@@ -202,6 +206,7 @@ def test_entries_are_in_the_table_s_order_one_a_line_and_replaced(results):
         ("soft", "mr", 0, "int8_accuracy"),
         ("soft", "mr", 1, "accuracy"),
     ]
+    assert ("soft", "mr", 9, "accuracy") in read
     assert read[-1][0] == "gone"  # a row that the table no longer has is kept, but not shown
     assert results.read()["soft", "mr", 1, "accuracy"].value == 0.5
     assert [row[0] for row in Summary(TABLE, results.read()).rows()[1]] == ["teacher", "soft", "hard"]
