@@ -12,11 +12,11 @@ from rich.table import Table
 
 from bench.baseline import BaselineOptions
 from bench.compare import CompareOptions, compare
-from bench.paper.render import render
-from bench.paper.results import Results
-from bench.paper.runner import PaperOptions, Planned, plan, run_table
-from bench.paper.table import load_table
 from bench.report import summary
+from bench.tables.render import render
+from bench.tables.results import Results
+from bench.tables.runner import PaperOptions, Planned, plan, run_table
+from bench.tables.table import load_table
 from compress.console import console, run_cli
 from compress.recipe import load_recipe
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from bench.environment import cpu_flags
 from compress import __version__
-from compress.assets import cache_directory
 from compress.console import console
-from compress.encode import TextEncoder
-from compress.errors import UserError
-from compress.stages import fingerprint
+from compress.data.assets import cache_directory
+from compress.data.files import fingerprint
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 
 _MAKERS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 

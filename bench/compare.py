@@ -19,11 +19,11 @@ from bench.plot import write_plot
 from bench.report import Report, write_report
 from bench.roster import Roster, select
 from compress.console import console
-from compress.corpus import Corpus
-from compress.domains import load_student_corpus
-from compress.errors import UserError
+from compress.data.corpus import Corpus
+from compress.data.domains import load_student_corpus
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from compress.stages import Workspace
+from compress.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

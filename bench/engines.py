@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bench.inputs import Texts
-from compress.encode import TextEncoder, pad_batch
+from compress.runtime.encode import TextEncoder, pad_batch
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, OnnxModel
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.encode import TextEncoder
-from compress.errors import UserError
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 
 _NO_TRUNCATION = 1 << 16  # tokens
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from bench.cells import EngineResult, Job

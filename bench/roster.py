@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.baseline import Baseline, BaselineOptions
 from bench.engines import EngineSpec
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 from export.bundle import TOKENIZER, Bundle, Manifest
 
 REFERENCE = "bert-torch"  # the engine that speed-ups are against

@@ -10,17 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.environment import BUSY_SHARE, Environment, busy_share, describe
-from bench.paper.latency import describe_machine, measure_latency
 from bench.plot import COLOURS, GRID, INK
 from bench.report import markdown_table, millions, significant, write_text
+from bench.tables.latency import describe_machine, measure_latency
 from compress.console import console
-from compress.corpus import Corpus, load_corpus
-from compress.errors import UserError
-from compress.options import CnnOptions
-from compress.pipeline import compress, stages_of
+from compress.data.corpus import Corpus, load_corpus
+from compress.data.files import write_json
+from compress.pipeline.stages import compress, stages_of
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from compress.search.space import Genotype, read_genotype
-from compress.stages import Workspace, write_json
+from compress.recipe.sections import CnnOptions
+from compress.runtime.errors import UserError
+from compress.students.genotype import Genotype, read_genotype
 from export.build import build_bundle
 from export.bundle import Bundle
 

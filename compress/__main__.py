@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from compress import ranks
+from compress import processes
 from compress.console import console, run_cli
-from compress.errors import UserError
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.stages import Workspace
+from compress.runtime.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
@@ -35,8 +35,8 @@ def run(
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
-        from compress.per_domain import compress_per_domain
-        from compress.pipeline import compress
+        from compress.pipeline.per_domain import compress_per_domain
+        from compress.pipeline.stages import compress
         from export.measure import int8_latency
 
         make = compress_per_domain if loaded.domains.students == "per-domain" else compress
@@ -56,7 +56,7 @@ def sweep(
 
     Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
     """
-    ranks.refuse_several("sweep")
+    processes.refuse_several("sweep")
     loaded = load_recipe(recipe, set)
     from bench import sweep as swept
 
@@ -78,7 +78,7 @@ def augment(
     show: Annotated[int, typer.Option(min=0, help="print so many examples, drawn at random")] = 20,
 ) -> None:
     """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
-    ranks.refuse_several("augment")
+    processes.refuse_several("augment")
     if named is not None and recipe != DEFAULT_RECIPE:
         raise UserError(f"--recipe: give one recipe, {named} or {recipe}")
     loaded = load_recipe(named or recipe, set)
@@ -92,8 +92,8 @@ def augment(
         )
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
-        from compress.augment.show import shown_examples
-        from compress.pipeline import compress
+        from compress.pipeline.examples import shown_examples
+        from compress.pipeline.stages import compress
 
         compress(loaded, workspace, until="augmented")
         for block in shown_examples(loaded, workspace.root, show):

@@ -9,10 +9,10 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from compress import ranks
-from compress.errors import UserError
+from compress import processes
+from compress.runtime.errors import UserError
 
-console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not ranks.is_first())
+console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not processes.is_first())
 
 
 def run_cli(app: typer.Typer) -> NoReturn:

@@ -10,8 +10,8 @@ import typer
 
 from compress.__main__ import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption
 from compress.console import console, run_cli
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.stages import Workspace
 from export.bundle import DomainEntry, Manifest
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -14,13 +14,14 @@ import onnxruntime
 
 from compress import __version__
 from compress.console import console
-from compress.corpus import Corpus
-from compress.domains import load_student_corpus
-from compress.encode import Encoded, TextEncoder
-from compress.errors import UserError
-from compress.pipeline import stage_keys
+from compress.data.corpus import Corpus
+from compress.data.domains import load_student_corpus
+from compress.data.files import fingerprint, write_json
+from compress.pipeline.stages import stage_keys
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from compress.stages import Workspace, fingerprint, write_json
+from compress.runtime.encode import Encoded, TextEncoder
+from compress.runtime.errors import UserError
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
 from export.gate import Gate, Verdict
 

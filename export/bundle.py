@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.corpus import Corpus
-from compress.encode import TextEncoder
+from compress.data.corpus import Corpus
+from compress.runtime.encode import TextEncoder
 from export.session import OnnxModel
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from compress.corpus import load_corpus
-from compress.encode import TextEncoder, pad_batch
+from compress.data.corpus import load_corpus
 from compress.recipe import Recipe
+from compress.runtime.encode import TextEncoder, pad_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 import compress.students  # noqa: F401 - lets the Auto class open student checkpoints
-from compress.classify import takes_segments, takes_types
-from compress.errors import UserError
+from compress.runtime.errors import UserError
+from compress.training.evaluation import takes_segments, takes_types
 from export.session import OnnxModel
 
 OPSET = 17

@@ -10,10 +10,11 @@ import numpy as np
 
 from compress import __version__
 from compress.console import console
-from compress.corpus import load_corpus
-from compress.per_domain import domain_recipes, domain_workspace, folder_name
+from compress.data.corpus import load_corpus
+from compress.data.files import fingerprint, sha256_file, write_json
+from compress.pipeline.per_domain import domain_recipes, domain_workspace, folder_name
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from compress.stages import Workspace, fingerprint, sha256_file, write_json
 from export.build import Target, build_bundle
 from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, Manifest, ModelEntry, file_entry
 from export.session import BundleSession

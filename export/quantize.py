@@ -24,7 +24,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from compress.encode import Encoded, pad_batch
+from compress.runtime.encode import Encoded, pad_batch
 
 BATCH = 16
 

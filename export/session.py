@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.encode import Encoded, TextEncoder, pad_batch
-from compress.errors import UserError
-from compress.runtime import open_session
+from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.errors import UserError
+from compress.runtime.session import open_session
 from export.bundle import Bundle
 
 FloatArray = NDArray[np.float32]

@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from compress.encode import Encoded, pad_batch
-from compress.errors import UserError
+from compress.runtime.encode import Encoded, pad_batch
+from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, softmax
 from serve.messages import Info, Prediction, Predictions, RefusedError, Request, item_name

@@ -13,7 +13,7 @@ import click
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 from serve.app import create_app
 from serve.predictor import Predictor
 from serve.settings import Settings

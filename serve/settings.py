@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.errors import UserError
-from compress.runtime import PROVIDERS
+from compress.runtime.errors import UserError
+from compress.runtime.session import PROVIDERS
 from export.bundle import newest_bundle
 
 

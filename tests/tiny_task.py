@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compress.search.space import Edge, Genotype
+from compress.students.genotype import Edge, Genotype
 
 ROOT = Path(__file__).parents[1]
 # Two cells with every kind of operation but zero, so that each has to survive saving, export and quantisation.

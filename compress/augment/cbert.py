@@ -12,7 +12,7 @@ from tokenizers import Encoding
 from compress.augment.example import Augmentation, Example, chunks
 from compress.augment.masked_lm import MaskedLM, Query
 from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
-from compress.encode import Encoded
+from compress.runtime.encode import Encoded
 
 CHUNK = 64  # examples read ahead
 

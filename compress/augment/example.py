@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from compress.corpus import UNLABELLED, Split
+from compress.data.corpus import UNLABELLED, Split
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from tokenizers import Encoding
 
 from compress.augment.example import Augmentation, Example, chunks
 from compress.augment.masked_lm import MaskedLM, Query
-from compress.augment.options import GenerationOptions
 from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
-from compress.encode import Encoded, IntArray
+from compress.recipe.sections import GenerationOptions
+from compress.runtime.encode import Encoded, IntArray
 
 CHUNK = 256  # texts whose chains run side by side
 APART = 3  # tokens between two words that are drawn in one pass

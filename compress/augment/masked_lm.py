@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.augment.pieces import Kind, Vocabulary, read_vocabulary
-from compress.batches import Batch
-from compress.classify import takes_types
-from compress.encode import Encoded, TextEncoder, pad_batch
-from compress.errors import UserError
-from compress.stages import write_json
-from compress.train import make_accelerator
+from compress.data.batches import Batch
+from compress.data.files import write_json
+from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.errors import UserError
+from compress.training.evaluation import takes_types
+from compress.training.loop import make_accelerator
 
 BATCH = 32  # queries of one forward pass
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from compress.augment.example import Example, augmented
 from compress.augment.words import is_stop_word, match_case
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 
 
 class Kind(IntEnum):

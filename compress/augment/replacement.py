@@ -14,7 +14,7 @@ from compress.augment.example import Augmentation, Example, chunks
 from compress.augment.masked_lm import MaskedLM, Query
 from compress.augment.pieces import Edit, Kind, Word, apply_edits, encode_examples, replaceable_words
 from compress.augment.words import is_stop_word
-from compress.encode import Encoded
+from compress.runtime.encode import Encoded
 
 CHUNK = 64  # examples read ahead
 MASKED = 0.15  # of the tokens, the most that one pass hides: what masked language models are trained with

@@ -13,9 +13,12 @@ from typing import Any, TypeVar
 
 from rich.progress import track
 
-from compress.assets import model_source
 from compress.augment.example import Augmentation, Example, examples
-from compress.augment.options import (
+from compress.console import console
+from compress.data.assets import model_source
+from compress.data.corpus import UNLABELLED, Corpus, Split
+from compress.recipe import Recipe
+from compress.recipe.sections import (
     CbertOptions,
     EdaOptions,
     GibbsOptions,
@@ -25,11 +28,8 @@ from compress.augment.options import (
     SamplingOptions,
     SpansOptions,
 )
-from compress.console import console
-from compress.corpus import UNLABELLED, Corpus, Split
-from compress.errors import UserError
-from compress.progress import LOG_SECONDS
-from compress.recipe import Recipe
+from compress.runtime.errors import UserError
+from compress.training.progress import LOG_SECONDS
 
 TEXTS = "texts.jsonl"
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from compress.assets import perceptron_tagger
+from compress.data.assets import perceptron_tagger
 
 _START, _END = ["-START-", "-START2-"], ["-END-", "-END2-"]
 

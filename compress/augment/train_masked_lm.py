@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
-from compress.augment.options import MaskedLmOptions
 from compress.augment.pieces import read_vocabulary
-from compress.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
-from compress.corpus import Corpus
-from compress.encode import Encoded, TextEncoder
-from compress.errors import UserError
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
+from compress.data.corpus import Corpus
+from compress.recipe.sections import MaskedLmOptions
+from compress.runtime.encode import Encoded, TextEncoder
+from compress.runtime.errors import UserError
+from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
 
 transformers_logging.set_verbosity_error()  # a head that is "newly initialized" is trained here
 transformers_logging.disable_progress_bar()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 
-from compress.assets import wordnet
+from compress.data.assets import wordnet
 
 # Morphy, WordNet's own rules of detachment (morphy(7WN)): an ending and what takes its place.
 _ENDINGS = {

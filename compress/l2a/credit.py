@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, classify
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.training.evaluation import EVALUATION_BATCH, classify
 
 PROBE = (
     1e-2  # how far the weights are moved to measure a slope, in their Euclidean norm (Liu et al. 2019, DARTS, eq. 8)

@@ -27,18 +27,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel
 
-from compress.augment.options import SelectorOptions
 from compress.augment.stage import Pool
-from compress.batches import EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, classify
-from compress.distil import train_phase, train_phases
+from compress.data.batches import EncodedSplit, make_loader
+from compress.distil.plan import Learner, Phase
+from compress.distil.student import train_phase, train_phases
+from compress.distil.task import StudentTask
 from compress.l2a.credit import mean_reward, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
-from compress.objectives.plan import Learner, Phase
-from compress.options import CompressOptions, ObjectiveOptions
-from compress.task import StudentTask
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.recipe.sections import CompressOptions, ObjectiveOptions, SelectorOptions
+from compress.training.evaluation import EVALUATION_BATCH, classify
+from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
 
 Episode = dict[str, Any]  # one line of the log
 # Texts that say what a target text brings in the place of a dropped one. What they err by, they err for all decisions of an

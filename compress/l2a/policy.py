@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, classify
-from compress.errors import UserError
-from compress.train import make_accelerator, predict
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.runtime.errors import UserError
+from compress.training.evaluation import EVALUATION_BATCH, classify
+from compress.training.loop import make_accelerator, predict
 
 
 class Policy(nn.Module):

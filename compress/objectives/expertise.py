@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from compress.batches import Batch
+from compress.data.batches import Batch
 
 UNKNOWN_DOMAIN = -1  # the number of a domain that the teacher has not seen
 
@@ -62,48 +62,3 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
     :param mask: (B, L), 1 on real tokens.
     """
     return (states.float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-
-
-class DomainRepresentation(nn.Module):
-    """h = tanh(W(E[k] + f(x))): what a text means in its domain (§3.2).
-
-    An unknown domain has the mean of the known ones' embeddings.
-    """
-
-    def __init__(self, domains: int, width: int) -> None:
-        super().__init__()
-        self.domain = nn.Embedding(domains, width)
-        nn.init.normal_(self.domain.weight, std=0.02)  # of the size of BERT's own embeddings
-        self.dense = nn.Linear(width, width)
-
-    def forward(self, features: Tensor, domains: Tensor) -> Tensor:
-        """(B, d) features and (B,) numbers of their domains → (B, d)."""
-        unknown = (domains == UNKNOWN_DOMAIN)[:, None]
-        embedded = torch.where(unknown, self.domain.weight.mean(dim=0), self.domain(domains.clamp(min=0)))
-        return torch.tanh(self.dense(embedded + features))
-
-
-class Transfer(nn.Module):
-    """The transfer loss: the student's domain representation learns the frozen teacher's.
-
-    The student's goes through a learned linear map. The teacher's own map is fixed, at the identity: were it learned
-    too, both maps would shrink to zero.
-
-    :param width: the student's.
-    """
-
-    def __init__(self, teacher: DomainRepresentation, width: int, weight: float) -> None:
-        super().__init__()
-        domains, teacher_width = teacher.domain.weight.shape
-        self.weight = weight
-        self.teacher = teacher.requires_grad_(False)
-        self.student = DomainRepresentation(domains, width)
-        if width == teacher_width:
-            self.student.load_state_dict(teacher.state_dict())
-        self.project = nn.Linear(width, teacher_width)
-
-    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, domains: Tensor) -> Tensor:
-        """γ2·MSE over width of the representations → (B,); the last hidden states are (B, L, d_S) and (B, L, d_T)."""
-        learned = self.project(self.student(mean_state(student, mask), domains))
-        target = self.teacher(mean_state(teacher, mask), domains)
-        return self.weight * (learned - target).square().mean(dim=-1)

@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress import ranks
-from compress.batches import Batch, make_loader
-from compress.classify import EVALUATION_BATCH
+from compress import processes
+from compress.data.batches import Batch, make_loader
+from compress.data.files import write_json
+from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
-from compress.options import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.recipe import Recipe
+from compress.recipe.sections import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
 from compress.search.cost import costs_of, efficiency_loss
-from compress.search.space import OPERATIONS
 from compress.search.student import SUPERNET, make_supernet
-from compress.stages import write_json
-from compress.task import StudentTask, project_embeddings
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.students.embeddings import project_embeddings
+from compress.students.genotype import OPERATIONS
+from compress.training.evaluation import EVALUATION_BATCH
+from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
 
 SEARCH = "search.json"
 ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn
@@ -41,7 +42,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = ranks.from_first(lambda: costs_of(options, student.width, length))
+    costs = processes.from_first(lambda: costs_of(options, student.width, length))
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = distillation(recipe.objective)
     accelerator = make_accelerator()

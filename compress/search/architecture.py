@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 
 from compress.console import console
-from compress.corpus import Corpus
-from compress.encode import TextEncoder
-from compress.errors import UserError
-from compress.options import CnnOptions, SearchOptions
+from compress.data.corpus import Corpus
+from compress.data.files import write_json
 from compress.recipe import Recipe
+from compress.recipe.sections import CnnOptions, SearchOptions
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.search.adabert import read_search
 from compress.search.cost import costs_of
 from compress.search.derive import Candidates, Room, architecture_cost, cost_room
 from compress.search.draw import draw_cell
-from compress.search.space import (
+from compress.search.trials import Trial, best_of, read_trials
+from compress.students import CnnStudent, CnnStudentConfig
+from compress.students.genotype import (
     OPERATIONS,
     Genotype,
     bare_genotype,
@@ -31,9 +34,6 @@ from compress.search.space import (
     read_genotype,
     residual_genotype,
 )
-from compress.search.trials import Trial, best_of, read_trials
-from compress.stages import write_json
-from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.operations import build_operation
 
 Measure = Callable[[CnnStudent], float]  # median milliseconds of its INT8 form at batch 1

@@ -19,11 +19,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from compress.assets import cache_directory
-from compress.options import SearchOptions
-from compress.runtime import open_session
-from compress.search.space import OPERATIONS
-from compress.stages import fingerprint, write_json
+from compress.data.assets import cache_directory
+from compress.data.files import fingerprint, write_json
+from compress.recipe.sections import SearchOptions
+from compress.runtime.session import open_session
+from compress.students.genotype import OPERATIONS
 
 CHAIN = 8  # copies of the operation in a row, so that the call into the runtime is a small part of a timing
 ROUNDS = 100  # each of them times every operation once

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compress.search.space import EDGES, NODES, OPERATIONS, Edge, Genotype
 from compress.search.supernet import Supernet
 from compress.students.cnn import CnnStudent
+from compress.students.genotype import EDGES, NODES, OPERATIONS, Edge, Genotype
 
 EDGES_PER_NODE = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compress.search.space import NODES, Genotype
+from compress.students.genotype import NODES, Genotype
 
 _COLOURS = {"conv": "#2b6cb0", "dilated": "#6b46c1", "max": "#b7791f", "avg": "#b7791f", "identity": "#718096"}
 _BOX: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10, "zorder": 3}

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 
-from compress.options import CnnOptions
+from compress.distil.task import StudentTask
 from compress.recipe import Recipe
+from compress.recipe.sections import CnnOptions
 from compress.search.derive import inherit
-from compress.search.space import Genotype, read_genotype
 from compress.search.supernet import Supernet
 from compress.students import CnnStudent, CnnStudentConfig
-from compress.task import StudentTask, label_names, project_embeddings
+from compress.students.base import label_names
+from compress.students.embeddings import project_embeddings
+from compress.students.genotype import Genotype, read_genotype
 
 SUPERNET = "supernet.pt"
 

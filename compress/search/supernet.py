@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.search.space import EDGES, NODES, OPERATIONS
 from compress.students.cnn import Embeddings, Entrance, ReadOut, masks_of, pool, weighted_sum
+from compress.students.genotype import EDGES, NODES, OPERATIONS
 from compress.students.operations import build_operation
 
 

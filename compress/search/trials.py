@@ -20,16 +20,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress import ranks
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, classify, model_inputs
+from compress import processes
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.files import write_json
+from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
-from compress.options import CnnOptions
 from compress.recipe import Recipe
+from compress.recipe.sections import CnnOptions
 from compress.search.adabert import distillation, read_search, split_rows
 from compress.search.derive import Candidates, architecture_cost, cost_room
-from compress.search.space import (
+from compress.search.student import make_student, read_supernet
+from compress.search.supernet import Supernet
+from compress.students.genotype import (
     NODES,
     OPERATIONS,
     Edge,
@@ -38,11 +41,8 @@ from compress.search.space import (
     node_sources,
     residual_genotype,
 )
-from compress.search.student import make_student, read_supernet
-from compress.search.supernet import Supernet
-from compress.stages import write_json
-from compress.task import StudentTask
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.evaluation import EVALUATION_BATCH, classify, model_inputs
+from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
 
 TRIALS = "trials.json"
 # At which costs the search's likeliest architecture is tried.
@@ -105,11 +105,11 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         training = scratch / f"trial-{number}"
         loss, accuracy = bench.judge(genotype, name, training)
         trials.append(Trial(genotype, round(cost, 4), round(loss, 4), round(accuracy, 4)))
-        ranks.wait()  # the others may still read their weights there
-        if ranks.is_first():
+        processes.wait()  # the others may still read their weights there
+        if processes.is_first():
             _write(trials, scratch)
             shutil.rmtree(training)
-    if ranks.is_first():
+    if processes.is_first():
         _write(trials, directory)
 
 

@@ -12,6 +12,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
+def label_names(labels: list[str]) -> dict[str, dict[int, str] | dict[str, int]]:
+    """The labels as a Hugging Face configuration wants them."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+
+
 class Student(PreTrainedModel, ABC):
     """A classifier of texts or, where its configuration says `pair`, of pairs of them."""
 

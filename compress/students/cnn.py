@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig
 
-from compress.search.space import NODES, Genotype
 from compress.students.base import Student
+from compress.students.genotype import NODES, Genotype
 from compress.students.operations import Convolution, build_operation
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from compress.search.space import Operation
+from compress.students.genotype import Operation
 
 
 class Convolution(nn.Module):

@@ -15,10 +15,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from compress.errors import UserError
 from compress.objectives.layerwise import matched_layers
-from compress.options import SPECIAL_INITS, TransformerOptions
-from compress.task import label_names
+from compress.recipe.sections import SPECIAL_INITS, TransformerOptions
+from compress.runtime.errors import UserError
+from compress.students.base import label_names
 
 
 def copied_layers(options: TransformerOptions, source_layers: int) -> list[int]:

@@ -17,20 +17,20 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from compress.assets import model_source
-from compress.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
-from compress.classify import accuracy, classify, predictions
-from compress.corpus import Corpus, domain_names
-from compress.domains import teacher_corpus
-from compress.encode import TextEncoder
-from compress.errors import UserError
+from compress.data.assets import model_source
+from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
+from compress.data.corpus import Corpus, domain_names
+from compress.data.domains import teacher_corpus
+from compress.data.files import write_json
 from compress.objectives.expertise import prototype_scores
-from compress.options import TeacherOptions
 from compress.recipe import Recipe
-from compress.stages import write_json
+from compress.recipe.sections import TeacherOptions
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.teachers.meta import MetaLearner, add_prototype_scores, domain_knowledge, meta_loss
 from compress.teachers.picture import draw_domains, show_prototype_scores
-from compress.train import Loss, Schedule, Turn, fit, make_accelerator
+from compress.training.evaluation import accuracy, classify, predictions
+from compress.training.loop import Loss, Schedule, Turn, fit, make_accelerator
 
 transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
 transformers_logging.disable_progress_bar()

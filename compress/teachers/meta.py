@@ -14,17 +14,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, model_inputs
-from compress.objectives.expertise import (
-    UNKNOWN_DOMAIN,
-    DomainRepresentation,
-    expertise_weights,
-    mean_state,
-    prototype_scores,
-    prototypes,
-)
-from compress.train import Loss, make_accelerator, predict
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.objectives.expertise import UNKNOWN_DOMAIN, expertise_weights, mean_state, prototype_scores, prototypes
+from compress.teachers.domain_representation import DomainRepresentation
+from compress.training.evaluation import EVALUATION_BATCH, model_inputs
+from compress.training.loop import Loss, make_accelerator, predict
 
 KNOWLEDGE = "domains.safetensors"  # beside the checkpoint
 JUDGE_RATE = 10  # learning rate of the domain classifier, times the teacher's

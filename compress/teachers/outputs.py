@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.classify import EVALUATION_BATCH, classify, model_inputs
 from compress.console import console
-from compress.stages import write_json
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.files import write_json
 from compress.teachers.finetune import open_teacher
 from compress.teachers.meta import DomainKnowledge, logits_and_features
-from compress.train import make_accelerator, predict
+from compress.training.evaluation import EVALUATION_BATCH, classify, model_inputs
+from compress.training.loop import make_accelerator, predict
 
 PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
 

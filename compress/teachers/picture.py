@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compress.corpus import Corpus
+from compress.data.corpus import Corpus
 
 POINTS = 1000  # drawn at most
 EXAMPLES = 3  # of each class, from either end of the scores

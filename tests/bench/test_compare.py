@@ -13,8 +13,8 @@ from transformers import AutoModelForSequenceClassification
 from bench.__main__ import app
 from bench.isolate import child_environment, choose_cpus
 from bench.roster import select
-from compress.encode import TextEncoder, pad_batch
-from compress.errors import UserError
+from compress.runtime.encode import TextEncoder, pad_batch
+from compress.runtime.errors import UserError
 
 ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
 

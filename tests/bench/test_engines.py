@@ -12,7 +12,7 @@ from bench.baseline import Baseline, BaselineOptions
 from bench.engines import Engine, EngineSpec, count_weights
 from bench.inputs import Texts
 from bench.roster import Roster
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 
 TEXTS = Texts(["the film was very good", "a film", "bad", "the film was not bad and the film is very good"])
 PAIRS = Texts(TEXTS.first, TEXTS.first[::-1])

@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from bench.inputs import TextBuilder, Texts, batches, sorted_by_length, token_counts
-from compress.encode import TextEncoder
-from compress.errors import UserError
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 
 OWN = [
     "the film was very good",

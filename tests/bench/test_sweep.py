@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench.sweep import Point, mark_front, sweep
-from compress.errors import UserError
-from compress.options import CnnOptions
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.stages import Workspace
+from compress.recipe.sections import CnnOptions
+from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from tests.tiny_task import tiny_recipe
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress import ranks
-from compress.batches import Batch, EncodedSplit, make_loader
-from compress.encode import Encoded
-from compress.train import Schedule, Turn, fit, make_accelerator, predict
+from compress import processes
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.runtime.encode import Encoded
+from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
 
 
 class Choice(nn.Module):
@@ -36,7 +36,7 @@ class Choice(nn.Module):
 
 def train(folder: Path) -> dict[str, torch.Tensor]:
     """Weights after two epochs, and the outputs for each text; batches of 8, the last of 1 text."""
-    torch.manual_seed(ranks.rank())  # the first one's weights have to become all others'
+    torch.manual_seed(processes.rank())  # the first one's weights have to become all others'
     generator, encoded = torch.Generator().manual_seed(0), []
     for i in range(41):
         ids = torch.randint(1, 20, (3 + i % 5,), generator=generator).numpy()
@@ -72,7 +72,7 @@ def late_load(file: Path, *arguments: Any, load: Callable[..., Any] = torch.load
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     trained = train(folder)
-    if not ranks.is_first():
+    if not processes.is_first():
         torch.load = late_load
     assert all(torch.equal(value, trained[name]) for name, value in train(folder).items()), "the checkpoint is another"
-    torch.save(trained, folder / f"{ranks.rank()}.pt")
+    torch.save(trained, folder / f"{processes.rank()}.pt")

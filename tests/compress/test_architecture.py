@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.corpus import Corpus, Split
-from compress.encode import TextEncoder
-from compress.errors import UserError
+from compress.data.corpus import Corpus, Split
 from compress.recipe import recipe_from
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.search.architecture import choose_architecture, operation_sizes, random_genotype_of_cost
 from compress.search.derive import Candidates, architecture_cost, cost_room
-from compress.search.space import EDGES, OPERATIONS, Genotype, bare_genotype, random_genotype
 from compress.students import CnnStudent
+from compress.students.genotype import EDGES, OPERATIONS, Genotype, bare_genotype, random_genotype
 from tests.tiny_task import tiny_teacher
 
 SPLIT = Split(["good film", "bad film"], None, [1, 0], None)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from compress.assets import minilm
 from compress.augment.cbert import make_cbert
 from compress.augment.eda import eda
 from compress.augment.example import Augmentation, Example, examples
 from compress.augment.masked_lm import MaskedLM
-from compress.augment.options import CbertOptions, ReplacementOptions
 from compress.augment.replacement import make_replacement
 from compress.augment.sampling import make_sampling
 from compress.augment.spans import spans
 from compress.augment.stage import load_augmented, make_augmented, make_language_model
 from compress.augment.tagger import load_tagger
 from compress.augment.train_masked_lm import condition_on_labels, train_masked_lm
-from compress.corpus import Corpus, Split
+from compress.data.assets import minilm
+from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe, load_recipe
+from compress.recipe.sections import CbertOptions, ReplacementOptions
 from tests.tiny_task import sentences, tiny_teacher
 
 METHODS = ["spans", "eda", "sampling", "cbert", "tinybert"]

@@ -19,13 +19,13 @@ from transformers import (
 from compress.augment.cbert import make_cbert
 from compress.augment.example import Example
 from compress.augment.masked_lm import MaskedLM, Query
-from compress.augment.options import CbertOptions, MaskedLmOptions, ReplacementOptions
 from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
 from compress.augment.replacement import make_replacement
 from compress.augment.train_masked_lm import check_token_types, condition_on_labels, mask_tokens, train_masked_lm
-from compress.corpus import UNLABELLED, Corpus, Split
-from compress.encode import Encoded, TextEncoder
-from compress.errors import UserError
+from compress.data.corpus import UNLABELLED, Corpus, Split
+from compress.recipe.sections import CbertOptions, MaskedLmOptions, ReplacementOptions
+from compress.runtime.encode import Encoded, TextEncoder
+from compress.runtime.errors import UserError
 from tests.tiny_task import BAD, GOOD, NOUNS, tiny_teacher
 
 LONG = ReplacementOptions(epochs=6, learning_rate=3e-3, batch_size=8)

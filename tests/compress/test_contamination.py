@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.contamination import HeldOut, shared_text_groups
-from compress.corpus import Corpus, load_corpus
-from compress.errors import UserError
-from compress.options import DataOptions, SourceOptions
+from compress.data.contamination import HeldOut, shared_text_groups
+from compress.data.corpus import Corpus, load_corpus
+from compress.recipe.sections import DataOptions, SourceOptions
+from compress.runtime.errors import UserError
 from tests.tiny_task import write_tsv
 
 DEV = [("It was the best film of the whole year, really.", "good"), ("Dull.", "bad")]

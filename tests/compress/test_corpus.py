@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.corpus import UNLABELLED, Corpus, data_key, load_corpus, text_key
-from compress.errors import UserError
-from compress.options import DataOptions
-from compress.tables import normalise
+from compress.data.corpus import UNLABELLED, Corpus, data_key, load_corpus, text_key
+from compress.data.tables import normalise
+from compress.recipe.sections import DataOptions
+from compress.runtime.errors import UserError
 from tests.tiny_task import sentences, write_tsv
 
 

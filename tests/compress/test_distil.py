@@ -7,10 +7,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from compress import distil
-from compress.batches import EncodedSplit
-from compress.encode import Encoded
+from compress.data.batches import EncodedSplit
+from compress.distil.task import StudentTask
 from compress.recipe import recipe_from
-from compress.task import StudentTask
+from compress.runtime.encode import Encoded
 from tests.tiny_task import KilledError, killed_at, own_hooks
 
 
@@ -55,7 +55,7 @@ def test_a_two_stage_training_killed_in_its_second_stage_ends_as_an_uninterrupte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(tmp_path / "whole", "tinybert", width=24)
-    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(distil, "accuracy", killed_at(2, distil.accuracy))
     with pytest.raises(KilledError):
         train(tmp_path / "killed", "tinybert", width=24)

@@ -6,19 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.batches import Batch
-from compress.objectives.expertise import (
-    DomainRepresentation,
-    Transfer,
-    expertise_weights,
-    mean_state,
-    prototype_scores,
-    prototypes,
-    weighted,
-)
-from compress.objectives.plan import Phase, make_learner, plan
-from compress.objectives.states import Observer
+from compress.data.batches import Batch
+from compress.distil.hidden_states import Observer
+from compress.distil.plan import Phase, make_learner, plan
+from compress.distil.transfer import Transfer
+from compress.objectives.expertise import expertise_weights, mean_state, prototype_scores, prototypes, weighted
 from compress.students import BiLstmConfig, BiLstmStudent
+from compress.teachers.domain_representation import DomainRepresentation
 from tests.compress.test_objectives import batch, bert, objective
 
 # Two domains, two classes; the second domain has no example of the second class.

@@ -17,8 +17,8 @@ from transformers import BertTokenizerFast
 from compress.augment.example import Example
 from compress.augment.gibbs import gibbs_samples, make_gibbs
 from compress.augment.masked_lm import MaskedLM
-from compress.augment.options import GibbsOptions
-from compress.encode import TextEncoder
+from compress.recipe.sections import GibbsOptions
+from compress.runtime.encode import TextEncoder
 
 WORDS = ["ant", "bee", "cat"]
 # p(first | second) in rows of the second word, p(second | first) in rows of the first.

@@ -12,19 +12,19 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from compress.augment.options import SelectorOptions
 from compress.augment.stage import Pool, pool_of_texts
-from compress.batches import EncodedSplit, make_loader
-from compress.classify import classify
-from compress.encode import Encoded
+from compress.data.batches import EncodedSplit, make_loader
+from compress.distil.task import StudentTask
 from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, bernoulli_kl, reinforce_loss, text_advantages
 from compress.recipe import recipe_from
+from compress.recipe.sections import SelectorOptions
+from compress.runtime.encode import Encoded
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
-from compress.task import StudentTask
+from compress.training.evaluation import classify
 from tests.tiny_task import GENOTYPE, KilledError, killed_at
 
 
@@ -226,7 +226,7 @@ def test_the_selector_learns_to_drop_mislabelled_texts(
 def test_a_killed_loop_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = task(16, 64)
     whole, log = train(tmp_path / "whole", data, 64, "tinybert")
-    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(Selector, "learn", killed_at(3, Selector.learn))
     with pytest.raises(KilledError):
         train(tmp_path / "killed", data, 64, "tinybert")

@@ -11,14 +11,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForSequenceClassification
 
-from compress.batches import encode_split
-from compress.corpus import load_corpus
-from compress.encode import TextEncoder
-from compress.errors import UserError
+from compress.data.batches import encode_split
+from compress.data.corpus import load_corpus
 from compress.objectives.expertise import mean_state, prototype_scores
-from compress.pipeline import compress, stage_keys
+from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
-from compress.stages import Workspace
+from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.teachers import finetune
 from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
@@ -242,7 +242,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
 ) -> None:
     recipe = point(folder, *METAKD, "teacher.epochs=3")
     corpus = load_corpus(recipe.data)
-    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
 
     def train(name: str) -> dict[str, torch.Tensor]:
         (tmp_path / name).mkdir(exist_ok=True)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from compress.batches import Batch
-from compress.errors import UserError
+from compress.data.batches import Batch
+from compress.distil.hidden_states import Observer
+from compress.distil.plan import check_objective, looks_inside, make_learner, plan
 from compress.objectives.layerwise import (
     attention_error,
     cosine_distance,
@@ -17,10 +18,9 @@ from compress.objectives.layerwise import (
     state_error,
 )
 from compress.objectives.logits import cross_entropy, logit_error, soft_cross_entropy, soft_labels
-from compress.objectives.plan import check_objective, looks_inside, make_learner, plan
 from compress.objectives.relation import attention_relation, value_relation
-from compress.objectives.states import Observer
 from compress.recipe import recipe_from
+from compress.runtime.errors import UserError
 from tests.tiny_task import own_hooks
 
 LENGTHS = [5, 3, 1]

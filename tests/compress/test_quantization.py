@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from compress import distil
-from compress.classify import accuracy
-from compress.quantization import Rounded, rounded_activations, rounding
 from compress.recipe import recipe_from
 from compress.students import CnnStudent, CnnStudentConfig
+from compress.training.evaluation import accuracy
+from compress.training.quantization_aware import Rounded, rounded_activations, rounding
 from tests.compress.test_distil import bert, task
 from tests.tiny_task import GENOTYPE
 

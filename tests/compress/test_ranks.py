@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress import ranks
-from compress.errors import UserError
+from compress import processes
+from compress.runtime.errors import UserError
 from tests.compress.shared_training import train
 from tests.tiny_task import launched
 
@@ -31,16 +31,16 @@ def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "8")  # a scheduler's, not a launcher's: nobody has a rank
     values = [torch.ones(2)]
-    ranks.add_up(values)
-    ranks.wait()
-    assert ranks.size() == 1
-    assert ranks.from_first(lambda: 3) == 3
+    processes.add_up(values)
+    processes.wait()
+    assert processes.size() == 1
+    assert processes.from_first(lambda: 3) == 3
     assert values[0].tolist() == [1.0, 1.0]
-    ranks.refuse_several("sweep")
+    processes.refuse_several("sweep")
 
 
 def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="sweep: runs in one process"):
-        ranks.refuse_several("sweep")
+        processes.refuse_several("sweep")

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.corpus import load_corpus
-from compress.errors import UserError
-from compress.presets import PRESETS
+from compress.data.corpus import load_corpus
 from compress.recipe import load_recipe, recipe_from
+from compress.recipe.presets import PRESETS
+from compress.runtime.errors import UserError
 from tests.tiny_task import write_tsv
 
 

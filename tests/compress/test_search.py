@@ -6,20 +6,20 @@ import pytest
 import torch
 from onnxruntime import get_available_providers
 
-from compress.errors import UserError
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
-from compress.pipeline import compress
+from compress.pipeline.stages import compress
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.runtime import open_session
+from compress.runtime.errors import UserError
+from compress.runtime.session import open_session
 from compress.search.adabert import split_rows
 from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
 from compress.search.derive import Candidates, architecture_cost, cost_room, derive, inherit
 from compress.search.draw import draw_cell
-from compress.search.space import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from compress.search.supernet import Draw, Supernet, gumbel_gates
-from compress.stages import Workspace
 from compress.students import CnnStudent, CnnStudentConfig
+from compress.students.genotype import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from tests.tiny_task import tiny_recipe
 
 

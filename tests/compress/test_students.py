@@ -12,12 +12,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from compress.errors import UserError
-from compress.options import TransformerOptions
 from compress.recipe import recipe_from
-from compress.search.space import NODES, OPERATIONS
+from compress.recipe.sections import TransformerOptions
+from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.students.cnn import Alignment, two_streams
+from compress.students.genotype import NODES, OPERATIONS
 from compress.students.operations import build_operation
 from compress.students.transformer import copied_layers, make_transformer
 from compress.teachers.finetune import load_classifier

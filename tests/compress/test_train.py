@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from compress.batches import Batch, EncodedSplit, LengthBatches, make_loader
-from compress.encode import Encoded
-from compress.train import Schedule, Turn, _moving_average, fit, make_accelerator, predict
+from compress.data.batches import Batch, EncodedSplit, LengthBatches, make_loader
+from compress.runtime.encode import Encoded
+from compress.training.loop import Schedule, Turn, _moving_average, fit, make_accelerator, predict
 from tests.tiny_task import KilledError, killed_at
 
 
@@ -64,7 +64,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = train(tmp_path / "whole")
-    monkeypatch.setattr("compress.train.CHECKPOINT_SECONDS", 0.0)  # a checkpoint at every step
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)  # a checkpoint at every step
     for kill_at in (3, 20):
         with pytest.raises(KilledError):
             train(tmp_path / "killed", kill_at)

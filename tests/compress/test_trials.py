@@ -7,17 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.batches import encode_split
-from compress.corpus import load_corpus
-from compress.encode import TextEncoder
-from compress.pipeline import compress, stage_keys
+from compress.data.batches import encode_split
+from compress.data.corpus import load_corpus
+from compress.distil.task import StudentTask
+from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
+from compress.runtime.encode import TextEncoder
 from compress.search import trials
-from compress.search.space import EDGES, OPERATIONS, Edge, Genotype, bare_genotype, random_genotype, residual_genotype
 from compress.search.student import derived_student
 from compress.search.trials import Trial, best_of, first_candidates, read_trials, same_network, vary
-from compress.stages import Workspace
-from compress.task import StudentTask, project_embeddings
+from compress.students.embeddings import project_embeddings
+from compress.students.genotype import (
+    EDGES,
+    OPERATIONS,
+    Edge,
+    Genotype,
+    bare_genotype,
+    random_genotype,
+    residual_genotype,
+)
 from compress.teachers.finetune import open_teacher
 from tests.tiny_task import KilledError, killed_at, tiny_recipe
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.paper.runner import PaperOptions, plan, run_table
-from bench.paper.table import load_table
+from bench.tables.runner import PaperOptions, plan, run_table
+from bench.tables.table import load_table
 from compress.__main__ import app
-from compress.corpus import load_corpus
-from compress.errors import UserError
-from compress.pipeline import compress, stage_keys
+from compress.data.corpus import load_corpus
+from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
-from compress.stages import Workspace
+from compress.runtime.errors import UserError
 from tests.tiny_task import sentences, tiny_recipe, write_tsv
 
 SETTINGS = ["data.target.train_limit=60", "teacher.epochs=3", "compress.preset=l2a", "compress.epochs=2"]

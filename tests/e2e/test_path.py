@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.pipeline import stage_keys
+from compress.data.files import sha256_file
+from compress.pipeline.stages import stage_keys
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.stages import Workspace, sha256_file
 from export.bundle import Bundle
 from export.session import BundleSession
 from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
@@ -136,8 +137,8 @@ def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> No
 
 
 def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: Path) -> None:
+    from compress.pipeline.workspace import Workspace
     from compress.recipe import load_recipe
-    from compress.stages import Workspace
     from export.build import build_bundle
 
     compress_and_export(task)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from compress.__main__ import app
-from compress.corpus import load_corpus
-from compress.errors import UserError
-from compress.per_domain import compress_per_domain, domain_workspace
+from compress.data.corpus import load_corpus
+from compress.pipeline.per_domain import compress_per_domain, domain_workspace
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.stages import Workspace
+from compress.runtime.errors import UserError
 from export.per_domain import build_domain_bundle
 from export.session import BundleSession
 from tests.serve.conftest import serve

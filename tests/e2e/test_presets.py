@@ -10,13 +10,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import compress.students
-from compress.classify import classify
-from compress.corpus import load_corpus
-from compress.encode import pad_batch
-from compress.errors import UserError
-from compress.pipeline import compress
+from compress.data.corpus import load_corpus
+from compress.pipeline.stages import compress
+from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
-from compress.stages import Workspace
+from compress.runtime.encode import pad_batch
+from compress.runtime.errors import UserError
+from compress.training.evaluation import classify
 from export.build import build_bundle
 from export.bundle import Bundle
 from export.session import BundleSession

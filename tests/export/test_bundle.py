@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.encode import pad_batch
-from compress.errors import UserError
+from compress.runtime.encode import pad_batch
+from compress.runtime.errors import UserError
 from export.bundle import FORMAT, Bundle, newest_bundle
 from export.session import BundleSession, OnnxModel, few_shapes
 from tests.conftest import make_tiny_bundle

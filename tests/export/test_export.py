@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from compress.corpus import Corpus, Split
-from compress.encode import Encoded, TextEncoder, pad_batch
-from compress.errors import UserError
-from compress.quantization import rounding
+from compress.data.corpus import Corpus, Split
+from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
+from compress.training.quantization_aware import rounding
 from export.gate import Gate
 from export.onnx import export_onnx
 from export.quantize import TENSORRT_SCHEME, cpu_schemes, quantize

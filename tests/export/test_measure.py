@@ -3,8 +3,8 @@ from pathlib import Path
 import torch
 
 from compress.recipe import load_recipe
-from compress.search.space import Edge, Genotype, residual_genotype
 from compress.students import CnnStudent, CnnStudentConfig
+from compress.students.genotype import Edge, Genotype, residual_genotype
 from export.measure import int8_latency
 from tests.tiny_task import tiny_recipe
 

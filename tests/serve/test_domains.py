@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle, file_entry
 from export.session import BundleSession
 from serve.predictor import Predictor

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime import get_available_providers
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, TOKENIZER, file_entry
 from serve.predictor import Predictor
 from serve.settings import Settings

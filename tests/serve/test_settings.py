@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.errors import UserError
+from compress.runtime.errors import UserError
 from serve.settings import Limits, Settings
 
 

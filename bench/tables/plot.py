@@ -1,0 +1,85 @@
+"""The picture of a table: a panel for each data set, a line for each method, dots with error bars."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.plot import COLOURS, GRID, INK
+from bench.tables.summary import Score, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANEL, NAMES, LINE, MARGIN = 2.2, 1.4, 0.34, 1.3  # inches
+ROOM = 0.12  # of an axis, left free on both sides of the dots
+LEAST = 2.0  # points across an axis: smaller differences are not to look large
+
+
+def write_plot(summary: Summary, directory: Path) -> None:
+    """Write `TABLE.svg` and `TABLE.png`: the first precision as dots, the second as squares, each data set on an axis of its own."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    table = summary.table
+    columns = [data for data in table.data if any(summary.of(method, data) for method in table.method)]
+    size = (max(NAMES + PANEL * len(columns), 5), MARGIN + LINE * len(table.method))
+    with rc_context({"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "pocketbert", "text.color": INK}):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axes, data in zip(panels, columns, strict=True):
+            _draw(axes, summary, data)
+        panels[0].set_yticks(range(len(table.method)), list(table.method))
+        panels[0].invert_yaxis()  # the table's first row on top
+        figure.suptitle(table.title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        figure.supxlabel(_legend(summary), fontsize=8.5, color=COLOURS["bert"])
+        for suffix in ("png", "svg"):
+            temporary = directory / f".{table.name}.{suffix}.tmp"
+            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
+            os.replace(temporary, directory / f"{table.name}.{suffix}")
+
+
+def _draw(axes: Axes, summary: Summary, data: str) -> None:
+    axes.set_title(data, fontsize=10)
+    ends: list[float] = []
+    for line, (method, row) in enumerate(summary.table.method.items()):
+        colour = COLOURS["teacher" if row.stop else "student"]
+        for precision in reversed(summary.table.precisions):  # the main one on top
+            if score := summary.score(method, data, precision):
+                _dot(axes, score, line, colour, full=precision == summary.main)
+                ends += [score.mean - (score.spread or 0), score.mean + (score.spread or 0)]
+                if row.stop:
+                    axes.axvline(score.mean, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    span = max(max(ends) - min(ends), LEAST)
+    middle = (max(ends) + min(ends)) / 2
+    axes.set_xlim(middle - (0.5 + ROOM) * span, middle + (0.5 + ROOM) * span)
+    axes.set_ylim(-0.6, len(summary.table.method) - 0.4)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axes.tick_params(which="both", length=0)
+
+
+def _dot(axes: Axes, score: Score, line: int, colour: str, *, full: bool) -> None:
+    axes.errorbar(
+        [score.mean],
+        [line],
+        xerr=[score.spread] if score.spread is not None and full else None,
+        fmt="o" if full else "s",
+        ms=6 if full else 8,
+        color=colour,
+        markerfacecolor=colour if full else "none",
+        elinewidth=1.4,
+        zorder=4 if full else 3,
+    )
+
+
+def _legend(summary: Summary) -> str:
+    kinds = dict.fromkeys(column.metric for column in summary.table.data.values())
+    parts = [f"{summary.main} {' or '.join(kind.upper() if kind == 'f1' else kind for kind in kinds)}, %"]
+    if len(summary.table.precisions) > 1:
+        parts.append(f"squares: {summary.table.precisions[1]}")
+    if any(len(summary.table.seeds_of(data)) > 1 for data in summary.table.data):
+        parts.append("bars: ± sample standard deviation over seeds")
+    return " · ".join(parts)

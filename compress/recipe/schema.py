@@ -1,0 +1,175 @@
+"""The recipe: everything one task needs, in one validated TOML file."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from compress.recipe.presets import PRESETS
+from compress.recipe.sections import (
+    AugmentationOptions,
+    BenchOptions,
+    CompressOptions,
+    DataOptions,
+    DomainOptions,
+    ExportOptions,
+    L2aOptions,
+    MetaOptions,
+    ObjectiveOptions,
+    SearchOptions,
+    Section,
+    SourceLearner,
+    SourceOptions,
+    StudentOptions,
+    TeacherOptions,
+)
+
+# Objectives that look inside the student, and what they need of it.
+_NEEDS_TRANSFORMER = {
+    "distilbert": "compares hidden states",
+    "pkd": "compares the [CLS] states of layers",
+    "tinybert": "compares hidden states and attention",
+    "minilm": "compares attention and value relations",
+}
+
+
+class Recipe(Section):
+    """One task, from labelled texts to a served bundle."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataOptions = DataOptions()
+    source: SourceOptions | None = None  # written [data.source], and data then [data.target]
+    teacher: TeacherOptions = TeacherOptions()
+    meta: MetaOptions = MetaOptions()
+    domains: DomainOptions = DomainOptions()
+    augmentation: AugmentationOptions
+    student: StudentOptions
+    objective: ObjectiveOptions
+    search: SearchOptions = SearchOptions()
+    compress: CompressOptions
+    export: ExportOptions = ExportOptions()
+    bench: BenchOptions = BenchOptions()
+
+    @model_validator(mode="after")
+    def _name_sections(self) -> Recipe:
+        if self.source is not None:
+            self.data._section = "data.target"
+        return self
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> Recipe:
+        """Refuse the points that make no sense, and say why."""
+        kind, objective = self.student.kind, self.objective.method
+        if self.compress.preset not in PRESETS:
+            raise ValueError(f"compress.preset: {self.compress.preset!r} is unknown; there are {', '.join(PRESETS)}")
+        if objective == "probes" and kind != "cnn":
+            raise ValueError(
+                f"objective.method: 'probes' needs a read-out after every cell, which only student.kind = \"cnn\" has, not {kind}; use logits"
+            )
+        if objective in _NEEDS_TRANSFORMER and kind != "transformer":
+            raise ValueError(
+                f"objective.method: {objective!r} {_NEEDS_TRANSFORMER[objective]}, which a {kind} has not; "
+                f'use {"probes, " if kind == "cnn" else ""}logits or mse, or student.kind = "transformer"'
+            )
+        if objective == "none" and self.augmentation.method != "none":
+            raise ValueError(
+                f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
+                '= "none" learns without one; use objective logits'
+            )
+        if objective == "none" and self.data.distil_unlabelled:
+            raise ValueError(
+                f'{self.data.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
+                "use objective logits"
+            )
+        if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
+            raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
+        if "search" in self.model_fields_set and kind == "cnn" and not self._bounds_architecture:
+            raise ValueError("search: an architecture that is given is not searched; remove the section")
+        if "search" in self.model_fields_set and kind != "cnn":
+            raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
+        return self
+
+    @model_validator(mode="after")
+    def _check_domains(self) -> Recipe:
+        """Refuse domains that are not there and settings of a meta-teacher without one."""
+        meta = self.teacher.method == "meta"
+        if self.source is not None and (meta or "domains" in self.model_fields_set):
+            raise ValueError(
+                "domains: a source domain has a table of its own; for a meta-teacher, put all domains into one table"
+            )
+        if meta and isinstance(self.augmentation, L2aOptions):
+            raise ValueError("augmentation.method: l2a's selector and a meta-teacher's weights are not combined yet")
+        if self.data.distil_unlabelled and (meta or self.domains.student or self.domains.students == "per-domain"):
+            raise ValueError(
+                "data.distil_unlabelled: nobody knows the domain of an unlabelled text, which a meta-teacher and a domain's "
+                "student need; leave it out"
+            )
+        if "meta" in self.model_fields_set and not meta:
+            raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
+        if meta and self.teacher.fine_tuned:
+            raise ValueError('teacher.fine_tuned: a meta-teacher is trained here; leave it out, or method = "finetune"')
+        if (meta or "domains" in self.model_fields_set) and self.data.source != "embedded" and not self.data.domain:
+            raise ValueError("data.domain: name the column that holds the domain of each text")
+        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_states:
+            raise ValueError(
+                f"meta.transfer: objective.method = {self.objective.method!r} compares no inner states, which the transfer "
+                "loss needs; set it to 0 or use tinybert"
+            )
+        return self
+
+    @property
+    def _bounds_architecture(self) -> bool:
+        """Whether the section `search` has a say: in what is searched, and in what a random architecture may cost."""
+        return getattr(self.student, "architecture", None) in ("searched", "random")
+
+    @property
+    def _compares_states(self) -> bool:
+        return self.objective.method in _NEEDS_TRANSFORMER
+
+    @property
+    def weights_examples(self) -> bool:
+        """Whether each example's distillation loss is weighted by the meta-teacher's expertise."""
+        return self.teacher.method == "meta" and self.meta.expertise
+
+    @property
+    def transfer_weight(self) -> float:
+        """γ2 of the transfer loss; 0 where there is none."""
+        return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
+
+    @property
+    def source_learners(self) -> tuple[SourceLearner, ...]:
+        """Who learns from the source domain's texts as they are; nobody where there is none."""
+        if self.source is None:
+            return ()
+        if self.source.use is not None:
+            return tuple(self.source.use)
+        # The student may only where a selector watches: texts of a distant domain can do more harm than good.
+        return ("teacher", "language_model", *(("student",) if isinstance(self.augmentation, L2aOptions) else ()))
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As a recipe's file has it: one table `data`, or two in it, and no section that has nothing to say here."""
+        dumped = handler(self)
+        if not self._bounds_architecture:
+            del dumped["search"]
+        if self.teacher.method != "meta":
+            del dumped["meta"]
+        elif not self._compares_states:
+            del dumped["meta"]["transfer"]
+        if "domains" not in self.model_fields_set:
+            del dumped["domains"]
+        if (source := dumped.pop("source")) is not None:
+            dumped["data"] = {"target": dumped["data"], "source": source}
+        return dumped
+
+    def dump(self) -> dict[str, Any]:
+        """The recipe as plain JSON types."""
+        return json.loads(self.model_dump_json())

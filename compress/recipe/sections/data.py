@@ -1,0 +1,95 @@
+"""The section `data`: where the texts are and how to read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from compress.recipe.sections.base import Positive, Section
+
+Decontaminate = Literal["off", "exact", "overlap"]
+SourceLearner = Literal["teacher", "language_model", "student"]
+
+
+class TextOptions(Section):
+    """Where labelled texts are and how to read them."""
+
+    _section: str = PrivateAttr("data")
+    source: Literal["embedded", "files", "hub"] = "embedded"
+    train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
+    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
+    hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
+    text: str = Field("text", description="column with the text, or the first text of a pair")
+    text_b: str | None = Field(None, description="column with the second text of a pair")
+    label: str = Field("label", description="column with the label")
+    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
+    only_domains: list[str] | None = Field(None, min_length=1, description="use the texts of these domains only")
+    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
+    limit: Positive | None = Field(
+        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
+    )
+    sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+
+    @property
+    def section(self) -> str:
+        """The recipe's section that this is, for messages: data, or data.target or data.source where there are both."""
+        return self._section
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.source == "files" and self.train is None:
+            raise ValueError('source = "files" needs data.train, the path of the training table')
+        if self.source == "hub" and self.hub is None:
+            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
+        if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
+            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
+        if self.only_domains and self.domain is None and self.source != "embedded":
+            raise ValueError("domains needs domain, the column that names a text's domain")
+        return self
+
+
+class DataOptions(TextOptions):
+    """The task's data, or the target's where there is a source domain too."""
+
+    dev: Path | None = Field(
+        None, description="table for early stopping and the accuracy gate; carved from train if absent"
+    )
+    test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
+    unlabelled: Path | None = Field(
+        None,
+        description="further texts in the same columns, without labels, for an augmentation's language model and `distil_unlabelled`",
+    )
+    distil_unlabelled: bool = Field(
+        False,
+        description="the student learns the teacher's answers on the unlabelled texts too, those of `unlabelled` and of the "
+        "training texts left out",
+    )
+    labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
+    max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
+    train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="the same as a share of the texts; those left out, by either, count as unlabelled"
+    )
+    decontaminate: Decontaminate = Field(
+        "off",
+        description="training and unlabelled texts to remove: those that equal a dev or test text (exact), or share a run of "
+        "five words with one too (overlap); off only counts them. Unlabelled examples that are one of dev or test as a whole "
+        "are always removed",
+    )
+
+
+class SourceOptions(TextOptions):
+    """A source domain: labelled texts of the same task from elsewhere, where the target's are scarce."""
+
+    _section: str = PrivateAttr("data.source")
+    relabel: dict[str, str] = Field({}, description="the target's label for each label that is called otherwise here")
+    use: list[SourceLearner] | None = Field(
+        None,
+        description="who learns from these texts as they are; default: teacher and language model, and with L2A the student too, "
+        "whose selector decides on each of them",
+    )
+    decontaminate: Decontaminate = Field(
+        "overlap", description="as in the target's data, against its dev and test texts"
+    )

@@ -1,0 +1,92 @@
+"""The section `objective`: what the student learns from its teacher."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compress.recipe.sections.base import Positive, Probability, Rate, Section, Weight
+
+
+class NoObjective(Section):
+    """The labels only: what the student learns without a teacher."""
+
+    method: Literal["none"] = "none"
+
+
+class ProbesObjective(Section):
+    """AdaBERT's probe distillation: every cell learns from the probe of its teacher layer."""
+
+    method: Literal["probes"] = "probes"
+    gamma: Probability = Field(0.8, description="share of distillation in the loss")
+    tau: Rate = Field(1.0, description="temperature of the probe weights")
+
+
+class LogitsObjective(Section):
+    """Soft labels (Hinton et al. 2015): (1 − α)·CE + α·τ²·KL."""
+
+    method: Literal["logits"] = "logits"
+    temperature: Rate = 2.0
+    alpha: Probability = 0.9
+
+
+class MseObjective(Section):
+    """Mean squared error of the logits (arXiv 1903.12136): (1 − α)·CE + α·MSE."""
+
+    method: Literal["mse"] = "mse"
+    alpha: Probability = 1.0
+
+
+class DistilBertObjective(Section):
+    """DistilBERT's triple loss: soft labels, labels, cosine of the last hidden states (arXiv 1910.01108)."""
+
+    method: Literal["distilbert"] = "distilbert"
+    temperature: Rate = 2.0
+    soft: Weight = Field(5.0, description="weight of the soft labels")
+    hard: Weight = Field(2.0, description="weight of the labels")
+    cosine: Weight = Field(1.0, description="weight of the cosine loss")
+
+
+class PkdObjective(Section):
+    """Patient knowledge distillation: [CLS] of matched layers besides soft labels (arXiv 1908.09355)."""
+
+    method: Literal["pkd"] = "pkd"
+    temperature: Rate = 5.0
+    alpha: Probability = Field(0.7, description="share of the soft labels against the labels")
+    beta: Weight = Field(100.0, description="weight of the patient loss")
+    layers: Literal["skip", "last"] = Field("skip", description="which teacher layers the student's are matched to")
+
+
+class TwoStageObjective(Section):
+    """An objective whose first stage learns the teacher's inner states and whose second learns its predictions."""
+
+    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs are the second's")
+    intermediate_learning_rate: Rate = 1e-4
+
+
+class TinyBertObjective(TwoStageObjective):
+    """Embeddings, hidden states and attention scores, then predictions (arXiv 1909.10351)."""
+
+    method: Literal["tinybert"] = "tinybert"
+    temperature: Rate = 1.0
+
+
+class MiniLmObjective(TwoStageObjective):
+    """Attention and value relations of the last layer, then predictions (arXiv 2002.10957)."""
+
+    method: Literal["minilm"] = "minilm"
+    temperature: Rate = 1.0
+
+
+ObjectiveOptions = Annotated[
+    NoObjective
+    | ProbesObjective
+    | LogitsObjective
+    | MseObjective
+    | DistilBertObjective
+    | PkdObjective
+    | TinyBertObjective
+    | MiniLmObjective,
+    Field(discriminator="method"),
+]

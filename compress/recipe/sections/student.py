@@ -1,0 +1,76 @@
+"""The section `student`: the kind of the small model and its size."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compress.recipe.sections.base import Positive, Section
+
+SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
+SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
+
+
+class CnnOptions(Section):
+    """A convolutional student whose cell is searched (AdaBERT)."""
+
+    kind: Literal["cnn"] = "cnn"
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
+    architecture: str = Field(
+        "searched",
+        description="'searched', 'random' (drawn with the recipe's seed, of search.max_cost), 'residual' (hand-made, conv3 beside identity), "
+        "or a genotype.json, say of another task's search",
+    )
+    max_cells: Annotated[int, Field(ge=1, le=8)] = Field(
+        2, description="K_max, the deepest student considered; a random or residual one has so many cells"
+    )
+    pair_inputs: Literal["aligned", "together", "streams"] = Field(
+        "aligned",
+        description="of a pair of texts, what the first cell's two inputs are: both texts, and each token beside its match in the "
+        "other text; both texts on both; or one text on each, as in AdaBERT",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
+
+
+class TransformerOptions(Section):
+    """A small BERT: layers copied from a larger one, or of its own size."""
+
+    kind: Literal["transformer"] = "transformer"
+    init: str = Field(
+        "teacher",
+        description="'teacher' (layers of the fine-tuned teacher), 'pretrained' (of the model the teacher was made from), "
+        "'random', or a local directory or hub id of a small BERT",
+    )
+    layers: Positive = Field(3, description="layers copied, or of a random student")
+    copied: Literal["skip", "first", "last"] | list[Positive] = Field(
+        "skip",
+        description="which layers to copy: every so-many-th up to the last, the first, the last, or their numbers",
+    )
+    width: Positive | None = Field(None, description="hidden size of a random student (312)")
+    heads: Positive | None = Field(None, description="attention heads of a random student (12)")
+    intermediate: Positive | None = Field(None, description="inner size of its feed-forward layers (4 × width)")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> TransformerOptions:
+        given = [name for name in ("width", "heads", "intermediate") if getattr(self, name) is not None]
+        if self.init != "random" and given:
+            raise ValueError(f'{given[0]} is that of the copied model; only init = "random" chooses its own')
+        if self.init == "random" and (self.width or 312) % (self.heads or 12):
+            raise ValueError(f"width {self.width or 312} is not a multiple of heads {self.heads or 12}")
+        if isinstance(self.copied, list) and len(self.copied) != self.layers:
+            raise ValueError(f"copied names {len(self.copied)} layers, but layers = {self.layers}")
+        return self
+
+
+class BiLstmOptions(Section):
+    """A one-layer bidirectional LSTM (arXiv 1903.12136)."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    width: Annotated[int, Field(ge=8, le=1024)] = Field(256, description="size of the word embeddings")
+    hidden: Annotated[int, Field(ge=8, le=1024)] = Field(150, description="size of each direction's state")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+StudentOptions = Annotated[CnnOptions | TransformerOptions | BiLstmOptions, Field(discriminator="kind")]

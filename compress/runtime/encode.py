@@ -1,0 +1,73 @@
+"""Text to token ids, the same way in training, calibration, measuring and serving. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from compress.runtime.errors import UserError
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one text or pair, unpadded; all arrays have shape (L,)."""
+
+    input_ids: IntArray
+    type_ids: IntArray  # what the tokenizer's own post-processor says: the teacher's token_type_ids
+    segments: IntArray  # 1 on tokens of the second text, 0 elsewhere: the student's token_type_ids
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class TextEncoder:
+    """A `tokenizer.json` with truncation to `max_length` tokens and no padding.
+
+    :raises UserError: the file is missing or no tokenizer.
+    """
+
+    def __init__(self, tokenizer_file: Path, max_length: int) -> None:
+        try:
+            self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(f"{tokenizer_file}: not a tokenizer.json ({error})") from None
+        self.max_length = max_length
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_length)
+
+    def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Encoded]:
+        """Encode single texts, or pairs where `texts_b` is given (same length)."""
+        if texts_b is None:
+            # No offsets and no second segment: the cheapest call the tokenizer has.
+            zeros = np.zeros(self.max_length, np.int64)
+            ids = [np.asarray(e.ids, np.int64) for e in self.tokenizer.encode_batch_fast(list(texts))]
+            return [Encoded(i, zeros[: len(i)], zeros[: len(i)]) for i in ids]
+        encodings = self.tokenizer.encode_batch_fast(list(zip(texts, texts_b, strict=True)))
+        return [
+            Encoded(
+                np.asarray(e.ids, np.int64),
+                np.asarray(e.type_ids, np.int64),
+                np.asarray([part == 1 for part in e.sequence_ids], np.int64),
+            )
+            for e in encodings
+        ]
+
+
+def pad_batch(encoded: Sequence[Encoded], pad_token_id: int) -> dict[str, IntArray]:
+    """Pad to the longest of the batch: `input_ids`, `attention_mask`, `type_ids` and `segments`, each (B, L)."""
+    length = max(len(e) for e in encoded)
+    shape = (len(encoded), length)
+    ids, types, segments = np.full(shape, pad_token_id, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    mask = np.zeros(shape, np.int64)
+    for row, e in enumerate(encoded):
+        size = len(e)
+        ids[row, :size], mask[row, :size] = e.input_ids, 1
+        types[row, :size], segments[row, :size] = e.type_ids, e.segments
+    return {"input_ids": ids, "attention_mask": mask, "type_ids": types, "segments": segments}

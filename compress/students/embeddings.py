@@ -1,0 +1,26 @@
+"""The word embeddings that a student starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.data.batches import EncodedSplit
+
+
+def project_embeddings(table: Tensor, train: EncodedSplit, width: int) -> Tensor:
+    """The teacher's word embeddings (V, d) on their `width` principal components, weighted by how often a token occurs.
+
+    The projection is folded in from the start: the student stores and trains V × width.
+    """
+    counts = torch.ones(len(table), dtype=torch.float64)  # a token that training never shows still has a place
+    ids = torch.from_numpy(np.concatenate([e.input_ids for e in train.encoded]))
+    counts += torch.bincount(ids, minlength=len(table))
+    share = (counts / counts.sum())[:, None]
+    centred = table.double() - (share * table.double()).sum(dim=0)
+    _, vectors = torch.linalg.eigh((centred * share).T @ centred)
+    projected = centred @ vectors[:, -width:].flip(1)
+    if projected.shape[1] < width:  # a teacher narrower than the student
+        projected = torch.nn.functional.pad(projected, (0, width - projected.shape[1]))
+    return (projected / projected.std() * 0.5).float()

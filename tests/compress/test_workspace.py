@@ -1,0 +1,158 @@
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from compress import assets
+from compress.data.files import fingerprint, recover_directory, replace_directory
+from compress.pipeline.workspace import Workspace
+from compress.runtime.errors import UserError
+
+
+def counting_stage(workspace: Workspace, key: str, calls: list[str]) -> None:
+    def make(directory: Path, scratch: Path) -> None:
+        calls.append(key)
+        (directory / "result").write_text(key)
+
+    workspace.run("stage", key, make)
+
+
+def test_a_finished_stage_is_skipped_until_its_inputs_change(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path / "w"), []
+    counting_stage(workspace, "a", calls)
+    counting_stage(workspace, "a", calls)
+    counting_stage(workspace, "b", calls)
+    assert calls == ["a", "b"]
+    assert (tmp_path / "w" / "stage" / "result").read_text() == "b"
+
+
+def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path), []
+    counting_stage(workspace, "a", calls)
+    (tmp_path / "stage" / "result").write_text("")
+    counting_stage(workspace, "a", calls)
+    (tmp_path / "stage" / "result").unlink()
+    counting_stage(workspace, "a", calls)
+    assert calls == ["a", "a", "a"]
+
+
+def test_a_stage_that_fails_leaves_the_last_good_result_and_its_checkpoints(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path), []
+    counting_stage(workspace, "a", calls)
+
+    def fail(directory: Path, scratch: Path) -> None:
+        (directory / "result").write_text("half")
+        (scratch / "checkpoint").write_text("1")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        workspace.run("stage", "b", fail)
+    assert (tmp_path / "stage" / "result").read_text() == "a"
+    assert workspace.is_current("stage", "a")
+    assert not workspace.is_current("stage", "b")
+    # The same inputs find the checkpoint again, other inputs do not.
+    workspace.run("stage", "b", lambda d, scratch: (d / "found").write_text((scratch / "checkpoint").read_text()))
+    assert (tmp_path / "stage" / "found").read_text() == "1"
+    assert not list((tmp_path / ".work").iterdir())
+
+
+def test_recipes_with_a_store_share_a_stage_by_the_key_of_its_inputs(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def share(name: str, key: str) -> Workspace:
+        workspace = Workspace(tmp_path / name, store=tmp_path / "store")
+
+        def make(directory: Path, scratch: Path) -> None:
+            calls.append(key)
+            (directory / "result").write_text(key)
+
+        workspace.run_shared("stage", key, make)
+        return workspace
+
+    first, second = share("first", "a"), share("second", "a")
+    assert calls == ["a"]
+    assert all((w.root / "stage" / "result").read_text() == "a" for w in (first, second))
+    assert second.is_current("stage", "a")
+    share("second", "b")  # its link moves on, the other's stays
+    assert calls == ["a", "b"]
+    assert (second.root / "stage" / "result").read_text() == "b"
+    assert (first.root / "stage" / "result").read_text() == "a"
+    assert first.seconds("stage") is not None
+
+
+def test_runs_that_want_the_same_at_once_wait_for_the_first(tmp_path: Path) -> None:
+    calls: list[str] = []
+    begun, let_go = threading.Event(), threading.Event()
+
+    def share(name: str) -> None:
+        def make(directory: Path, scratch: Path) -> None:
+            calls.append(name)
+            begun.set()
+            assert let_go.wait(10)
+            (directory / "result").write_text(name)
+
+        Workspace(tmp_path / name, store=tmp_path / "store").run_shared("stage", "a", make)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(share, "first")
+        assert begun.wait(10)
+        second = pool.submit(share, "second")
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.2)
+        let_go.set()
+        first.result()
+        second.result()
+    assert calls == ["first"]
+    assert (tmp_path / "second" / "stage" / "result").read_text() == "first"
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.mkdir()
+    os.rename(target, tmp_path / ".result.old")  # where replace_directory was killed
+    recover_directory(target)
+    assert target.is_dir()
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "x").touch()
+    replace_directory(new, target)
+    assert (target / "x").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result"]
+
+
+def test_two_runs_cannot_share_a_workspace(tmp_path: Path) -> None:
+    with Workspace(tmp_path).locked(), pytest.raises(UserError, match="another run"), Workspace(tmp_path).locked():
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/task: cannot be written"), Workspace(tmp_path / "file" / "task").locked():
+        pass
+
+
+def test_fingerprints_tell_inputs_apart() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint("a", "b") != fingerprint("ab")
+
+
+def test_no_network_for_the_assets_is_one_line_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(UserError, match=r"vaderSentiment==3\.3\.2: pip could not fetch it"):
+        assets.sentiment_corpus()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_altered_cached_asset_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    directory = tmp_path / "sentiment-corpus"
+    directory.mkdir()
+    for name in assets.SENTIMENT_FILES.values():
+        (directory / name).write_text("1\t1.0\tforged\n")
+    with pytest.raises(UserError, match="vaderSentiment"):
+        assets.sentiment_corpus()
