@@ -50,7 +50,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"
     roster = Roster(
-        options.workspace / "teacher", bundle, corpus.labels, recipe.data.max_length, options.device, options.baseline
+        options.workspace / "teacher", bundle, corpus.labels, recipe.target.max_length, options.device, options.baseline
     )
     names = select(roster.names(), options.only, options.skip)
     with Workspace(options.workspace).locked():

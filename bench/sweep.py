@@ -16,7 +16,8 @@ from bench.tables.latency import describe_machine, measure_latency
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
 from compress.data.files import write_json
-from compress.pipeline.stages import compress, stages_of
+from compress.pipeline.run import compress
+from compress.pipeline.stages import stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions
@@ -59,7 +60,7 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
         raise UserError("domains.students: a sweep makes students of one kind; set domains.student to one domain")
     if wrong := [bound for bound in bounds if not 0 <= bound <= 1]:
         raise UserError(f"--max-cost {wrong[0]:g}: is a share of the costliest architecture, between 0 and 1")
-    corpus = load_corpus(recipe.data)
+    corpus = load_corpus(recipe.target)
     directory = workspace.root / "sweep"
     with workspace.locked():
         last = "trials" if recipe.search.trials else "search"
@@ -67,7 +68,8 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
         made: dict[Genotype, tuple[Workspace, Recipe, Bundle]] = {}
         for bound in sorted(set(bounds), reverse=True):
             bounded, place = _bounded(recipe, bound), Workspace(directory / f"{bound:g}")
-            for stage in stages_of(bounded)[: stages_of(bounded).index(last) + 1]:
+            names = [stage.name for stage in stages_of(bounded)]
+            for stage in names[: names.index(last) + 1]:
                 place.borrow(stage, workspace)
             console.print(f"[bold]search.max_cost = {bound:g}[/]")
             compress(bounded, place, until="architecture")

@@ -36,7 +36,7 @@ def run(
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
         from compress.pipeline.per_domain import compress_per_domain
-        from compress.pipeline.stages import compress
+        from compress.pipeline.run import compress
         from export.measure import int8_latency
 
         make = compress_per_domain if loaded.domains.students == "per-domain" else compress
@@ -56,7 +56,7 @@ def sweep(
 
     Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
     """
-    processes.refuse_several("sweep")
+    processes.require_one("sweep")
     loaded = load_recipe(recipe, set)
     from bench import sweep as swept
 
@@ -78,7 +78,7 @@ def augment(
     show: Annotated[int, typer.Option(min=0, help="print so many examples, drawn at random")] = 20,
 ) -> None:
     """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
-    processes.refuse_several("augment")
+    processes.require_one("augment")
     if named is not None and recipe != DEFAULT_RECIPE:
         raise UserError(f"--recipe: give one recipe, {named} or {recipe}")
     loaded = load_recipe(named or recipe, set)
@@ -93,7 +93,7 @@ def augment(
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
         from compress.pipeline.examples import shown_examples
-        from compress.pipeline.stages import compress
+        from compress.pipeline.run import compress
 
         compress(loaded, workspace, until="augmented")
         for block in shown_examples(loaded, workspace.root, show):

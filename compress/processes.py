@@ -1,7 +1,7 @@
-"""Several processes at one compression, as `accelerate launch` and `torchrun` start them: which is which, and what they share.
+"""Several processes at one compression, as `accelerate launch` and `torchrun` start them.
 
-All processes go through the same stages. Trainings and predictions split each batch among them; the first process alone
-measures, decides and writes. Torch is imported only where there are several.
+All processes go through the same stages. They share each batch of a training and of a prediction. The first process alone
+measures, decides and writes. Torch and accelerate are imported only where there are several processes.
 """
 
 from __future__ import annotations
@@ -18,74 +18,74 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-# The others wait this long for what the first one does alone; the default of ten minutes would end a long compression.
-PATIENCE = timedelta(days=1)
+# How long a process waits for what the first one does alone. The default of ten minutes would end a long compression.
+TIMEOUT = timedelta(days=1)
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def rank() -> int:
-    """Which of them this is, counted from zero."""
+    """The number of this process, counted from zero."""
     return int(os.environ["RANK"]) if size() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process decides and writes."""
+    """Whether this is the process that decides and writes."""
     return rank() == 0
 
 
-def join() -> None:
-    """Meet the other processes, once, before anything is sent; does nothing where there are none."""
+def connect() -> None:
+    """Make the process group, once, before the first message; does nothing where there is one process."""
     if size() > 1:
         import torch
 
-        # Imported after the group is there, as the first optimizer does, it would hold the group by its functions' defaults to the end.
+        # The first optimiser imports this module. Imported after the group is made, its functions' defaults would keep
+        # the group alive until the interpreter ends.
         import torch.distributed.nn.functional
         from accelerate import PartialState
 
         if not torch.distributed.is_initialized():
-            atexit.register(_leave)
-        # Without being told, accelerate takes a machine without a GPU for one process.
-        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+            atexit.register(_disconnect)
+        # Without `cpu`, accelerate believes that a machine without a GPU runs one process.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
 
 
-def _leave() -> None:
-    """Part from the others, and end the group's threads, before the interpreter goes.
+def _disconnect() -> None:
+    """End the process group and its threads before the interpreter ends.
 
-    A thread that lets go of a message's tensors while the interpreter ends aborts the process.
+    A thread that frees a message's tensors while the interpreter ends would abort the process.
     """
-    from torch import distributed
+    from accelerate import PartialState
 
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    PartialState().destroy_process_group()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when every process has come here."""
     if size() > 1:
-        from torch import distributed
+        from accelerate import PartialState
 
-        join()
-        distributed.barrier()
+        connect()
+        PartialState().wait_for_everyone()
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """What `make` returns in the first process, in all of them; the others do not call it."""
+def broadcast_result(make: Callable[[], T]) -> T:
+    """Call `make` in the first process only, and return its result in all processes."""
     if size() == 1:
         return make()
-    from torch.distributed import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
-    join()
+    connect()
     box = [make() if is_first() else None]
     broadcast_object_list(box)
     return box[0]  # type: ignore[return-value]
 
 
-def take_first(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor, in place, by that of the first process: new weights are drawn by chance, by each its own."""
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor, in place, by that of the first process: each process draws new weights of its own."""
     if size() == 1:
         return
     import torch
@@ -95,26 +95,26 @@ def take_first(tensors: Iterable[Tensor]) -> None:
         if not is_first():
             for tensor in tensors:
                 tensor.zero_()
-        add_up(tensors)
+        all_reduce(tensors)
 
 
-def add_up(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor, in place, by its sum over the processes; one message, on the accelerator's device."""
+def all_reduce(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor, in place, by its sum over the processes, in one message on the accelerator's device."""
     if size() == 1:
         return
     import torch
     from accelerate import PartialState
+    from accelerate.utils import reduce
 
-    join()
+    connect()
     device, tensors = PartialState().device, list(tensors)
-    flat = torch.cat([tensor.reshape(-1).to(device, torch.float32) for tensor in tensors])
-    torch.distributed.all_reduce(flat)
+    flat = reduce(torch.cat([tensor.reshape(-1).to(device, torch.float32) for tensor in tensors]), "sum")
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
 
 
-def refuse_several(command: str) -> None:
-    """For what one process does.
+def require_one(command: str) -> None:
+    """For a command that runs in one process.
 
     :raises UserError: there are several.
     """

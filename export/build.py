@@ -57,7 +57,7 @@ class _Export:
         student = self.workspace.root / "student"
         corpus = load_student_corpus(self.recipe)
         shutil.copyfile(student / TOKENIZER, self.directory / TOKENIZER)
-        encoder = TextEncoder(self.directory / TOKENIZER, self.recipe.data.max_length)
+        encoder = TextEncoder(self.directory / TOKENIZER, self.recipe.target.max_length)
         config = json.loads((student / "config.json").read_text())
         pad = config["pad_token_id"] or 0
         gate = Gate(corpus, encoder, pad, self.recipe.export.budget)
@@ -78,7 +78,7 @@ class _Export:
         from export.onnx import export_onnx
 
         file = self.directory / "model.fp32.onnx"
-        difference = export_onnx(student, file, pair=gate.corpus.pair, max_length=self.recipe.data.max_length)
+        difference = export_onnx(student, file, pair=gate.corpus.pair, max_length=self.recipe.target.max_length)
         self._record("fp32", file, gate.judge(file), f"fp32, logits within {difference:.1e} of PyTorch's")
         return file
 
@@ -118,7 +118,7 @@ class _Export:
         graph, engine_file = self.directory / "model.tensorrt.onnx", self.directory / "model.tensorrt.engine"
         quantize(fp32, graph, TENSORRT_SCHEME, texts, pad)
         verdict = gate.judge(graph)
-        engine = build_engine(graph, engine_file, self.recipe.data.max_length, self.recipe.export.compute_capability)
+        engine = build_engine(graph, engine_file, self.recipe.target.max_length, self.recipe.export.compute_capability)
         self._record("tensorrt-qdq", graph, verdict, TENSORRT_SCHEME.note)
         note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
         self._record("tensorrt", engine_file, None, note, engine)
@@ -152,7 +152,7 @@ class _Export:
             version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             labels=corpus.labels,
-            max_length=self.recipe.data.max_length,
+            max_length=self.recipe.target.max_length,
             pair=corpus.pair,
             pad_token_id=pad,
             default=default,

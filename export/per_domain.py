@@ -40,7 +40,7 @@ def build_domain_bundle(recipe: Recipe, workspace: Workspace, target: Target, *,
 
 
 def _merge(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
-    dev = load_corpus(recipe.data).splits["dev"]
+    dev = load_corpus(recipe.target).splits["dev"]
     entries = {}
     for domain, bundle in bundles.items():
         probabilities = BundleSession(bundle).predict(dev.texts, dev.texts_b)

@@ -54,7 +54,7 @@ def measure_latency(
 
 
 def _spec(recipe: Recipe, labels: list[str], root: Path, teacher: bool) -> EngineSpec:
-    roster = Roster(root / "teacher", root / "bundle", labels, recipe.data.max_length, "cpu", BaselineOptions())
+    roster = Roster(root / "teacher", root / "bundle", labels, recipe.target.max_length, "cpu", BaselineOptions())
     if teacher:
         return roster.spec("teacher-torch")
     manifest = Bundle(root / "bundle").manifest

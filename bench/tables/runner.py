@@ -172,10 +172,10 @@ class _Invocation:
             if all(entry.agreement is not None for entry in entries) or not kept:
                 continue
             split = _student_corpus(item.recipe).splits[entries[0].split]
-            teacher = ((workspace.root / "teacher").resolve(), item.recipe.data.model_dump_json())
+            teacher = ((workspace.root / "teacher").resolve(), item.recipe.target.model_dump_json())
             try:
                 if teacher not in known:
-                    known = {teacher: teacher_predictions(teacher[0], item.recipe.data.max_length, split)}
+                    known = {teacher: teacher_predictions(teacher[0], item.recipe.target.max_length, split)}
                 bundle = Bundle(workspace.root / "bundle")
                 shares = [
                     float((student_predictions(bundle, precision, split) == known[teacher]).mean())
@@ -269,7 +269,7 @@ def _threads() -> int:
 
 
 def _student_corpus(recipe: Recipe) -> Corpus:
-    return student_corpus(recipe, _corpus(recipe.data.model_dump_json()))
+    return student_corpus(recipe, _corpus(recipe.target.model_dump_json()))
 
 
 @lru_cache(maxsize=1)  # the methods of a column follow each other

@@ -39,7 +39,7 @@ class _RecipePart(_Part):
 
 
 class Column(_RecipePart):
-    """One data set. Without `train` it is the embedded corpus, or what `recipe.data` says."""
+    """One data set. Without `train` it is the embedded corpus, or what `recipe.target` says."""
 
     train: str | None = None  # relative to the folder that holds the data
     dev: str | None = None

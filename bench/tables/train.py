@@ -14,7 +14,8 @@ from bench.tables.table import Run, Table
 from compress.data.corpus import Corpus, Split
 from compress.data.domains import load_student_corpus
 from compress.data.files import fingerprint
-from compress.pipeline.stages import compress, stage_keys, stages_of
+from compress.pipeline.run import compress
+from compress.pipeline.stages import stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.runtime.errors import UserError
@@ -114,7 +115,7 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:
         corpus = load_student_corpus(recipe)
-        predicted = teacher_predictions(directory, recipe.data.max_length, corpus.splits[split])
+        predicted = teacher_predictions(directory, recipe.target.max_length, corpus.splits[split])
         value = _f1(predicted, corpus, split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
@@ -136,7 +137,7 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
             corpus = load_student_corpus(recipe)
             value = _f1(student_predictions(bundle, precision, corpus.splits[split]), corpus, split, positive)
         values[table.metric(run.data, precision)] = value
-    seconds = sum(workspace.seconds(stage) or 0 for stage in stages_of(recipe) if stage in OWN_STAGES)
+    seconds = sum(workspace.seconds(stage.name) or 0 for stage in stages_of(recipe) if stage.name in OWN_STAGES)
     parameters = count_weights(bundle.directory / next(iter(models.values())).file)
     return Outcome(values, split, round(seconds, 1), parameters)
 
@@ -165,12 +166,12 @@ def teacher_predictions(directory: Path, max_length: int, split: Split) -> NDArr
     """Likewise, of a fine-tuned teacher in PyTorch."""
     from compress.data.batches import encode_split
     from compress.teachers.finetune import open_teacher
-    from compress.training.evaluation import predictions
-    from compress.training.loop import make_accelerator
+    from compress.training.accelerator import make_accelerator
+    from compress.training.evaluation import predict_labels
 
     model, encoder = open_teacher(directory, max_length)
     model.to(make_accelerator().device)
-    return predictions(model, encode_split(split, encoder), model.config.pad_token_id or 0).numpy()
+    return predict_labels(model, encode_split(split, encoder)).numpy()
 
 
 def _count_parameters(teacher: Path) -> int:

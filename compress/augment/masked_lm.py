@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.augment.pieces import Kind, Vocabulary, read_vocabulary
-from compress.data.batches import Batch
+from compress.data.batches import Batch, EncodedSplit
+from compress.data.corpus import UNLABELLED
 from compress.data.files import write_json
-from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
+from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import takes_types
-from compress.training.loop import make_accelerator
 
 BATCH = 32  # queries of one forward pass
 
@@ -110,8 +111,9 @@ class MaskedLM:
     @torch.inference_mode()
     def _logits(self, queries: Sequence[Query]) -> Tensor:
         device = self.model.device
-        padded = pad_batch([query.encoded for query in queries], self.tokenizer.pad_token_id)
-        batch = {name: torch.from_numpy(values).to(device) for name, values in padded.items()}
+        texts = [query.encoded for query in queries]
+        unlabelled = torch.full((len(texts),), UNLABELLED)
+        batch = EncodedSplit(texts, unlabelled, self.tokenizer.pad_token_id).batch(range(len(texts))).to(device)
         places = [(row, position) for row, query in enumerate(queries) for position in query.positions]
         rows, columns = torch.tensor(places, dtype=torch.long, device=device).reshape(-1, 2).unbind(dim=1)
         with make_accelerator().autocast():
@@ -128,9 +130,9 @@ class MaskedLM:
 
 def masked_logits(model: PreTrainedModel, batch: Batch, masked: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     """Logits (M, V) of the masked language model at the M positions that `masked` picks from (B, L)."""
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if takes_types(model):
-        inputs["token_type_ids"] = batch["type_ids"]
+        inputs["token_type_ids"] = batch.type_ids
     hidden = model.base_model(**inputs).last_hidden_state  # (B, L, D)
     return language_head(model)(hidden[masked])
 
@@ -145,7 +147,7 @@ def language_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     if hasattr(model, "lm_head"):  # MPNet
         return model.lm_head
     if hasattr(model, "generator_lm_head"):  # ELECTRA
-        return lambda hidden: model.generator_lm_head(model.generator_predictions(hidden))
+        return lambda hidden: model.generator_lm_head(model.generator_predict_labels(hidden))
     if hasattr(model, "vocab_projector"):  # DistilBERT
         return lambda hidden: model.vocab_projector(
             model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))

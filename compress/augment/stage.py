@@ -143,16 +143,13 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
     :param scratch: directory for checkpoints; a training found there is carried on.
     :raises UserError: the teacher's model is not of a kind that this works for.
     """
-    from compress.augment.train_masked_lm import check_token_types, train_masked_lm
+    from compress.augment.train_masked_lm import train_masked_lm
 
     options = recipe.augmentation
     assert isinstance(options, MaskedLmOptions), "no other augmentation has this stage"
     source = model_source(recipe.teacher.model)
-    if isinstance(options, CbertOptions):
-        check_token_types(source)
-    if corpus.source and "language_model" in recipe.source_learners:
-        corpus = corpus.reading_source()
-    train_masked_lm(source, corpus, options, scratch, max_length=recipe.data.max_length).save(directory)
+    lm = train_masked_lm(source, corpus.reading_source(), options, scratch, max_length=recipe.target.max_length)
+    lm.save(directory)
 
 
 def _make_augmentation(recipe: Recipe, corpus: Corpus, language_model: Path | None, scratch: Path) -> Augmentation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,10 +17,13 @@ from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
 from compress.augment.pieces import read_vocabulary
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.data.corpus import Corpus
-from compress.recipe.sections import MaskedLmOptions
+from compress.recipe.sections import MaskedLmOptions, TrainOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
-from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import predict
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import adamw
 
 transformers_logging.set_verbosity_error()  # a head that is "newly initialized" is trained here
 transformers_logging.disable_progress_bar()
@@ -132,7 +136,7 @@ def _with_tokenizer(model: PreTrainedModel, source: str, directory: Path, max_le
             f"teacher.model: {source} has no fast tokenizer with a mask token, which augmentation.method needs"
         )
     tokenizer.save_pretrained(directory)
-    lm = MaskedLM(model, tokenizer, TextEncoder(directory / "tokenizer.json", max_length))
+    lm = MaskedLM(model, tokenizer, TextEncoder(directory / "tokenizer.json", max_length, tokenizer.pad_token_id or 0))
     read_vocabulary(lm.encoder.tokenizer)  # refuses another kind than WordPiece
     return lm
 
@@ -197,16 +201,16 @@ def _train(
     scratch: Path,
     seed: int,
 ) -> None:
-    special, pad = torch.tensor(lm.tokenizer.all_special_ids), lm.tokenizer.pad_token_id
+    special = torch.tensor(lm.tokenizer.all_special_ids)
 
     def losses(model: PreTrainedModel, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Cross entropies (M,) at the M masked places, and which places (B, L) those are."""
-        ids, chosen = mask_tokens(batch["input_ids"], special, lm.mask_token_id, len(lm.tokenizer), generator)
-        masked = batch | {"input_ids": ids}
-        if lm.num_labels:
-            masked["type_ids"] = batch["labels"][:, None].expand_as(ids)  # the label where token types were (§3.2)
+        ids, chosen = mask_tokens(batch.input_ids, special, lm.mask_token_id, len(lm.tokenizer), generator)
+        masked = replace(batch, input_ids=ids)
+        if lm.num_labels:  # the label stands where token types were (§3.2)
+            masked = replace(masked, type_ids=batch.labels[:, None].expand_as(ids))
         logits = masked_logits(model, masked, chosen).float()
-        return F.cross_entropy(logits, batch["input_ids"][chosen], reduction="none"), chosen
+        return F.cross_entropy(logits, batch.input_ids[chosen], reduction="none"), chosen
 
     def loss(batch: Batch, progress: float) -> Tensor:
         values, chosen = losses(lm.model, batch)
@@ -215,11 +219,11 @@ def _train(
     def dev_losses(model: nn.Module, batch: Batch) -> Tensor:
         """Sum of the cross entropies and number of masked places, (B, 2); the same places at every call."""
         assert isinstance(model, PreTrainedModel)
-        values, chosen = losses(model, batch, torch.Generator().manual_seed(int(batch["index"][0])))
+        values, chosen = losses(model, batch, torch.Generator().manual_seed(int(batch.index[0])))
         sums = values.new_zeros(len(chosen)).index_add(0, chosen.nonzero()[:, 0], values)
         return torch.stack([sums, chosen.sum(dim=1)], dim=1)
 
-    dev_loader = make_loader(dev, 64, pad, shuffle=False)
+    dev_loader = make_loader(dev, 64, shuffle=False)
     accelerator = make_accelerator()
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -232,11 +236,7 @@ def _train(
     new = [weight for name, weight in trained if name in new_weights]
     known = [weight for name, weight in trained if name not in new_weights]
     groups: list[dict[str, Any]] = [{"params": known}, {"params": new, "lr": options.learning_rate * NEW_WEIGHTS_RATE}]
-    turn = Turn(
-        make_loader(train, options.batch_size, pad, shuffle=True, seed=seed),
-        torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=0.01, fused=True),
-        loss,
-        warmup=0.1,
-    )
+    loader = make_loader(train, options.batch_size, shuffle=True, seed=seed)
+    training = TrainOptions(learning_rate=options.learning_rate)
     schedule = Schedule(options.epochs, options.epochs, seed)
-    fit("masked LM", lm.model, [turn], evaluate, schedule, scratch, accelerator)
+    fit("masked LM", lm.model, [adamw(loader, groups, loss, training)], evaluate, schedule, scratch)

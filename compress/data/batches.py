@@ -1,10 +1,12 @@
-"""Encoded texts as padded batches of tensors, texts of similar length together."""
+"""Encoded texts, and padded batches of them; texts of similar length share a batch."""
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +15,78 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from compress.data.corpus import Split
 from compress.runtime.encode import Encoded, TextEncoder, pad_batch
 
-Batch = dict[str, Tensor]
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """What a frozen teacher answers to each of N texts."""
+
+    logits: Tensor  # (N, C)
+    probes: Tensor | None = None  # (N, J, C): logits of a probe on each of the teacher's J layers; the last is its head
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SoftTargets:
+        """The same with every tensor changed."""
+        return SoftTargets(change(self.logits), None if self.probes is None else change(self.probes))
 
 
-@dataclass
+@dataclass(frozen=True)
+class Batch:
+    """B texts, or pairs of texts, padded to the length L of the longest."""
+
+    input_ids: Tensor  # (B, L)
+    attention_mask: Tensor  # (B, L): 1 on real tokens
+    type_ids: Tensor  # (B, L): the tokenizer's token types, which a Hugging Face model takes
+    segments: Tensor  # (B, L): 1 on tokens of the second text, special tokens excluded, which our students take
+    labels: Tensor  # (B,): UNLABELLED where a text has none
+    index: Tensor  # (B,): rows of the split
+    teacher: SoftTargets | None = None
+    weights: Tensor | None = None  # (B,): of each example in the loss; None: all count 1
+    domains: Tensor | None = None  # (B,): numbers of the texts' domains
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor changed."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = change(value) if isinstance(value, Tensor) else value and value.map(change)
+        return Batch(**changed)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    @property
+    def teacher_logits(self) -> Tensor:
+        """The teacher's logits, (B, C)."""
+        assert self.teacher is not None, "the texts have no teacher's outputs"
+        return self.teacher.logits
+
+    @property
+    def teacher_probes(self) -> Tensor:
+        """The logits of the teacher's probes, (B, J, C)."""
+        assert self.teacher is not None, "the texts have no teacher's outputs"
+        assert self.teacher.probes is not None, "the teacher was not probed"
+        return self.teacher.probes
+
+    @property
+    def domain_numbers(self) -> Tensor:
+        """The numbers of the domains, (B,)."""
+        assert self.domains is not None, "the texts have no domains"
+        return self.domains
+
+
+@dataclass(frozen=True)
 class EncodedSplit(Dataset[int]):
-    """A split as token ids. `targets` are per-example tensors (N, …) that travel with each batch, e.g. teacher logits."""
+    """N texts as token ids, with all that a training may want to know of each."""
 
     encoded: Sequence[Encoded]
     labels: Tensor  # (N,) int64
-    targets: dict[str, Tensor] = field(default_factory=dict)
+    pad_token_id: int
+    teacher: SoftTargets | None = None
+    weights: Tensor | None = None  # (N,)
+    domains: Tensor | None = None  # (N,) int64
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -31,23 +95,59 @@ class EncodedSplit(Dataset[int]):
         return index  # the collate function gathers whole rows at once
 
     def subset(self, rows: Sequence[int]) -> EncodedSplit:
-        """The examples at `rows`, targets included."""
+        """The texts at `rows`, with all that is known of them."""
         index = torch.as_tensor(rows)
         return EncodedSplit(
             [self.encoded[i] for i in rows],
             self.labels[index],
-            {name: values[index] for name, values in self.targets.items()},
+            self.pad_token_id,
+            None if self.teacher is None else self.teacher.map(lambda values: values[index]),
+            None if self.weights is None else self.weights[index],
+            None if self.domains is None else self.domains[index],
         )
+
+    def with_domains(self, domains: Tensor) -> EncodedSplit:
+        """The same texts with the numbers (N,) of their domains."""
+        return replace(self, domains=domains)
+
+    def with_weights(self, weights: Tensor) -> EncodedSplit:
+        """The same texts with a weight (N,) of each in the loss."""
+        return replace(self, weights=weights)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The texts at `rows` as one padded batch."""
+        index = torch.as_tensor(rows)
+        padded = pad_batch([self.encoded[i] for i in rows], self.pad_token_id)
+        return Batch(
+            **{name: torch.from_numpy(values) for name, values in padded.items()},
+            labels=self.labels[index],
+            index=index,
+            teacher=None if self.teacher is None else self.teacher.map(lambda values: values[index]),
+            weights=None if self.weights is None else self.weights[index],
+            domains=None if self.domains is None else self.domains[index],
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the token ids, the boundary between the texts of a pair, and the labels, in order."""
+        digest = hashlib.sha256()
+        for text in self.encoded:
+            digest.update(len(text).to_bytes(8, "little"))
+            digest.update(text.input_ids.tobytes())
+            digest.update(text.segments.tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def encode_split(split: Split, encoder: TextEncoder) -> EncodedSplit:
     """Tokenise a split once."""
-    return EncodedSplit(encoder.encode(split.texts, split.texts_b), torch.tensor(split.labels))
+    encoded = encoder.encode(split.texts, split.texts_b)
+    return EncodedSplit(encoded, torch.tensor(split.labels), encoder.pad_token_id)
 
 
 def join_splits(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
-    """The examples of both, without targets."""
-    return EncodedSplit([*first.encoded, *second.encoded], torch.cat([first.labels, second.labels]))
+    """The texts and labels of both; nothing else that is known of them."""
+    return EncodedSplit([*first.encoded, *second.encoded], torch.cat([first.labels, second.labels]), first.pad_token_id)
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -82,19 +182,14 @@ class LengthBatches(Sampler[list[int]]):
         return iter(batches[self.skip :])
 
 
-def make_loader(
-    split: EncodedSplit, batch_size: int, pad_token_id: int, *, shuffle: bool, seed: int = 0
-) -> DataLoader[int]:
-    """Batches with `input_ids`, `attention_mask`, `type_ids`, `segments` (B, L), `labels`, `index` (B,) and the targets (B, …)."""
-
-    def collate(rows: list[int]) -> Batch:
-        index = torch.tensor(rows)
-        padded = pad_batch([split.encoded[i] for i in rows], pad_token_id)
-        batch = {name: torch.from_numpy(values) for name, values in padded.items()}
-        batch |= {"labels": split.labels[index], "index": index}
-        return batch | {name: values[index] for name, values in split.targets.items()}
-
+def make_loader(split: EncodedSplit, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader[int]:
+    """The split as `Batch`es, see `LengthBatches`."""
     lengths = [len(e) for e in split.encoded]
-    sampler = LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed)
+    return loader_of(split, LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed), seed)
+
+
+def loader_of(split: EncodedSplit, batches: Sampler[list[int]], seed: int) -> DataLoader[int]:
+    """The split as `Batch`es of the rows that a sampler names."""
     # A generator of its own: by default each pass takes a number from the global one, and a resumed pass one too many.
-    return DataLoader(split, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(split, batch_sampler=batches, collate_fn=split.batch, generator=generator)

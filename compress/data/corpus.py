@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from compress.data.contamination import Contamination, HeldOut
-from compress.data.files import fingerprint, sha256_file
 from compress.data.tables import Row, normalise, read_splits, read_table
-from compress.recipe.sections import DataOptions, SourceOptions, TextOptions
+from compress.recipe.sections import DataOptions, SourceOptions
 from compress.runtime.errors import UserError
 
 UNLABELLED = -1  # the label of a text until the teacher gives it one
@@ -61,52 +60,16 @@ class Corpus:
         labels = known.labels + [UNLABELLED] * len(more)
         return replace(self, unlabelled=Split(known.texts + more.texts, texts_b, labels, None))
 
+    def without_labels(self) -> Corpus:
+        """The same texts, none of which has a label."""
+        splits = {name: replace(split, labels=[UNLABELLED] * len(split)) for name, split in self.splits.items()}
+        source = self.source and replace(self.source, labels=[UNLABELLED] * len(self.source))
+        return replace(self, labels=[], splits=splits, source=source)
+
     @property
     def report_split(self) -> str:
         """The split that figures are reported on: `test`, or `dev` where there is no test."""
         return "test" if "test" in self.splits else "dev"
-
-
-def data_key(options: DataOptions) -> str:
-    """Identity of the labelled data without parsing it: the options and the SHA-256 of every file they name.
-
-    :raises UserError: a file is missing.
-    """
-    return _key(options, ("train", "dev", "test"), ignored=("unlabelled", "distil_unlabelled"))
-
-
-def source_key(options: SourceOptions) -> str:
-    """Identity of a source domain's texts, whoever learns from them.
-
-    :raises UserError: a file is missing.
-    """
-    return _key(options, ("train",), ignored=("use",))
-
-
-def text_key(options: DataOptions) -> str:
-    """Identity of the texts, labelled or not: which of them are used with their labels plays no part.
-
-    :raises UserError: a file is missing.
-    """
-    ignored = ["labels", "train_limit", "train_fraction", "distil_unlabelled"]
-    if options.limit is None:  # with it, another sample has other texts
-        ignored.append("sample")
-    return _key(options, ("train", "dev", "test", "unlabelled"), ignored=ignored)
-
-
-def _key(options: TextOptions, names: tuple[str, ...], ignored: Iterable[str]) -> str:
-    files = {name: path for name in names if (path := getattr(options, name))}
-    for name, path in files.items():
-        if not path.is_file():
-            raise UserError(f"{options.section}.{name}: {path}: no such file")
-    # Where a table lies does not change what is in it. What came later than the first results is left out unless it is set.
-    unset = {name for name in ("only_domains", "decontaminate") if _is_default(options, name)}
-    dumped = options.model_dump(mode="json", exclude={*names, *ignored, *unset})
-    return fingerprint(dumped, {name: sha256_file(path) for name, path in files.items()})
-
-
-def _is_default(options: TextOptions, name: str) -> bool:
-    return getattr(options, name) == type(options).model_fields[name].default
 
 
 def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Corpus:

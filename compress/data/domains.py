@@ -37,4 +37,4 @@ def load_student_corpus(recipe: Recipe) -> Corpus:
 
     :raises UserError: what both of these raise.
     """
-    return student_corpus(recipe, load_corpus(recipe.data))
+    return student_corpus(recipe, load_corpus(recipe.target))

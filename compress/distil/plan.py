@@ -37,7 +37,7 @@ from compress.recipe.sections import (
     TwoStageObjective,
 )
 from compress.runtime.errors import UserError
-from compress.training.evaluation import classify, model_inputs
+from compress.training.evaluation import compute_logits, model_inputs
 
 PerExample = Callable[[Batch], Tensor]  # a batch with the teacher's outputs → losses (B,)
 # The student's states, the teacher's, the mask of real tokens (B, L) and the labels (B,) → losses (B,).
@@ -158,7 +158,7 @@ def plan(
         "student",
         training.epochs,
         training.learning_rate,
-        lambda batch: weighted(predicted(batch), batch),
+        lambda batch: weighted(predicted(batch), batch.weights),
         predicts=True,
     )
     if not looks_inside(options):
@@ -181,31 +181,31 @@ def _prediction_loss(options: ObjectiveOptions, learner: Learner) -> PerExample:
 
             def loss(batch: Batch) -> Tensor:
                 logits = student.logits_per_cell(**model_inputs(student, batch))
-                return adabert_loss(logits, batch["probes"], batch["labels"], options.gamma, options.tau)
+                return adabert_loss(logits, batch.teacher_probes, batch.labels, options.gamma, options.tau)
 
         case LogitsObjective():
 
             def loss(batch: Batch) -> Tensor:
-                logits = classify(student, batch)
-                soft = soft_labels(logits, batch["logits"], options.temperature)
-                return (1 - options.alpha) * cross_entropy(logits, batch["labels"]) + options.alpha * soft
+                logits = compute_logits(student, batch)
+                soft = soft_labels(logits, batch.teacher_logits, options.temperature)
+                return (1 - options.alpha) * cross_entropy(logits, batch.labels) + options.alpha * soft
 
         case MseObjective():
 
             def loss(batch: Batch) -> Tensor:
-                logits = classify(student, batch)
-                error = logit_error(logits, batch["logits"])
-                return (1 - options.alpha) * cross_entropy(logits, batch["labels"]) + options.alpha * error
+                logits = compute_logits(student, batch)
+                error = logit_error(logits, batch.teacher_logits)
+                return (1 - options.alpha) * cross_entropy(logits, batch.labels) + options.alpha * error
 
         case TwoStageObjective():
 
             def loss(batch: Batch) -> Tensor:
-                return soft_cross_entropy(classify(student, batch), batch["logits"], options.temperature)
+                return soft_cross_entropy(compute_logits(student, batch), batch.teacher_logits, options.temperature)
 
         case _:
 
             def loss(batch: Batch) -> Tensor:
-                return cross_entropy(classify(student, batch), batch["labels"])
+                return cross_entropy(compute_logits(student, batch), batch.labels)
 
     return loss
 
@@ -222,11 +222,11 @@ class _Pair:
         """A comparison weighted by example, with the transfer loss added where there is one."""
 
         def loss(batch: Batch) -> Tensor:
-            s, t, mask = self.student(batch), observe_frozen(self.teacher, batch), batch["attention_mask"].float()
-            compared = weighted(compare(s, t, mask, batch["labels"]), batch)
+            s, t, mask = self.student(batch), observe_frozen(self.teacher, batch), batch.attention_mask.float()
+            compared = weighted(compare(s, t, mask, batch.labels), batch.weights)
             if self.learner.transfer is None:
                 return compared
-            return compared + self.learner.transfer(s.hidden[-1], t.hidden[-1], mask, batch["domain"])
+            return compared + self.learner.transfer(s.hidden[-1], t.hidden[-1], mask, batch.domain_numbers)
 
         return loss
 

@@ -6,18 +6,19 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
-from compress.data.batches import Batch, make_loader
+from compress.data.batches import make_loader
 from compress.distil.hidden_states import Observer
 from compress.distil.plan import Learner, Phase, and_rounded, looks_inside, make_learner, plan
 from compress.distil.task import StudentTask
 from compress.distil.transfer import Transfer
 from compress.recipe.sections import CompressOptions, ObjectiveOptions
-from compress.training.evaluation import accuracy
-from compress.training.loop import Schedule, Turn, fit, make_accelerator
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import dev_metrics
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import Loss, adamw
 from compress.training.quantization_aware import rounding
 
 
@@ -72,6 +73,11 @@ def train_phases(
     return history
 
 
+def mean_loss(phase: Phase) -> Loss:
+    """The mean over a batch of the phase's losses, for an optimiser."""
+    return lambda batch, progress: phase.loss(batch).mean()
+
+
 def _student_of(model: nn.Module) -> PreTrainedModel:
     """The student inside the learner, or inside the moving average of it."""
     return model.student
@@ -81,27 +87,17 @@ def train_phase(
     phase: Phase, learner: Learner, task: StudentTask, training: CompressOptions, scratch: Path
 ) -> list[dict[str, float]]:
     """One phase over all texts of the task; returns the dev metrics of each epoch."""
-    accelerator = make_accelerator()
-    device = accelerator.device
-
-    def loss(batch: Batch, progress: float) -> Tensor:
-        return phase.loss(batch).mean()
+    device = make_accelerator().device
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         if not phase.predicts:
             return {"metric": 0.0}  # its head has not learned anything yet
-        score = accuracy(_student_of(model).to(device), task.dev, task.pad_token_id)
-        return {"metric": score, "dev accuracy": score}
+        return dev_metrics(_student_of(model).to(device), task.dev)
 
-    turn = Turn(
-        make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed),
-        torch.optim.AdamW(learner.parameters(), lr=phase.learning_rate, weight_decay=training.weight_decay, fused=True),
-        loss,
-        warmup=training.warmup,
-        max_grad_norm=training.max_grad_norm,
-    )
+    loader = make_loader(task.train, training.batch_size, shuffle=True, seed=task.seed)
+    step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
     # The weights of a moving average were never the rounded ones.
     average = training.average or None if phase.predicts and not phase.rounded else None
     schedule = Schedule(phase.epochs, training.patience, task.seed, keep_last=not phase.predicts, average=average)
     with rounding(learner.student) if phase.rounded else nullcontext():
-        return fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator).history
+        return fit(phase.name, learner, [step], evaluate, schedule, scratch).history

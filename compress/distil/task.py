@@ -9,20 +9,15 @@ from torch import Tensor
 from compress.data.batches import EncodedSplit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudentTask:
-    """Texts, the teacher's outputs on them, and the words' first meaning.
+    """All that a training of a student needs besides the student and the recipe."""
 
-    `train.targets` has `logits` (N, C), the teacher's, and for a searched student `probes` (N, J, C), one probe for each
-    of its layers. The label of an augmented text is the teacher's verdict.
-    """
-
-    train: EncodedSplit  # the task's labelled texts, then those of a source domain, unlabelled ones, augmented ones
-    labelled: int  # how many the task's own are
-    groups: list[int]  # (labelled,); texts of one group share words, see `shared_text_groups`
+    train: EncodedSplit  # see `TrainingTexts`; with the teacher's outputs, where the student has a teacher
+    labelled: int  # how many texts are the task's own; they come first
+    groups: list[int]  # (labelled,): texts of one group share words, see `shared_text_groups`
     dev: EncodedSplit
     labels: list[str]
-    pair: bool
-    pad_token_id: int
+    pair: bool  # whether each example is a pair of texts
     embeddings: Tensor  # the teacher's word embeddings (V, d)
     seed: int

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, make_loader
-from compress.training.evaluation import EVALUATION_BATCH, classify
+from compress.training.evaluation import EVALUATION_BATCH, compute_logits
 
 PROBE = (
     1e-2  # how far the weights are moved to measure a slope, in their Euclidean norm (Liu et al. 2019, DARTS, eq. 8)
@@ -37,19 +37,16 @@ def reward_of(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     return log_probability if kind == "loss" else log_probability.exp()
 
 
-def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> float:
+def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> float:
     """R of the student as it stands."""
     with torch.no_grad():
         parts = [
-            reward_of(classify(student, batch), batch["labels"], kind).sum()
-            for batch in _batches(student, dev, pad_token_id)
+            reward_of(compute_logits(student, batch), batch.labels, kind).sum() for batch in _batches(student, dev)
         ]
     return float(torch.stack(parts).sum()) / len(dev)
 
 
-def text_credits(
-    student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str, pad_token_id: int
-) -> tuple[Tensor, float]:
+def text_credits(student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
     """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher; and R.
 
     ∇R is the gradient that leaves the mean over dev of each logit out: that of R at z_j − z̄ + c, c being z̄ held constant.
@@ -61,7 +58,7 @@ def text_credits(
     :param dev: the texts that R is the mean over.
     """
     weights = [weight for weight in student.parameters() if weight.requires_grad]
-    slope, reward = _reward_slope(student, weights, dev, kind, pad_token_id)
+    slope, reward = _reward_slope(student, weights, dev, kind)
     norm = torch.stack([direction.square().sum() for direction in slope]).sum().sqrt()
     step = PROBE / float(norm.clamp(min=1e-12))
     before = [weight.detach().clone() for weight in weights]
@@ -71,7 +68,7 @@ def text_credits(
             with torch.no_grad():
                 for weight, own, direction in zip(weights, before, slope, strict=True):
                     torch.add(own, direction, alpha=sign * step, out=weight)
-            losses.append(_teacher_losses(student, texts, pad_token_id))
+            losses.append(_teacher_losses(student, texts))
     finally:
         with torch.no_grad():
             for weight, own in zip(weights, before, strict=True):
@@ -80,15 +77,15 @@ def text_credits(
 
 
 def _reward_slope(
-    student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str, pad_token_id: int
+    student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str
 ) -> tuple[list[Tensor], float]:
     """∇R, a tensor for each weight, and R."""
-    by_logits, value = _slope_by_logits(student, dev, kind, pad_token_id)
+    by_logits, value = _slope_by_logits(student, dev, kind)
     slope = [torch.zeros_like(weight) for weight in weights]
-    for batch in _batches(student, dev, pad_token_id):
+    for batch in _batches(student, dev):
         # cuDNN's LSTM has no gradient outside training.
-        with torch.backends.cudnn.flags(enabled=not batch["labels"].is_cuda):
-            reward = (classify(student, batch).float() * by_logits[batch["index"]]).sum()
+        with torch.backends.cudnn.flags(enabled=not batch.labels.is_cuda):
+            reward = (compute_logits(student, batch).float() * by_logits[batch.index]).sum()
             parts = torch.autograd.grad(reward, weights, allow_unused=True)
         for total, part in zip(slope, parts, strict=True):
             if part is not None:
@@ -96,19 +93,19 @@ def _reward_slope(
     return slope, value
 
 
-def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad_token_id: int) -> tuple[Tensor, float]:
+def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
     """∂R/∂z (N, C) of each dev text's logits, less its mean over the texts; and R."""
     value = 0.0
     slopes: list[Tensor] = []
     rows: list[Tensor] = []
-    for batch in _batches(student, dev, pad_token_id):
+    for batch in _batches(student, dev):
         with torch.no_grad():
-            logits = classify(student, batch).float()
+            logits = compute_logits(student, batch).float()
         logits.requires_grad_()
-        reward = reward_of(logits, batch["labels"], kind).sum() / len(dev)
+        reward = reward_of(logits, batch.labels, kind).sum() / len(dev)
         value += float(reward.detach())
         slopes += torch.autograd.grad(reward, [logits])
-        rows.append(batch["index"])
+        rows.append(batch.index)
     found = torch.cat(slopes)
     found -= found.mean(dim=0)
     ordered = torch.empty_like(found)
@@ -116,20 +113,20 @@ def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str, pad
     return ordered, value
 
 
-def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit, pad_token_id: int) -> Tensor:
+def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
     """L of each text, (N,), on the CPU."""
     losses = torch.zeros(len(texts))
     with torch.no_grad():
-        for batch in _batches(student, texts, pad_token_id):
-            teacher = batch["logits"].float().softmax(dim=1)
-            found = F.cross_entropy(classify(student, batch), teacher, reduction="none")
-            losses[batch["index"].cpu()] = found.cpu()
+        for batch in _batches(student, texts):
+            teacher = batch.teacher_logits.float().softmax(dim=1)
+            found = F.cross_entropy(compute_logits(student, batch), teacher, reduction="none")
+            losses[batch.index.cpu()] = found.cpu()
     return losses
 
 
-def _batches(student: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Iterator[Batch]:
+def _batches(student: PreTrainedModel, split: EncodedSplit) -> Iterator[Batch]:
     """For a student without dropout and in full precision: in bfloat16 the differences would drown."""
     student.eval()
     device = student.device
-    for batch in make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False):
-        yield {name: tensor.to(device) for name, tensor in batch.items()}
+    for batch in make_loader(split, EVALUATION_BATCH, shuffle=False):
+        yield batch.to(device)

@@ -24,20 +24,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
 from compress.augment.stage import Pool
-from compress.data.batches import EncodedSplit, make_loader
+from compress.data.batches import EncodedSplit, loader_of
 from compress.distil.plan import Learner, Phase
-from compress.distil.student import train_phase, train_phases
+from compress.distil.student import mean_loss, train_phase, train_phases
 from compress.distil.task import StudentTask
 from compress.l2a.credit import mean_reward, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, reinforce_loss, text_advantages
 from compress.recipe.sections import CompressOptions, ObjectiveOptions, SelectorOptions
-from compress.training.evaluation import EVALUATION_BATCH, classify
-from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import predict_logits
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import adamw
 
 Episode = dict[str, Any]  # one line of the log
 # Texts that say what a target text brings in the place of a dropped one. What they err by, they err for all decisions of an
@@ -137,7 +139,7 @@ class Selector:
         return dev.subset(rng.sample(range(len(dev)), min(len(dev), options.dev_sample)))
 
     def _measure(self) -> float:
-        return mean_reward(self.student, self.dev(), self.options.reward, self.task.pad_token_id)
+        return mean_reward(self.student, self.dev(), self.options.reward)
 
     def decide(self) -> None:
         """Begin an episode: how the student stands, the states of its texts, and what is done with each."""
@@ -147,7 +149,6 @@ class Selector:
             self.task.train.subset([self.first + row for row in rows]),
             self.log_likelihoods[rows],
             self.source[rows],
-            self.task.pad_token_id,
         )
         draw = torch.Generator().manual_seed(self.task.seed * 1_000_003 + self.episode)
         if self.options.keep == "all":
@@ -176,7 +177,6 @@ class Selector:
             task.train.subset([*(self.first + row for row in rows), *target]),
             self.dev(),
             self.options.reward,
-            task.pad_token_id,
         )
         return text_advantages(credits[: len(rows)], self.actions, float(credits[len(rows) :].mean())), score
 
@@ -281,10 +281,8 @@ class EpisodeBatches(Sampler[list[int]]):
 def _train_episodes(
     phase: Phase, learner: Learner, selector: Selector, training: CompressOptions, scratch: Path
 ) -> list[dict[str, float]]:
-    accelerator = make_accelerator()
-    learner.to(accelerator.device)
+    learner.to(make_accelerator().device)
     task = selector.task
-    dev = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         # A moving average hardly shows what one episode did: the selector is paid for the weights themselves.
@@ -293,29 +291,17 @@ def _train_episodes(
         kept = selector.log[-1]["keep rate"]
         if selector.episode % selector.episodes_an_epoch:
             return {"kept": kept}
-        logits = predict(cast(Learner, model).student, dev, classify, accelerator)
+        logits = predict_logits(cast(Learner, model).student, task.dev)
         accuracy = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
         loss = float(F.cross_entropy(logits, task.dev.labels))
         return {"metric": accuracy, "dev accuracy": accuracy, "dev loss": loss, "kept": kept}
 
     episodes = training.epochs * selector.episodes_an_epoch
     selector.decide()
-    loader = make_loader(task.train, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed)
-    batches = EpisodeBatches(selector, training.batch_size)
-    turn = Turn(
-        DataLoader(
-            task.train,
-            batch_sampler=batches,
-            collate_fn=loader.collate_fn,
-            generator=torch.Generator().manual_seed(task.seed),
-        ),
-        torch.optim.AdamW(learner.parameters(), lr=phase.learning_rate, weight_decay=training.weight_decay, fused=True),
-        lambda batch, progress: phase.loss(batch).mean(),
-        warmup=training.warmup,
-        max_grad_norm=training.max_grad_norm,
-    )
+    loader = loader_of(task.train, EpisodeBatches(selector, training.batch_size), task.seed)
+    step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
     schedule = Schedule(
         episodes, training.patience * selector.episodes_an_epoch, task.seed, average=training.average or None
     )
-    state = fit(phase.name, learner, [turn], evaluate, schedule, scratch, accelerator, extra=(selector,))
+    state = fit(phase.name, learner, [step], evaluate, schedule, scratch, extra=(selector,))
     return [metrics for metrics in state.history if "metric" in metrics]

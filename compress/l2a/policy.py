@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.runtime.errors import UserError
-from compress.training.evaluation import EVALUATION_BATCH, classify
-from compress.training.loop import make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import EVALUATION_BATCH, compute_logits, predict
 
 
 class Policy(nn.Module):
@@ -30,9 +30,7 @@ class Policy(nn.Module):
         return self.out(torch.tanh(self.hidden(states)))[:, 0]
 
 
-def policy_states(
-    student: PreTrainedModel, texts: EncodedSplit, log_likelihoods: Tensor, source: Tensor, pad_token_id: int
-) -> Tensor:
+def policy_states(student: PreTrainedModel, texts: EncodedSplit, log_likelihoods: Tensor, source: Tensor) -> Tensor:
     """The state (N, F) of each text, F = d + 2·C + 3.
 
     The student's pooled representation (d), layer-normalised and divided by √d so that its many numbers weigh together
@@ -43,10 +41,11 @@ def policy_states(
     :param log_likelihoods: (N,).
     :param source: (N,), 1 for a text that started in the source domain.
     """
-    found = _observe(student, texts, pad_token_id)
+    found = _observe(student, texts)
     classes = int(student.config.num_labels)
     own, pooled = found[:, :classes].softmax(dim=1), found[:, classes:]
-    teacher = texts.targets["logits"].float().softmax(dim=1)
+    assert texts.teacher is not None, "the teacher has labelled the pool"
+    teacher = texts.teacher.logits.float().softmax(dim=1)
     gap = (teacher - own).abs().sum(dim=1, keepdim=True) / 2
     pooled = F.layer_norm(pooled, pooled.shape[1:]) / pooled.shape[1] ** 0.5
     return torch.cat([pooled, teacher, own, gap, log_likelihoods[:, None], source[:, None]], dim=1)
@@ -71,18 +70,18 @@ def classifier_of(student: PreTrainedModel) -> nn.Linear:
     return layers[-1]
 
 
-def _observe(student: PreTrainedModel, texts: EncodedSplit, pad_token_id: int) -> Tensor:
+def _observe(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
     """Logits and pooled representation of each text, side by side (N, C + d)."""
     caught: list[Tensor] = []
     handle = classifier_of(student).register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         caught.clear()
-        logits = classify(student, batch)
+        logits = compute_logits(student, batch)
         return torch.cat([logits.float(), caught[-1].float()], dim=1)
 
     try:
-        loader = make_loader(texts, EVALUATION_BATCH, pad_token_id, shuffle=False)
+        loader = make_loader(texts, EVALUATION_BATCH, shuffle=False)
         # A copy: the loop's policy takes gradients, which inference tensors refuse.
         return predict(student, loader, forward, make_accelerator()).clone()
     finally:

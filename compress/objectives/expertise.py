@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from compress.data.batches import Batch
-
 UNKNOWN_DOMAIN = -1  # the number of a domain that the teacher has not seen
 
 
@@ -51,9 +49,9 @@ def expertise_weights(scores: Tensor, label_probabilities: Tensor) -> Tensor:
     return (1 + scores) / (((1 - label_probabilities) ** 2).exp() + 1)
 
 
-def weighted(losses: Tensor, batch: Batch) -> Tensor:
-    """Losses (B,), each times its example's expertise weight where the batch has them."""
-    return losses * batch["weight"] if "weight" in batch else losses
+def weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Losses (B,), each times its example's weight, (B,); unchanged where there are no weights."""
+    return losses if weights is None else losses * weights
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:

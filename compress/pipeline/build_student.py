@@ -1,35 +1,85 @@
-"""The untrained student of a recipe."""
+"""The untrained student of a recipe, and its training."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
+from compress.augment.stage import Pool, load_pool, pool_of_texts
+from compress.data.files import write_json
+from compress.distil.student import train_student
 from compress.distil.task import StudentTask
-from compress.recipe import Recipe
-from compress.recipe.sections import BiLstmOptions, CnnOptions
+from compress.distil.transfer import Transfer
+from compress.l2a.loop import train_with_selector
+from compress.l2a.plot import draw_selector
+from compress.pipeline.stage import StageContext
+from compress.recipe.sections import BiLstmOptions, CnnOptions, L2aOptions
 from compress.search.student import derived_student
 from compress.students.base import label_names
 from compress.students.bilstm import BiLstmConfig, BiLstmStudent
 from compress.students.embeddings import project_embeddings
 from compress.students.transformer import make_transformer
 from compress.teachers.finetune import load_classifier
+from compress.teachers.meta import DomainKnowledge
 
 
-def build_student(recipe: Recipe, task: StudentTask, teacher: PreTrainedModel, artifacts: Path) -> PreTrainedModel:
-    """A student ready to be trained.
-
-    :param artifacts: holds the stages `architecture` and `search`, for a cnn.
-    """
+def build_student(context: StageContext, task: StudentTask, teacher: PreTrainedModel) -> PreTrainedModel:
+    """A student ready to be trained."""
+    recipe = context.recipe
     options = recipe.student
     torch.manual_seed(task.seed)
     if isinstance(options, CnnOptions):
-        return derived_student(task, recipe, artifacts)
+        inherits = options.architecture == "searched" and recipe.search.inherit
+        search = context.result("search") if inherits else None
+        return derived_student(task, options, context.result("architecture"), search)
     if isinstance(options, BiLstmOptions):
         return _bilstm(task, options)
     return make_transformer(options, teacher, load_classifier(recipe.teacher, task.labels), task.labels, task.seed)
+
+
+def train_student_of(
+    context: StageContext, task: StudentTask, student: PreTrainedModel, teacher: PreTrainedModel
+) -> list[dict[str, float]]:
+    """Train the recipe's student in place; returns the dev metrics of each epoch.
+
+    With L2A, also writes the selector's log, `selector.json`, and a picture of it.
+    """
+    recipe = context.recipe
+    augmentation = recipe.augmentation
+    if not isinstance(augmentation, L2aOptions):
+        transfer = _transfer(context, student)
+        return train_student(student, teacher, task, recipe.objective, recipe.compress, context.scratch, transfer)
+    history, log = train_with_selector(
+        student,
+        teacher,
+        task,
+        _pool(context),
+        recipe.objective,
+        recipe.compress,
+        augmentation.selector,
+        context.scratch,
+    )
+    write_json(context.directory / "selector.json", log)
+    draw_selector(log, context.directory, context.name)
+    return history
+
+
+def _pool(context: StageContext) -> Pool:
+    """What L2A's selector is told of the texts that it decides on: all but the task's own, in the order of `TrainingTexts`."""
+    corpus, pool = context.corpus, load_pool(context.result("augmented"))
+    if corpus.unlabelled:
+        pool = pool_of_texts(len(corpus.unlabelled), source=False) + pool
+    if corpus.source:
+        pool = pool_of_texts(len(corpus.source), source=True) + pool
+    return pool
+
+
+def _transfer(context: StageContext, student: PreTrainedModel) -> Transfer | None:
+    """A meta-teacher's transfer loss; None where the recipe has none."""
+    if not context.recipe.transfer_weight:
+        return None
+    knowledge = DomainKnowledge.load(context.result("teacher"))
+    return Transfer(knowledge.representation, student.config.hidden_size, context.recipe.transfer_weight)
 
 
 def _bilstm(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:
@@ -39,7 +89,7 @@ def _bilstm(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:
         hidden=options.hidden,
         pair=task.pair,
         dropout=options.dropout,
-        pad_token_id=task.pad_token_id,
+        pad_token_id=task.train.pad_token_id,
         **label_names(task.labels),
     )
     student = BiLstmStudent(config)

@@ -12,8 +12,8 @@ from compress.data.corpus import UNLABELLED, Split, load_corpus
 from compress.data.domains import student_corpus
 from compress.recipe import Recipe
 from compress.teachers.finetune import open_teacher
-from compress.training.evaluation import predictions
-from compress.training.loop import make_accelerator
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import predict_labels
 
 
 def shown_examples(recipe: Recipe, artifacts: Path, count: int) -> Iterator[str]:
@@ -27,12 +27,12 @@ def shown_examples(recipe: Recipe, artifacts: Path, count: int) -> Iterator[str]
     chosen = random.Random(recipe.seed).sample(lines, min(count, len(lines)))
     if not chosen:
         return
-    corpus = student_corpus(recipe, load_corpus(recipe.data, recipe.source))
-    model, encoder = open_teacher(artifacts / "teacher", recipe.data.max_length)
+    corpus = student_corpus(recipe, load_corpus(recipe.target, recipe.source))
+    model, encoder = open_teacher(artifacts / "teacher", recipe.target.max_length)
     model.to(make_accelerator().device)
     texts_b = [line["text_b"] for line in chosen] if corpus.pair else None
     made = Split([line["text"] for line in chosen], texts_b, [UNLABELLED] * len(chosen), None)
-    labels = predictions(model, encode_split(made, encoder), model.config.pad_token_id or 0).tolist()
+    labels = predict_labels(model, encode_split(made, encoder)).tolist()
     for line, label in zip(chosen, labels, strict=True):
         from_source = line.get("source", False)
         original = corpus.source if from_source and corpus.source else corpus.splits["train"]

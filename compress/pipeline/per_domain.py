@@ -9,7 +9,8 @@ from urllib.parse import quote
 from compress import processes
 from compress.console import console
 from compress.data.corpus import domain_names, load_corpus
-from compress.pipeline.stages import Latency, compress
+from compress.pipeline.run import compress
+from compress.pipeline.stage import Latency
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import DomainOptions
@@ -25,7 +26,7 @@ def domain_recipes(recipe: Recipe) -> dict[str, Recipe]:
     own = recipe.domains.model_dump(exclude={"student", "students"})
     return {
         domain: recipe.model_copy(update={"domains": DomainOptions(student=domain, **own)})
-        for domain in domain_names(load_corpus(recipe.data))
+        for domain in domain_names(load_corpus(recipe.target))
     }
 
 

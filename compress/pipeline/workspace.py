@@ -80,7 +80,7 @@ class Workspace:
             home.run(stage, key, make)
         if processes.is_first():
             self.borrow(stage, home)
-        processes.wait()
+        processes.barrier()
         return self.root / stage
 
     def borrow(self, stage: str, owner: Workspace) -> Path:
@@ -107,7 +107,7 @@ class Workspace:
         Checkpoints of other inputs are thrown away before it starts.
         """
         target = self.root / stage
-        if processes.from_first(lambda: not force and self.is_current(stage, key)):
+        if processes.broadcast_result(lambda: not force and self.is_current(stage, key)):
             console.print(f"[green]✓[/] {stage}: up to date")
             return target
         if not processes.is_first():
@@ -124,9 +124,9 @@ class Workspace:
         temporary = self.root / f".{stage}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        processes.wait()
+        processes.barrier()
         make(temporary, scratch)
-        processes.wait()  # the others may still read what is in the scratch directory
+        processes.barrier()  # the others may still read what is in the scratch directory
         record = self._record_file(stage)
         record.parent.mkdir(exist_ok=True)
         record.unlink(missing_ok=True)
@@ -136,16 +136,16 @@ class Workspace:
         write_json(record, {"key": key, "seconds": seconds, "version": __version__, "sizes": sizes})
         shutil.rmtree(scratch, ignore_errors=True)
         console.print(f"[green]✓[/] {stage}: done in {seconds:.0f} s")
-        processes.wait()
+        processes.barrier()
         return target
 
     def _help(self, stage: str, make: Maker) -> None:
         """Another process's part of `run`: it makes the same, sharing the trainings, and what it writes is thrown away."""
-        processes.wait()
+        processes.barrier()
         with tempfile.TemporaryDirectory() as directory:
             make(Path(directory), self.root / ".work" / stage)
-        processes.wait()
-        processes.wait()  # until the first has put the result in its place
+        processes.barrier()
+        processes.barrier()  # until the first has put the result in its place
 
     def _record_file(self, stage: str) -> Path:
         return self.root / ".stages" / f"{stage}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,8 +12,18 @@ from pydantic import BaseModel, ValidationError
 
 from compress.recipe.presets import AXES, fill_in
 from compress.recipe.schema import Recipe
-from compress.recipe.sections import SPECIAL_ARCHITECTURES, SPECIAL_INITS, CnnOptions, TransformerOptions
+from compress.recipe.sections import (
+    SPECIAL_ARCHITECTURES,
+    SPECIAL_INITS,
+    Content,
+    Section,
+    TextOptions,
+    TwoDomainOptions,
+)
 from compress.runtime.errors import UserError
+
+_SEVERAL_FORMS = {"data", *AXES}
+SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -48,49 +59,10 @@ def recipe_from(table: dict[str, Any], place: str) -> Recipe:
 
 def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overridden: list[str]) -> Recipe:
     try:
-        recipe = Recipe.model_validate(fill_in(_split_domains(table)))
+        recipe = Recipe.model_validate(fill_in(table))
     except ValidationError as error:
-        raise UserError(_describe(error, place, text, overridden, _domains_of(table))) from None
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
+        raise UserError(_describe(error, place, text, overridden)) from None
     return _resolve_paths(recipe, folder, overridden)
-
-
-def _domains_of(table: dict[str, Any]) -> bool:
-    """Whether `data` is two tables, target and source, and not one."""
-    data = table.get("data")
-    return isinstance(data, dict) and ("target" in data or isinstance(data.get("source"), dict))
-
-
-def _split_domains(table: dict[str, Any]) -> dict[str, Any]:
-    """The table with `data.target` as `data` and `data.source` as `source`, where there are two.
-
-    :raises UserError: the two ways of writing are mixed, or the kind of the source's texts is not told.
-    """
-    if "source" in table:
-        raise UserError("source: unknown key; a source domain is written [data.source], beside [data.target]")
-    if not _domains_of(table):
-        return table
-    data = dict(table["data"])
-    domains = {name: data.pop(name, None) for name in ("target", "source")}
-    if data:
-        raise UserError(f"data.{min(data)}: beside [data.source], the target's keys stand in [data.target]")
-    for name, options in domains.items():
-        if not isinstance(options, dict):
-            raise UserError(
-                f"data.{name}: [data.target] and [data.source] are two tables; without a source write [data]"
-            )
-    source = domains["source"]
-    if source.keys().isdisjoint(("source", "train", "hub")):
-        raise UserError('data.source: say where its texts are: train, a file; hub, an id; or source = "embedded"')
-    target, source = (_with_kind(options) for options in domains.values())
-    return {**table, "data": target, "source": source}
-
-
-def _with_kind(options: dict[str, Any]) -> dict[str, Any]:
-    """A domain says by the key it has whether its texts are in files or on the hub."""
-    kind = "files" if "train" in options else "hub" if "hub" in options else "embedded"
-    return {"source": kind, **options}
 
 
 def _apply_override(table: dict[str, Any], item: str) -> str:
@@ -111,22 +83,18 @@ def _apply_override(table: dict[str, Any], item: str) -> str:
     return key
 
 
-def _describe(error: ValidationError, path: str, text: str, overridden: list[str], domains: bool) -> str:
+def _describe(error: ValidationError, path: str, text: str, overridden: list[str]) -> str:
     """The first validation error in one line, with the line of the recipe (or the flag) that holds it."""
     first = error.errors(include_url=False)[0]
     named = [part for part in first["loc"] if isinstance(part, str)]
     # Where a section has several forms, pydantic names the form after the section; the recipe's text does not.
-    location = named[:1] + named[2:] if named and named[0] in AXES else named
-    if domains and named and named[0] in ("data", "source"):
-        location = {"data": ["data", "target"], "source": ["data", "source"]}[named[0]] + named[1:]
+    location = named[:1] + named[2:] if named and named[0] in _SEVERAL_FORMS else named
     message = first["msg"].removeprefix("Value error, ")
-    if not location and (
-        found := re.match(r"([\w.]+): (.*)", message, re.DOTALL)
-    ):  # a check across sections names its key
+    if found := re.match(r"([a-z_]+(?:\.[a-z_]+)+): (.*)", message, re.DOTALL):  # a check of several keys names its key
         location, message = found[1].split("."), found[2]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        message = f"unknown key; known here: {', '.join(_known_keys(named))}"
+        message = f"unknown key; known here: {', '.join(_known_keys(named[:-1]))}"
     elif first["type"] == "union_tag_invalid":
         key, message = (
             f"{key}.{AXES[key]}",
@@ -141,17 +109,32 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
 
 
 def _known_keys(location: list[str]) -> list[str]:
-    """Keys of the section that holds the one at `location`; of a section with several forms, of the form named."""
-    if len(location) < 2:
-        return [name for name in Recipe.model_fields if name != "source"]  # which is a part of data
-    annotation = Recipe.model_fields[location[0]].annotation
-    forms: tuple[type[BaseModel], ...] = get_args(annotation) or (annotation,)
-    if location[0] not in AXES:
-        return list(forms[0].model_fields)
-    form = next(f for f in forms if f.model_fields[AXES[location[0]]].default == location[1])
-    if len(location) > 3:  # a table in the section
-        form = form.model_fields[location[2]].annotation  # type: ignore[assignment]
-    return list(form.model_fields)
+    """Keys of the section at `location`, in which a section of several forms is followed by the name of its form."""
+    parts = iter(location)
+    model: type[BaseModel] = Recipe
+    for name in parts:
+        annotation = model.model_fields[name].annotation
+        forms = [form for form in _forms(annotation) if issubclass(form, BaseModel)]
+        tag = next(parts) if len(forms) > 1 else ""
+        model = next(form for form in forms if not tag or _tag(form) == tag)
+    return list(model.model_fields)
+
+
+def _forms(annotation: Any) -> Iterator[type]:
+    """The classes in a type, unions and annotations taken apart."""
+    if isinstance(annotation, type):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _forms(part)
+
+
+def _tag(form: type[BaseModel]) -> str:
+    """What pydantic calls this form of a section in an error's location."""
+    if issubclass(form, TextOptions):
+        return "single"
+    if form is TwoDomainOptions:
+        return "domains"
+    return next(str(form.model_fields[tag].default) for tag in AXES.values() if tag in form.model_fields)
 
 
 def _line_of(text: str, location: list[str]) -> str:
@@ -171,28 +154,29 @@ def _line_of(text: str, location: list[str]) -> str:
 
 
 def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recipe:
-    """Make data paths and model directories absolute: those of the file against its folder, those of a flag against the cwd."""
+    """Make paths of tables, models and genotypes absolute: those in the file start at its folder, those of a flag at the cwd."""
 
-    def resolve(key: str, value: Path) -> Path:
-        return (value if key in overridden else folder / value.expanduser()).absolute()
+    def resolved(section: Section, place: str) -> Section:
+        updates: dict[str, Any] = {}
+        for name, content in type(section).contents().items():
+            if (value := getattr(section, name)) is not None:
+                start = Path() if f"{place}{name}" in overridden else folder
+                updates[name] = _content_path(content, value, (start / Path(value).expanduser()).absolute())
+        for name in type(section).model_fields:
+            inner = getattr(section, name)
+            if isinstance(inner, Section) and (new := resolved(inner, f"{place}{name}.")) is not inner:
+                updates[name] = new
+        return section.model_copy(update=updates) if updates else section
 
-    tables = {
-        name: resolve(f"data.target.{name}" if recipe.source else f"data.{name}", value)
-        for name in ("train", "dev", "test", "unlabelled")
-        if (value := getattr(recipe.data, name))
-    }
-    updates: dict[str, BaseModel] = {"data": recipe.data.model_copy(update=tables)}
-    if recipe.source and recipe.source.train:
-        train = resolve("data.source.train", recipe.source.train)
-        updates["source"] = recipe.source.model_copy(update={"train": train})
-    directory = resolve("teacher.model", Path(recipe.teacher.model))
-    if recipe.teacher.model != "embedded" and directory.is_dir():
-        updates["teacher"] = recipe.teacher.model_copy(update={"model": str(directory)})
-    if isinstance(recipe.student, TransformerOptions) and recipe.student.init not in SPECIAL_INITS:
-        directory = resolve("student.init", Path(recipe.student.init))
-        if directory.is_dir():
-            updates["student"] = recipe.student.model_copy(update={"init": str(directory)})
-    if isinstance(recipe.student, CnnOptions) and recipe.student.architecture not in SPECIAL_ARCHITECTURES:
-        file = resolve("student.architecture", Path(recipe.student.architecture))
-        updates["student"] = recipe.student.model_copy(update={"architecture": str(file)})
-    return recipe.model_copy(update=updates)
+    whole = resolved(recipe, "")
+    assert isinstance(whole, Recipe), "a copy"
+    return whole
+
+
+def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Path:
+    """A setting that names something outside the recipe, with its absolute path where it is one."""
+    if kind is Content.FILE:
+        return absolute
+    if kind is Content.GENOTYPE:
+        return value if value in SPECIAL_ARCHITECTURES else str(absolute)
+    return str(absolute) if value not in SPECIAL_MODELS and absolute.is_dir() else value

@@ -18,6 +18,7 @@ from compress.recipe.sections import (
     BenchOptions,
     CompressOptions,
     DataOptions,
+    DataSection,
     DomainOptions,
     ExportOptions,
     L2aOptions,
@@ -29,6 +30,7 @@ from compress.recipe.sections import (
     SourceOptions,
     StudentOptions,
     TeacherOptions,
+    TwoDomainOptions,
 )
 
 # Objectives that look inside the student, and what they need of it.
@@ -45,8 +47,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
-    data: DataOptions = DataOptions()
-    source: SourceOptions | None = None  # written [data.source], and data then [data.target]
+    data: DataSection = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
     meta: MetaOptions = MetaOptions()
     domains: DomainOptions = DomainOptions()
@@ -58,11 +59,15 @@ class Recipe(Section):
     export: ExportOptions = ExportOptions()
     bench: BenchOptions = BenchOptions()
 
-    @model_validator(mode="after")
-    def _name_sections(self) -> Recipe:
-        if self.source is not None:
-            self.data._section = "data.target"
-        return self
+    @property
+    def target(self) -> DataOptions:
+        """The task's data: the section `data`, or `data.target` where there is a source domain."""
+        return self.data.target if isinstance(self.data, TwoDomainOptions) else self.data
+
+    @property
+    def source(self) -> SourceOptions | None:
+        """The source domain's data, the section `data.source`, if there is any."""
+        return self.data.source if isinstance(self.data, TwoDomainOptions) else None
 
     @model_validator(mode="after")
     def _check_axes(self) -> Recipe:
@@ -84,14 +89,14 @@ class Recipe(Section):
                 f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
                 '= "none" learns without one; use objective logits'
             )
-        if objective == "none" and self.data.distil_unlabelled:
+        if objective == "none" and self.target.distil_unlabelled:
             raise ValueError(
-                f'{self.data.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
+                f'{self.target.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
                 "use objective logits"
             )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
-        if "search" in self.model_fields_set and kind == "cnn" and not self._bounds_architecture:
+        if "search" in self.model_fields_set and kind == "cnn" and not self.bounds_architecture:
             raise ValueError("search: an architecture that is given is not searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
@@ -107,7 +112,7 @@ class Recipe(Section):
             )
         if meta and isinstance(self.augmentation, L2aOptions):
             raise ValueError("augmentation.method: l2a's selector and a meta-teacher's weights are not combined yet")
-        if self.data.distil_unlabelled and (meta or self.domains.student or self.domains.students == "per-domain"):
+        if self.target.distil_unlabelled and (meta or self.domains.student or self.domains.students == "per-domain"):
             raise ValueError(
                 "data.distil_unlabelled: nobody knows the domain of an unlabelled text, which a meta-teacher and a domain's "
                 "student need; leave it out"
@@ -116,7 +121,7 @@ class Recipe(Section):
             raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
         if meta and self.teacher.fine_tuned:
             raise ValueError('teacher.fine_tuned: a meta-teacher is trained here; leave it out, or method = "finetune"')
-        if (meta or "domains" in self.model_fields_set) and self.data.source != "embedded" and not self.data.domain:
+        if (meta or "domains" in self.model_fields_set) and self.target.source != "embedded" and not self.target.domain:
             raise ValueError("data.domain: name the column that holds the domain of each text")
         if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_states:
             raise ValueError(
@@ -126,7 +131,7 @@ class Recipe(Section):
         return self
 
     @property
-    def _bounds_architecture(self) -> bool:
+    def bounds_architecture(self) -> bool:
         """Whether the section `search` has a say: in what is searched, and in what a random architecture may cost."""
         return getattr(self.student, "architecture", None) in ("searched", "random")
 
@@ -156,9 +161,9 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a recipe's file has it: one table `data`, or two in it, and no section that has nothing to say here."""
+        """As a recipe's file has it: without the sections that have no say here."""
         dumped = handler(self)
-        if not self._bounds_architecture:
+        if not self.bounds_architecture:
             del dumped["search"]
         if self.teacher.method != "meta":
             del dumped["meta"]
@@ -166,8 +171,6 @@ class Recipe(Section):
             del dumped["meta"]["transfer"]
         if "domains" not in self.model_fields_set:
             del dumped["domains"]
-        if (source := dumped.pop("source")) is not None:
-            dumped["data"] = {"target": dumped["data"], "source": source}
         return dumped
 
     def dump(self) -> dict[str, Any]:

@@ -30,15 +30,17 @@ class Encoded:
 class TextEncoder:
     """A `tokenizer.json` with truncation to `max_length` tokens and no padding.
 
+    :param pad_token_id: what a batch of its texts is filled up with.
+
     :raises UserError: the file is missing or no tokenizer.
     """
 
-    def __init__(self, tokenizer_file: Path, max_length: int) -> None:
+    def __init__(self, tokenizer_file: Path, max_length: int, pad_token_id: int = 0) -> None:
         try:
             self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{tokenizer_file}: not a tokenizer.json ({error})") from None
-        self.max_length = max_length
+        self.max_length, self.pad_token_id = max_length, pad_token_id
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)
 

@@ -24,8 +24,10 @@ from compress.search.cost import costs_of, efficiency_loss
 from compress.search.student import SUPERNET, make_supernet
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import OPERATIONS
-from compress.training.evaluation import EVALUATION_BATCH
-from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import EVALUATION_BATCH, predict
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import OptimizerStep, adamw
 
 SEARCH = "search.json"
 ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn
@@ -42,17 +44,16 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = processes.from_first(lambda: costs_of(options, student.width, length))
+    costs = processes.broadcast_result(lambda: costs_of(options, student.width, length))
     cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
     gamma, tau = distillation(recipe.objective)
-    accelerator = make_accelerator()
     learned, held_out = split_rows(task.groups, task.seed)
 
     def task_loss(batch: Batch, progress: float, dense: bool) -> Tensor:
         first, last = options.gumbel
         draw = supernet.draw(first * (last / first) ** progress)
         logits = supernet(*_inputs(batch), draw, dense=dense)
-        return weighted(adabert_loss(logits, batch["probes"], batch["labels"], gamma, tau), batch).mean()
+        return weighted(adabert_loss(logits, batch.teacher_probes, batch.labels, gamma, tau), batch.weights).mean()
 
     def weight_loss(batch: Batch, progress: float) -> Tensor:
         return task_loss(batch, progress, dense=False)
@@ -66,34 +67,24 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
             cost = float(efficiency_loss(supernet.alpha, supernet.depth, cost_vector.to(supernet.alpha.device)))
         return {"metric": _dev_accuracy(model, task), "L_E": cost}
 
-    turns = [
-        Turn(
-            make_loader(
-                task.train.subset(learned), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed
-            ),
-            torch.optim.AdamW(
-                supernet.weight_parameters(),
-                lr=training.learning_rate,
-                weight_decay=training.weight_decay,
-                fused=True,
-            ),
-            weight_loss,
-            constant=True,
-        ),
-        Turn(
-            make_loader(
-                task.train.subset(held_out), training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed + 1
-            ),
-            torch.optim.Adam(
-                supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
-            ),
+    batches, size = task.train, training.batch_size
+    weight_batches = make_loader(batches.subset(learned), size, shuffle=True, seed=task.seed)
+    architecture_batches = make_loader(batches.subset(held_out), size, shuffle=True, seed=task.seed + 1)
+    architecture_optimizer = torch.optim.Adam(
+        supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
+    )
+    steps = [
+        adamw(weight_batches, supernet.weight_parameters(), weight_loss, training, constant=True),
+        OptimizerStep(
+            architecture_batches,
+            architecture_optimizer,
             architecture_loss,
             constant=True,
             every=options.architecture_every,
         ),
     ]
     schedule = Schedule(options.epochs, options.epochs, task.seed, keep_last=True)
-    fit("search", supernet, turns, evaluate, schedule, scratch, accelerator)
+    fit("search", supernet, steps, evaluate, schedule, scratch)
     supernet.cpu()
     torch.save(supernet.state_dict(), directory / SUPERNET)
     report = {
@@ -149,12 +140,12 @@ def distillation(objective: ObjectiveOptions) -> tuple[float, float]:
 
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    return batch["input_ids"], batch["attention_mask"], batch["segments"]
+    return batch.input_ids, batch.attention_mask, batch.segments
 
 
 def _dev_accuracy(supernet: Any, task: StudentTask) -> float:
     """Accuracy of the likeliest architecture."""
-    loader = make_loader(task.dev, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
+    loader = make_loader(task.dev, EVALUATION_BATCH, shuffle=False)
 
     def last_logits(model: Any, batch: Batch) -> Tensor:
         return model(*_inputs(batch), model.likeliest())[-1]

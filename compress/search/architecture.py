@@ -46,9 +46,11 @@ def choose_architecture(
     corpus: Corpus,
     encoder: TextEncoder,
     vocabulary: int,
-    artifacts: Path,
+    artifacts: dict[str, Path],
     directory: Path,
     measure: Measure | None,
+    *,
+    title: str,
 ) -> None:
     """Take the best architecture that was tried, or the likeliest of a search without trials, or the random, hand-made or given one.
 
@@ -56,7 +58,7 @@ def choose_architecture(
 
     :param encoder: the teacher's, which the student keeps.
     :param vocabulary: how many tokens there are embeddings of.
-    :param artifacts: holds the stage `search`, where the recipe searches, and `trials`, where it tries.
+    :param artifacts: directories of the stages `search`, where the recipe searches, and `trials`, where it tries.
     :param measure: needed where the recipe has a target latency.
     :raises UserError: the file given is no genotype, or no student is small enough.
     """
@@ -80,7 +82,7 @@ def choose_architecture(
         genotype = read_genotype(Path(options.architecture))
     share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
     console.print(f"  {options.architecture}: {genotype}{share}")
-    draw_cell(genotype, directory, f"{recipe.name}: cell × {genotype.cells}")
+    draw_cell(genotype, directory, f"{title}: cell × {genotype.cells}")
     write_json(directory / "genotype.json", {"genotype": genotype.model_dump(mode="json"), **report})
 
 
@@ -144,10 +146,10 @@ class _Found:
     measured: dict[Genotype, float] = field(default_factory=dict)  # milliseconds
 
     @classmethod
-    def read(cls, artifacts: Path, student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
-        alpha, depth, costs = read_search(artifacts / "search")
+    def read(cls, artifacts: dict[str, Path], student: CnnOptions, options: SearchOptions, blank: _Blank) -> _Found:
+        alpha, depth, costs = read_search(artifacts["search"])
         prices = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(student.width)]
-        trials = read_trials(artifacts / "trials") if options.trials else []
+        trials = read_trials(artifacts["trials"]) if options.trials else []
         return cls(Candidates(alpha, depth, prices), trials, costs, options, blank)
 
     def choose(self, measure: Measure | None) -> Genotype:

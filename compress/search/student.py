@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from compress.distil.task import StudentTask
-from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions
 from compress.search.derive import inherit
 from compress.search.supernet import Supernet
@@ -34,20 +33,19 @@ def read_supernet(task: StudentTask, options: CnnOptions, search: Path) -> Super
     return supernet
 
 
-def derived_student(task: StudentTask, recipe: Recipe, artifacts: Path) -> CnnStudent:
+def derived_student(
+    task: StudentTask, options: CnnOptions, architecture: Path, search: Path | None = None
+) -> CnnStudent:
     """The network of the chosen architecture, before its training.
 
-    It starts from the teacher's embeddings alone, unless `search.inherit`: an architecture that had a search's training before
-    its own learns the training texts by heart the sooner.
+    It starts from the teacher's word embeddings alone. With the weights of a search it has been trained longer, and learns
+    the training texts by heart sooner.
 
-    :param artifacts: holds the stage `architecture` and, to inherit from, `search`.
+    :param architecture: directory of the stage's result.
+    :param search: directory of the search whose weights it starts from.
     """
-    options = recipe.student
-    assert isinstance(options, CnnOptions), "only a cnn has an architecture"
-    genotype = read_genotype(artifacts / "architecture" / "genotype.json")
-    inherit = options.architecture == "searched" and recipe.search.inherit
-    supernet = read_supernet(task, options, artifacts / "search") if inherit else None
-    return make_student(task, options, genotype, supernet)
+    genotype = read_genotype(architecture / "genotype.json")
+    return make_student(task, options, genotype, read_supernet(task, options, search) if search else None)
 
 
 def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, supernet: Supernet | None) -> CnnStudent:
@@ -60,7 +58,7 @@ def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, sup
         pair_inputs=options.pair_inputs,
         dropout=options.dropout,
         token_dropout=options.token_dropout,
-        pad_token_id=task.pad_token_id,
+        pad_token_id=task.train.pad_token_id,
         **label_names(task.labels),
     )
     student = CnnStudent(config)

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from compress.search.adabert import distillation, read_search, split_rows
 from compress.search.derive import Candidates, architecture_cost, cost_room
 from compress.search.student import make_student, read_supernet
 from compress.search.supernet import Supernet
+from compress.students import CnnStudent
 from compress.students.genotype import (
     NODES,
     OPERATIONS,
@@ -41,8 +42,9 @@ from compress.students.genotype import (
     node_sources,
     residual_genotype,
 )
-from compress.training.evaluation import EVALUATION_BATCH, classify, model_inputs
-from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.evaluation import model_inputs, predict_logits
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import adamw
 
 TRIALS = "trials.json"
 # At which costs the search's likeliest architecture is tried.
@@ -105,7 +107,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         training = scratch / f"trial-{number}"
         loss, accuracy = bench.judge(genotype, name, training)
         trials.append(Trial(genotype, round(cost, 4), round(loss, 4), round(accuracy, 4)))
-        processes.wait()  # the others may still read their weights there
+        processes.barrier()  # the others may still read their weights there
         if processes.is_first():
             _write(trials, scratch)
             shutil.rmtree(training)
@@ -189,26 +191,18 @@ class _Bench:
 
         def loss(batch: Batch, progress: float) -> Tensor:
             logits = student.logits_per_cell(**model_inputs(student, batch))
-            return weighted(adabert_loss(logits, batch["probes"], batch["labels"], gamma, tau), batch).mean()
+            return weighted(adabert_loss(logits, batch.teacher_probes, batch.labels, gamma, tau), batch.weights).mean()
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            loader = make_loader(held_out, EVALUATION_BATCH, task.pad_token_id, shuffle=False)
-            logits = predict(model, loader, classify, make_accelerator())
+            logits = predict_logits(cast(CnnStudent, model), held_out)
             accuracy = float((logits.argmax(dim=1) == held_out.labels).float().mean())
             error = float(F.cross_entropy(logits, held_out.labels))
             return {"metric": accuracy, "held-out loss": error, "accuracy": accuracy}
 
-        turn = Turn(
-            make_loader(learned, training.batch_size, task.pad_token_id, shuffle=True, seed=task.seed),
-            torch.optim.AdamW(
-                student.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-            ),
-            loss,
-            constant=True,
-            max_grad_norm=training.max_grad_norm,
-        )
+        loader = make_loader(learned, training.batch_size, shuffle=True, seed=task.seed)
+        step = adamw(loader, student.parameters(), loss, training, constant=True)
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
-        metrics = fit(name, student, [turn], evaluate, schedule, scratch, make_accelerator()).history[-1]
+        metrics = fit(name, student, [step], evaluate, schedule, scratch).history[-1]
         return metrics["held-out loss"], metrics["accuracy"]
 
     def _texts(self) -> tuple[EncodedSplit, EncodedSplit]:

@@ -27,10 +27,12 @@ from compress.recipe import Recipe
 from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
-from compress.teachers.meta import MetaLearner, add_prototype_scores, domain_knowledge, meta_loss
+from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
 from compress.teachers.picture import draw_domains, show_prototype_scores
-from compress.training.evaluation import accuracy, classify, predictions
-from compress.training.loop import Loss, Schedule, Turn, fit, make_accelerator
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import Loss, adamw
 
 transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
 transformers_logging.disable_progress_bar()
@@ -55,11 +57,11 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
     elif not recipe.teacher.fine_tuned:
         splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
-        if corpus.source and "teacher" in recipe.source_learners:
+        if corpus.source:
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
 
         def loss(batch: Batch, progress: float) -> Tensor:
-            return F.cross_entropy(classify(model, batch).float(), batch["labels"])
+            return F.cross_entropy(compute_logits(model, batch).float(), batch.labels)
 
         history = _fit(recipe, model, model, splits, loss, scratch)
     model.to(make_accelerator().device)
@@ -73,9 +75,11 @@ def _train_meta(
     splits = {name: encode_split(corpus.splits[name], encoder) for name in ("train", "dev")}
     train, names = splits["train"], domain_names(corpus)
     domains = torch.tensor([names.index(domain) for domain in corpus.splits["train"].domains or []])
-    before = add_prototype_scores(model, train, domains, (len(names), len(corpus.labels)))
+    train, before = with_prototype_scores(model, train.with_domains(domains), (len(names), len(corpus.labels)))
     learner = MetaLearner(model, len(names))
-    history = _fit(recipe, learner, model, splits, meta_loss(learner, recipe.meta.corruption), scratch)
+    history = _fit(
+        recipe, learner, model, {**splits, "train": train}, meta_loss(learner, recipe.meta.corruption), scratch
+    )
     knowledge, after = domain_knowledge(learner, train, names)
     knowledge.save(directory)
     draw_domains(before, after, domains, names, directory)
@@ -94,24 +98,13 @@ def _fit(
 ) -> list[dict[str, float]]:
     """Train the learner and leave it, and the model in it, with the weights of its best epoch."""
     options = recipe.teacher
-    pad = model.config.pad_token_id or 0
+    loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=recipe.seed)
     parameters = (
         learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
     )
-    turn = Turn(
-        make_loader(splits["train"], options.batch_size, pad, shuffle=True, seed=recipe.seed),
-        torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True),
-        loss,
-        warmup=options.warmup,
-        max_grad_norm=options.max_grad_norm,
-    )
+    step = adamw(loader, parameters, loss, options)
     schedule = Schedule(options.epochs, options.patience, recipe.seed)
-
-    def evaluate(_: nn.Module) -> dict[str, float]:
-        dev = accuracy(model, splits["dev"], pad)
-        return {"metric": dev, "dev accuracy": dev}
-
-    return fit("teacher", learner, [turn], evaluate, schedule, scratch, make_accelerator()).history
+    return fit("teacher", learner, [step], lambda _: dev_metrics(model, splits["dev"]), schedule, scratch).history
 
 
 def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) -> dict[str, object]:
@@ -121,7 +114,7 @@ def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) ->
         if name == "train":
             continue
         encoded = encode_split(split, encoder)
-        right = (predictions(model, encoded, model.config.pad_token_id or 0) == encoded.labels).float()
+        right = (predict_labels(model, encoded) == encoded.labels).float()
         scores[name] = round(float(right.mean()), 4)
         if split.domains is not None:
             names = sorted(set(split.domains))
@@ -180,18 +173,24 @@ def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> T
             f"teacher.model: {recipe.teacher.model} has no fast tokenizer (tokenizer.json), which serving needs"
         )
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and recipe.data.max_length > positions:
+    if positions and recipe.target.max_length > positions:
         raise UserError(
-            f"{recipe.data.section}.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.data.max_length}"
+            f"{recipe.target.section}.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.target.max_length}"
         )
     tokenizer.save_pretrained(directory)
-    return TextEncoder(directory / "tokenizer.json", recipe.data.max_length)
+    return TextEncoder(directory / "tokenizer.json", recipe.target.max_length, model.config.pad_token_id or 0)
 
 
 def open_teacher(directory: Path, max_length: int) -> tuple[PreTrainedModel, TextEncoder]:
     """A finished teacher with its text encoder."""
     model = AutoModelForSequenceClassification.from_pretrained(directory)
-    return model, TextEncoder(directory / "tokenizer.json", max_length)
+    return model, open_encoder(directory, max_length)
+
+
+def open_encoder(directory: Path, max_length: int) -> TextEncoder:
+    """The text encoder of a finished teacher, or of a student, which keeps its teacher's."""
+    config = AutoConfig.from_pretrained(directory)
+    return TextEncoder(directory / "tokenizer.json", max_length, config.pad_token_id or 0)
 
 
 def save_tokenizer_copy(teacher: Path, directory: Path) -> None:

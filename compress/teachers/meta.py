@@ -15,10 +15,18 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, make_loader
-from compress.objectives.expertise import UNKNOWN_DOMAIN, expertise_weights, mean_state, prototype_scores, prototypes
+from compress.objectives.expertise import (
+    UNKNOWN_DOMAIN,
+    expertise_weights,
+    mean_state,
+    prototype_scores,
+    prototypes,
+    weighted,
+)
 from compress.teachers.domain_representation import DomainRepresentation
-from compress.training.evaluation import EVALUATION_BATCH, model_inputs
-from compress.training.loop import Loss, make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict
+from compress.training.optimizer import Loss
 
 KNOWLEDGE = "domains.safetensors"  # beside the checkpoint
 JUDGE_RATE = 10  # learning rate of the domain classifier, times the teacher's
@@ -96,7 +104,7 @@ class DomainKnowledge:
 
 
 def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
-    """t(x)·(CE + γ1·L_DC), mean over the batch (§3.1.2); the batch has `prototype_score` and `domain`, (B,).
+    """t(x)·(CE + γ1·L_DC), mean over the batch (§3.1.2); the batch has `weights`, the prototype scores, and `domains`, (B,).
 
     Domain corruption L_DC asks that a domain classifier, shown h = tanh(W(E[k] + f(x))), answers with domain numbers that
     are shuffled within the batch. In the authors' code the classifier itself learns these answers. It soon ignores what
@@ -112,41 +120,42 @@ def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
 
     def loss(batch: Batch, progress: float) -> Tensor:
         out = learner.teacher(**model_inputs(learner.teacher, batch), output_hidden_states=True)
-        losses = F.cross_entropy(out.logits.float(), batch["labels"], reduction="none")
-        features = mean_state(out.hidden_states[-1], batch["attention_mask"].float())
-        domains = batch["domain"]
+        losses = F.cross_entropy(out.logits.float(), batch.labels, reduction="none")
+        features = mean_state(out.hidden_states[-1], batch.attention_mask.float())
+        domains = batch.domain_numbers
         shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
         confusion = F.cross_entropy(learner.judge.frozen(features, domains), shuffled, reduction="none")
         judging = F.cross_entropy(learner.judge(features.detach(), shuffled), domains)
         losses = losses + corruption * progress * confusion
-        return (batch["prototype_score"] * losses).mean() + judging
+        return weighted(losses, batch.weights).mean() + judging
 
     return loss
 
 
-def add_prototype_scores(
-    model: PreTrainedModel, train: EncodedSplit, domains: Tensor, shape: tuple[int, int]
-) -> Tensor:
-    """Give the training texts their `domain` and their `prototype_score`, by the model as it is.
+def with_prototype_scores(
+    model: PreTrainedModel, train: EncodedSplit, shape: tuple[int, int]
+) -> tuple[EncodedSplit, Tensor]:
+    """The training texts, each with its prototype score for a weight, and the features (N, d) that the scores come from.
 
-    That is before it is fine-tuned, as in the authors' code, so that the weights stand still while it learns, and a
-    training that is carried on has the same ones. A score below zero counts as zero: it would unlearn the example.
+    The scores come from the model before it is fine-tuned, as in the authors' code. So the weights do not change while it
+    learns, and a training that is carried on has the same ones. A score below zero counts as zero: with a negative weight
+    the model would unlearn the example.
 
+    :param train: texts with `domains`.
     :param shape: number of domains and of classes.
-    :returns: the features that the scores come from, (N, d).
     """
+    domains = known_domains(train)
     _, features = logits_and_features(model, train)
     of = prototypes(features, domains, train.labels, shape)
     scores = prototype_scores(features, domains, train.labels, of)
-    train.targets |= {"domain": domains, "prototype_score": scores.clamp(min=0)}
-    return features
+    return train.with_weights(scores.clamp(min=0)), features
 
 
 def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]) -> tuple[DomainKnowledge, Tensor]:
     """What the trained meta-teacher knows, its prototypes in its own, final features, which are returned too, (N, d)."""
     _, features = logits_and_features(learner.teacher, train)
     shape = len(names), learner.teacher.config.num_labels
-    of = prototypes(features, train.targets["domain"], train.labels, shape)
+    of = prototypes(features, known_domains(train), train.labels, shape)
     return DomainKnowledge(names, of, learner.judge.representation.cpu()), features
 
 
@@ -155,10 +164,16 @@ def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Te
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         out = model(**model_inputs(model, batch), output_hidden_states=True)
-        return torch.cat([out.logits.float(), mean_state(out.hidden_states[-1], batch["attention_mask"].float())], 1)
+        return torch.cat([out.logits.float(), mean_state(out.hidden_states[-1], batch.attention_mask.float())], 1)
 
     accelerator = make_accelerator()
     model.to(accelerator.device)
-    loader = make_loader(texts, EVALUATION_BATCH, model.config.pad_token_id or 0, shuffle=False)
+    loader = make_loader(texts, EVALUATION_BATCH, shuffle=False)
     both = predict(model, loader, forward, accelerator)
     return both[:, : model.config.num_labels], both[:, model.config.num_labels :]
+
+
+def known_domains(texts: EncodedSplit) -> Tensor:
+    """The numbers (N,) of the domains of texts that have them."""
+    assert texts.domains is not None, "the texts have no domains"
+    return texts.domains

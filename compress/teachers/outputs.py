@@ -1,7 +1,8 @@
-"""What a frozen teacher knows about the training texts, layer by layer, computed once and kept on disk."""
+"""What a frozen teacher says of the training texts, layer by layer; computed once and kept on disk."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,72 +10,74 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from compress.console import console
-from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.batches import EncodedSplit, SoftTargets, make_loader
 from compress.data.files import write_json
-from compress.teachers.finetune import open_teacher
-from compress.teachers.meta import DomainKnowledge, logits_and_features
-from compress.training.evaluation import EVALUATION_BATCH, classify, model_inputs
-from compress.training.loop import make_accelerator, predict
+from compress.data.teacher_outputs import TeacherOutputs
+from compress.teachers.meta import DomainKnowledge, known_domains, logits_and_features
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict_logits
 
 PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
 
 
 def make_teacher_outputs(
-    teacher: Path, texts: EncodedSplit, max_length: int, directory: Path, *, probes: bool, weights: bool = False
+    teacher: Path, texts: EncodedSplit, directory: Path, *, probes: bool, weights: bool = False
 ) -> None:
-    """Run the frozen teacher over the student's texts; writes `logits.npy` (N, C).
+    """Ask the frozen teacher about the student's texts; writes its `TeacherOutputs` to `directory`.
 
-    With `probes`, also fits a linear softmax probe on each layer (AdaBERT §3.2.1) and writes `hidden.npy` (N, J, d) float16,
-    the mean over real tokens of each layer's hidden states; `probes.npy` (N, J, C), the probes' logits; and `probes.json`,
-    their accuracies on the labelled texts.
+    With `probes`, a linear softmax probe is fitted on each layer (AdaBERT §3.2.1). It reads the mean over real tokens of the
+    layer's hidden states. `probes.json` has the probes' accuracies on the labelled texts.
 
-    With `weights`, also writes `weight.npy` (N,), a meta-teacher's expertise weight of each example; the texts have their
-    `domain` then, and the label of an augmented one is the teacher's verdict.
+    With `weights`, each example gets a meta-teacher's expertise weight. The texts then have `domains`, and the label of an
+    unlabelled text is the one that the teacher gives it.
 
-    :param texts: texts with the label −1, augmented ones, take no part in fitting the probes.
+    :param teacher: directory of the finished teacher.
+    :param texts: those without a label take no part in fitting the probes.
     """
-    model, _ = open_teacher(teacher, max_length)
+    model = AutoModelForSequenceClassification.from_pretrained(teacher)
+    model.to(make_accelerator().device)
+    features, probed = None, None
     if probes:
-        logits = _hidden_states(model, texts, directory)
-        _make_probes(texts, logits, directory)
-        features = np.load(directory / "hidden.npy", mmap_mode="r")[:, -1].astype(np.float32)
+        hidden_file = directory / "hidden.npy"
+        logits = _hidden_states(model, texts, hidden_file)
+        hidden = np.load(hidden_file, mmap_mode="r")
+        probed = _probe_logits(hidden, texts.labels.numpy(), logits, directory)
+        features = torch.from_numpy(hidden[:, -1].astype(np.float32))
+        del hidden
+        hidden_file.unlink()
     elif weights:
-        logits, features = (values.numpy() for values in logits_and_features(model, texts))
+        logits, features = logits_and_features(model, texts)
     else:
-        accelerator = make_accelerator()
-        model.to(accelerator.device)
-        loader = make_loader(texts, EVALUATION_BATCH, model.config.pad_token_id or 0, shuffle=False)
-        logits = predict(model, loader, classify, accelerator).numpy()
-    np.save(directory / "logits.npy", logits)
+        logits = predict_logits(model, texts)
+    outputs = TeacherOutputs(texts.fingerprint, SoftTargets(logits, probed))
     if weights:
-        labels = torch.where(texts.labels < 0, torch.from_numpy(logits).argmax(dim=1), texts.labels)
-        found = DomainKnowledge.load(teacher).weights(
-            torch.from_numpy(logits), torch.from_numpy(features), labels, texts.targets["domain"]
-        )
-        np.save(directory / "weight.npy", found.numpy())
-        console.print(f"  expertise weights: mean {found.mean():.3f}, from {found.min():.3f} to {found.max():.3f}")
+        assert features is not None, "the features come with the logits"
+        outputs = replace(outputs, weights=_expertise(teacher, outputs.attach(texts), features))
+    outputs.save(directory)
 
 
-def load_outputs(directory: Path) -> dict[str, Tensor]:
-    """The teacher's outputs on each text: `logits` (N, C) and, where they were made, `probes` (N, J, C), `weight` (N,)."""
-    names = [name for name in ("logits", "probes", "weight") if (directory / f"{name}.npy").exists()]
-    return {name: torch.from_numpy(np.load(directory / f"{name}.npy")) for name in names}
+def _expertise(teacher: Path, texts: EncodedSplit, features: Tensor) -> Tensor:
+    """Expertise weights (N,) of texts with the teacher's logits and features (N, d)."""
+    assert texts.teacher is not None, "the outputs were attached"
+    knowledge = DomainKnowledge.load(teacher)
+    found = knowledge.weights(texts.teacher.logits, features, texts.labels, known_domains(texts))
+    console.print(f"  expertise weights: mean {found.mean():.3f}, from {found.min():.3f} to {found.max():.3f}")
+    return found
 
 
-def _make_probes(texts: EncodedSplit, logits: NDArray[np.float32], directory: Path) -> None:
-    hidden = np.load(directory / "hidden.npy", mmap_mode="r")
-    labels = texts.labels.numpy()
+def _probe_logits(hidden: NDArray[np.float16], labels: NDArray[np.int64], logits: Tensor, directory: Path) -> Tensor:
+    """Logits (N, J, C) of a probe on each layer's states (N, J, d); the last layer's probe is the teacher's own head."""
     known = labels >= 0
     probes = [fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)]
-    stacked = np.stack([*probes, logits], axis=1).astype(np.float32)  # the last layer's probe is the teacher's own head
-    np.save(directory / "probes.npy", stacked)
+    stacked = np.stack([*probes, logits.numpy()], axis=1).astype(np.float32)
     right = (stacked.argmax(axis=2) == labels[:, None])[known]
     accuracies = [round(float(accuracy), 4) for accuracy in right.mean(axis=0)]
     write_json(directory / "probes.json", {"train_accuracy": accuracies})
     console.print(f"  probes on layers 1-{len(accuracies)}: train accuracy {' '.join(f'{a:.3f}' for a in accuracies)}")
+    return torch.from_numpy(stacked)
 
 
 def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -93,31 +96,30 @@ def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray
     return out
 
 
-def _hidden_states(model: PreTrainedModel, split: EncodedSplit, directory: Path) -> NDArray[np.float32]:
-    """Write `hidden.npy`, straight to disk, and return the logits (N, C)."""
-    config = model.config
+def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> Tensor:
+    """The logits (N, C); the mean over real tokens of each layer's hidden states, (N, J, d), goes straight to disk."""
     accelerator = make_accelerator()
-    model.to(accelerator.device).eval()
-    loader = make_loader(split, 64, config.pad_token_id or 0, shuffle=False)
-    logits = np.zeros((len(split), config.num_labels), np.float32)
+    model.eval()
+    loader = make_loader(split, EVALUATION_BATCH, shuffle=False)
+    logits = torch.zeros(len(split), model.config.num_labels)
     hidden: NDArray[np.float16] | None = None
     with torch.inference_mode(), accelerator.autocast():
         for batch in loader:
-            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            rows = batch["index"].cpu().numpy()
+            batch = batch.to(accelerator.device)
             out = model(**model_inputs(model, batch), output_hidden_states=True)
-            pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch)
+            pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch.attention_mask)
             if hidden is None:
                 shape = (len(split), *pooled.shape[1:])
-                hidden = np.lib.format.open_memmap(directory / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
-            hidden[rows] = pooled.half().cpu().numpy()
-            logits[rows] = out.logits.float().cpu().numpy()
-    assert hidden is not None
+                hidden = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+            rows = batch.index.cpu()
+            hidden[rows.numpy()] = pooled.half().cpu().numpy()
+            logits[rows] = out.logits.float().cpu()
+    assert hidden is not None, "an empty split reaches no training"
     hidden.flush()  # type: ignore[attr-defined]
     return logits
 
 
-def mean_pool(states: Tensor, batch: Batch) -> Tensor:
-    """Mean over real tokens: (B, J, L, d) → (B, J, d)."""
-    mask = batch["attention_mask"][:, None, :, None].to(states.dtype)
+def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over real tokens: hidden states (B, J, L, d) and mask (B, L) → (B, J, d)."""
+    mask = attention_mask[:, None, :, None].to(states.dtype)
     return (states * mask).sum(dim=2) / mask.sum(dim=2)

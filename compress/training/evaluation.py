@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
-from compress.training.loop import make_accelerator, predict
+from compress.training.accelerator import make_accelerator
 
 EVALUATION_BATCH = 64
 
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-    """The inputs this kind of model takes, out of a batch.
+    """The inputs that this kind of model takes, out of a batch.
 
-    Our own students call the second text's tokens type 1, special tokens excluded; a Hugging Face model has the types
+    Our own students give tokens of the second text type 1, special tokens excluded. A Hugging Face model gets the types
     that its tokenizer gives.
     """
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if takes_segments(model):
-        inputs["token_type_ids"] = batch["segments"]
+        inputs["token_type_ids"] = batch.segments
     elif takes_types(model):
-        inputs["token_type_ids"] = batch["type_ids"]
+        inputs["token_type_ids"] = batch.type_ids
     return inputs
 
 
@@ -38,17 +43,67 @@ def takes_types(model: PreTrainedModel) -> bool:
     return known and getattr(model.config, "type_vocab_size", 0) > 1
 
 
-def classify(model: PreTrainedModel, batch: Batch) -> Tensor:
+def compute_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits (B, C) of a sequence classifier."""
     return model(**model_inputs(model, batch)).logits
 
 
-def accuracy(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> float:
-    """Share of the split that the model gets right."""
-    return float((predictions(model, split, pad_token_id) == split.labels).float().mean())
+def predict(
+    model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator
+) -> Tensor:
+    """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
+
+    The model computes on the device where it is. Where there are several processes, all must call this; each computes a
+    share of every batch and gets all outputs.
+    """
+    model.eval()
+    out: Tensor | None = None
+    device = next(model.parameters()).device
+    with torch.inference_mode(), accelerator.autocast():
+        for batch in loader:
+            own = share_of(batch)
+            # A process without a share needs to know an output's shape.
+            values = forward(model, (batch if own is None else own).to(device)).float()
+            if out is None:
+                out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
+            if own is not None:
+                out[own.index] = values.cpu()
+        assert out is not None, "an empty split reaches no training"
+        processes.all_reduce([out])
+    return out
 
 
-def predictions(model: PreTrainedModel, split: EncodedSplit, pad_token_id: int) -> Tensor:
-    """The label (N,) that the model gives each example."""
-    loader = make_loader(split, EVALUATION_BATCH, pad_token_id, shuffle=False)
-    return predict(model, loader, classify, make_accelerator()).argmax(dim=1)
+def share_of(batch: Batch) -> Batch | None:
+    """The rows of a batch that this process computes; None where there are fewer rows than processes."""
+    first, step = processes.rank(), processes.size()
+    if step == 1:
+        return batch
+    return batch.map(lambda tensor: tensor[first::step]) if len(batch) > first else None
+
+
+def predict_logits(model: PreTrainedModel, split: EncodedSplit) -> Tensor:
+    """The model's logits (N, C) on each text, on the CPU; the model computes on the device where it is."""
+    return predict(
+        model, make_loader(split, EVALUATION_BATCH, shuffle=False), _logits_of_classifier, make_accelerator()
+    )
+
+
+def predict_labels(model: PreTrainedModel, split: EncodedSplit) -> Tensor:
+    """The label (N,) that the model gives each text."""
+    return predict_logits(model, split).argmax(dim=1)
+
+
+def accuracy(model: PreTrainedModel, split: EncodedSplit) -> float:
+    """Share of the texts that the model gives the right label."""
+    return float((predict_labels(model, split) == split.labels).float().mean())
+
+
+def dev_metrics(model: PreTrainedModel, dev: EncodedSplit) -> dict[str, float]:
+    """The metrics of an epoch for `fit`: the accuracy on dev, which decides which epoch is the best."""
+    score = accuracy(model, dev)
+    return {"metric": score, "dev accuracy": score}
+
+
+def _logits_of_classifier(model: nn.Module, batch: Batch) -> Tensor:
+    assert isinstance(model, PreTrainedModel), "a classifier"
+    return compute_logits(model, batch)

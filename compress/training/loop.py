@@ -1,10 +1,10 @@
 """The one training loop: teacher, search and student all run through `fit`.
 
-Progress with loss, dev metric and time left; early stopping; checkpoints from which a killed run goes on exactly
-where it was; device placement and mixed precision through accelerate; one process or several.
+It shows the loss, the dev metric and the time left. It stops early. It writes checkpoints, from which a killed run goes on
+exactly where it was. Device placement and mixed precision come from accelerate.
 
-Several processes share each batch, and weigh their gradients by their shares: `batch_size` means the same whatever their
-number, and so do the steps. BatchNorm sees a process's share alone, as usual; its running statistics are averaged.
+Several processes share each batch, and weight their gradients by their shares. So `batch_size` and the number of steps
+mean the same for any number of processes. BatchNorm sees one process's share only, as usual; its running statistics are averaged.
 """
 
 from __future__ import annotations
@@ -18,29 +18,21 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel
 
 from compress import processes
 from compress.data.batches import Batch
 from compress.data.files import recover_directory, replace_directory
-from compress.runtime.errors import UserError
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import share_of
+from compress.training.optimizer import OptimizerStep, make_scheduler, moving_average
 from compress.training.progress import TrainingProgress
 
 CHECKPOINT_SECONDS = 60.0
-PRECISIONS = ("no", "bf16", "fp16")
-
-
-class Loss(Protocol):
-    """What one optimiser minimises."""
-
-    def __call__(self, batch: Batch, progress: float) -> Tensor:
-        """Scalar loss of a batch; `progress` runs from 0 to 1 over the training."""
 
 
 class Stateful(Protocol):
@@ -51,24 +43,6 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
-
-
-@dataclass
-class Turn:
-    """One optimiser's part of a step. A plain training has one turn; a search alternates two."""
-
-    loader: DataLoader[int]
-    optimizer: torch.optim.Optimizer
-    loss: Loss
-    warmup: float = 0.0  # share of the steps with a rising rate; then it falls linearly to zero
-    max_grad_norm: float = 1.0
-    constant: bool = False  # keep the learning rate as it is
-    every: int = 1  # take the turn at every so-many-th step only
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What the optimiser moves."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
 
 @dataclass
@@ -100,82 +74,46 @@ class FitState:
         vars(self).update(state)
 
 
-def make_accelerator() -> Accelerator:
-    """Mixed precision (bf16) where the GPU or else the CPU multiplies it natively, fp32 elsewhere.
-
-    `ACCELERATE_MIXED_PRECISION`, which `accelerate launch --mixed_precision` sets, decides where it is set.
-
-    :raises UserError: it is set to something else than a precision, or to one that is not to be had here.
-    """
-    processes.join()
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if asked and asked not in PRECISIONS:
-        raise UserError(f"ACCELERATE_MIXED_PRECISION: {asked!r} is none of {', '.join(PRECISIONS)}")
-    if asked == "fp16" and not torch.cuda.is_available():  # accelerate would train in fp32 without a word
-        raise UserError("ACCELERATE_MIXED_PRECISION: fp16 needs a GPU, and torch sees none; take bf16 or no")
-    if torch.cuda.is_available():
-        _compute_alike_every_time()
-    return Accelerator(mixed_precision=asked or ("bf16" if _has_bf16() else "no"))
-
-
-def _compute_alike_every_time() -> None:
-    """Let a GPU add up in a fixed order, so that a seed gives one student, as on a CPU.
-
-    It costs nothing here: the attention that this rules out, cuDNN's, plans anew for every length of a batch, which takes
-    longer than the teacher's training. What has no such form raises PyTorch's RuntimeError, at the first step.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read unwritten
-
-
-def _has_bf16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def fit(
     name: str,
     model: nn.Module,
-    turns: list[Turn],
+    steps: list[OptimizerStep],
     evaluate: Callable[[nn.Module], dict[str, float]],
     schedule: Schedule,
     workspace: Path,
-    accelerator: Accelerator,
     extra: Sequence[Stateful] = (),
 ) -> FitState:
     """Train `model` and leave it with the weights of its best epoch (or its last, see `Schedule`).
 
     :param name: shown beside the progress.
-    :param turns: the parts of a step; the first turn's loader sets the number of steps in an epoch, others go round.
-    :param evaluate: dev metrics of the model after each epoch; the larger `metric`, the better. An epoch without a `metric`
-        is passed over when the best is chosen; the last must have one.
+    :param steps: the optimisers of a training step. The first one's batches make an epoch; the others start again when they end.
+    :param evaluate: dev metrics of the model after each epoch. The larger `metric`, the better. An epoch without a `metric`
+        cannot be the best; the last epoch must have one.
     :param workspace: directory for the checkpoint; a training found there is carried on.
-    :param extra: what else changes with the training, and is saved and restored with it.
+    :param extra: other objects that change with the training, and are saved and restored with it.
     """
+    accelerator = make_accelerator()
     set_seed(schedule.seed, device_specific=True)  # each process drops out other units
     state = FitState()
     # Not wrapped for several processes: the losses call the model's parts, which a wrapper would not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
-    processes.take_first(value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())
-    turns = [replace(turn, optimizer=accelerator.prepare_optimizer(turn.optimizer)) for turn in turns]
-    schedulers = [_scheduler(turn, schedule.epochs * len(turns[0].loader)) for turn in turns]
+    processes.broadcast(value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())
+    steps = [replace(step, optimizer=accelerator.prepare_optimizer(step.optimizer)) for step in steps]
+    schedulers = [make_scheduler(step, schedule.epochs * len(steps[0].loader)) for step in steps]
     averaged: AveragedModel | None = None
     if schedule.average is not None:
-        update = _moving_average(schedule.average)
+        update = moving_average(schedule.average)
         averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=update, use_buffers=True)
     accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []), *extra)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
     if processes.is_first():
         recover_directory(checkpoint)
-    processes.wait()
+    processes.barrier()
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
-        processes.wait()  # the first process may be about to replace it
-    loop = _Loop(model, turns, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
-    with TrainingProgress(name, schedule.epochs * len(turns[0].loader)) as progress:
+        processes.barrier()  # the first process may be about to replace it
+    loop = _Loop(model, steps, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
+    with TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:
         if state.epoch or state.step:
             progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
         while state.epoch < schedule.epochs and (
@@ -187,48 +125,16 @@ def fit(
             loop.save_if_due()
             progress.evaluated(state.epoch, metrics)
         loop.save()  # what comes after this training finds it done
-    processes.wait()
+    processes.barrier()
     accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
     accelerator.free_memory()
     return state
 
 
-def predict(
-    model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator
-) -> Tensor:
-    """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
-
-    The model computes where it is. Several processes, which must all come here, share each batch and get all outputs.
-    """
-    model.eval()
-    out: Tensor | None = None
-    device = next(model.parameters()).device
-    with torch.inference_mode(), accelerator.autocast():
-        for batch in loader:
-            rows = _share(batch)
-            own = rows or batch  # a process without a share needs to know an output's shape
-            values = forward(model, {name: tensor.to(device) for name, tensor in own.items()}).float()
-            if out is None:
-                out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
-            if rows:
-                out[rows["index"]] = values.cpu()
-        assert out is not None, "an empty split reaches no training"
-        processes.add_up([out])
-    return out
-
-
-def _share(batch: Batch) -> Batch:
-    """The rows of a batch that are for this process; nothing where there are fewer rows than processes."""
-    first, step = processes.rank(), processes.size()
-    if step == 1:
-        return batch
-    return {name: tensor[first::step] for name, tensor in batch.items()} if len(batch["index"]) > first else {}
-
-
 @dataclass
 class _Loop:
     model: nn.Module
-    turns: list[Turn]
+    steps: list[OptimizerStep]
     schedulers: list[LambdaLR]
     schedule: Schedule
     state: FitState
@@ -247,18 +153,18 @@ class _Loop:
     def train_epoch(self, progress: TrainingProgress) -> None:
         """The rest of the current epoch."""
         self.model.train()
-        steps = len(self.turns[0].loader)
-        streams = [self._batches(turn, -(-self.state.step // turn.every)) for turn in self.turns]
-        for step in range(self.state.step, steps):
-            done = self.state.epoch * steps + step
+        length = len(self.steps[0].loader)
+        streams = [self._batches(step, -(-self.state.step // step.every)) for step in self.steps]
+        for number in range(self.state.step, length):
+            done = self.state.epoch * length + number
             losses = [
-                self._step(turn, scheduler, next(stream), done / (self.schedule.epochs * steps))
-                for turn, scheduler, stream in zip(self.turns, self.schedulers, streams, strict=True)
-                if step % turn.every == 0
+                self._step(step, scheduler, next(stream), done / (self.schedule.epochs * length))
+                for step, scheduler, stream in zip(self.steps, self.schedulers, streams, strict=True)
+                if number % step.every == 0
             ]
             if self.averaged:
                 self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
-            self.state.step = step + 1
+            self.state.step = number + 1
             progress.advanced(done + 1, losses[0])
             self.save_if_due()
 
@@ -298,26 +204,25 @@ class _Loop:
         replace_directory(temporary, self.checkpoint)
         self.saved = time.monotonic()
 
-    def _step(self, turn: Turn, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
-        share = _share(batch)
+    def _step(self, step: OptimizerStep, scheduler: LambdaLR, batch: Batch, progress: float) -> float:
+        share = share_of(batch)
         loss = torch.zeros(())
-        if share:
-            share = {name: tensor.to(self.accelerator.device) for name, tensor in share.items()}
+        if share is not None:
             with self.accelerator.autocast():
-                loss = turn.loss(share, progress)
+                loss = step.loss(share.to(self.accelerator.device), progress)
             self.accelerator.backward(loss)
         if processes.size() > 1:
-            self._average(turn.parameters, len(share.get("index", [])) / len(batch["index"]))
-        self.accelerator.clip_grad_norm_(turn.parameters, turn.max_grad_norm)
-        turn.optimizer.step()
+            self._average(step.parameters, 0.0 if share is None else len(share) / len(batch))
+        self.accelerator.clip_grad_norm_(step.parameters, step.max_grad_norm)
+        step.optimizer.step()
         scheduler.step()
-        # Another turn's parameters collected gradients too; theirs must not leak into its next step.
+        # The other optimisers' weights collected gradients too, which must not be part of their next step.
         self.model.zero_grad(set_to_none=True)
         return float(loss.detach())
 
     def _average(self, parameters: list[nn.Parameter], share: float) -> None:
         """Average the processes' gradients by their shares of the batch, and their BatchNorm statistics."""
-        # Each may have drawn another operation; a weight that none has used keeps no gradient, so that it is not moved.
+        # Each process may have drawn another operation. A weight that no process used keeps no gradient: it must not move.
         used = torch.tensor([float(weight.grad is not None) for weight in parameters])
         for weight in parameters:
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad * share
@@ -326,39 +231,18 @@ class _Loop:
         statistics = [cast(Tensor, value) for norm in norms for value in (norm.running_mean, norm.running_var)]
         for value in statistics:
             value.div_(processes.size())
-        processes.add_up([used, *gradients, *statistics])
+        processes.all_reduce([used, *gradients, *statistics])
         for weight, count in zip(parameters, used.tolist(), strict=True):
             if not count:
                 weight.grad = None
 
-    def _batches(self, turn: Turn, skip: int) -> Iterator[Batch]:
-        """The turn's batches from position `skip` of the epoch, round and round."""
-        size = len(turn.loader)
+    def _batches(self, step: OptimizerStep, skip: int) -> Iterator[Batch]:
+        """The optimiser's batches from position `skip` of the epoch on, again and again."""
+        size = len(step.loader)
         lap, skip = divmod(skip, size)
-        laps_an_epoch = -(-len(self.turns[0].loader) // size)
+        laps_an_epoch = -(-len(self.steps[0].loader) // size)
         while True:
-            sampler: Any = turn.loader.batch_sampler  # `LengthBatches`, or another with its `start_at`
+            sampler: Any = step.loader.batch_sampler  # `LengthBatches`, or another one with its `start_at`
             sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
-            yield from turn.loader
+            yield from step.loader
             lap, skip = lap + 1, 0
-
-
-def _moving_average(decay: float) -> Callable[..., None]:
-    """An exponential moving average whose decay rises with the steps to `decay`: a short training forgets its start too."""
-
-    def update(averaged: Any, current: Any, steps: Tensor | int) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averaged, current, steps)
-
-    return update
-
-
-def _scheduler(turn: Turn, steps: int) -> LambdaLR:
-    warmup = max(1, round(turn.warmup * steps))
-
-    def factor(step: int) -> float:
-        if turn.constant:
-            return 1.0
-        return min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
-
-    optimizer = getattr(turn.optimizer, "optimizer", turn.optimizer)  # the one inside accelerate's wrapper
-    return LambdaLR(optimizer, factor)

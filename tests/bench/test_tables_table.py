@@ -116,10 +116,10 @@ def test_a_recipe_is_common_part_then_base_then_column_then_method(write, folder
     recipe = table.recipe(runs["soft · pairs · seed 7"], folder)
     assert recipe.name == "two-pairs-7-soft"
     assert recipe.seed == 7
-    assert recipe.data.source == "files"
-    assert recipe.data.train == folder / "pairs.tsv"
-    assert recipe.data.sample == 7
-    assert (recipe.data.text_b, recipe.data.train_limit) == ("other", 2000)
+    assert recipe.target.source == "files"
+    assert recipe.target.train == folder / "pairs.tsv"
+    assert recipe.target.sample == 7
+    assert (recipe.target.text_b, recipe.target.train_limit) == ("other", 2000)
     assert recipe.objective.method == "logits"
     assert (recipe.compress.epochs, recipe.compress.learning_rate) == (5, 1e-3)
     assert table.recipe(runs["soft · films · seed 1"], folder).compress.epochs == 4
@@ -133,8 +133,8 @@ def test_a_column_with_a_source_has_two_domains(write, folder):
     run = next(run for run in table.runs() if str(run) == "soft · pairs · seed 7")
     recipe = table.recipe(run, folder)
     assert recipe.source is not None
-    assert (recipe.data.train, recipe.source.train) == (folder / "pairs.tsv", folder / "s.tsv")
-    assert (recipe.data.train_limit, recipe.source.limit, recipe.source.sample) == (2000, 9, 0)
+    assert (recipe.target.train, recipe.source.train) == (folder / "pairs.tsv", folder / "s.tsv")
+    assert (recipe.target.train_limit, recipe.source.limit, recipe.source.sample) == (2000, 9, 0)
     assert table.recipe(next(table.runs()), folder).source is None
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.runtime.encode import Encoded
-from compress.training.loop import Schedule, Turn, fit, make_accelerator, predict
+from compress.training.loop import Schedule, OptimizerStep, fit, make_accelerator, predict
 
 
 class Choice(nn.Module):
@@ -26,7 +26,7 @@ class Choice(nn.Module):
         self.outputs = nn.ModuleList(nn.Linear(8, 2) for _ in range(3))
 
     def forward(self, batch: Batch, output: int) -> torch.Tensor:
-        x = self.embedding(batch["input_ids"]) * batch["attention_mask"].unsqueeze(2)
+        x = self.embedding(batch.input_ids) * batch.attention_mask.unsqueeze(2)
         if not self.training:
             x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         else:
@@ -44,14 +44,14 @@ def train(folder: Path) -> dict[str, torch.Tensor]:
     data, model = EncodedSplit(encoded, torch.arange(41) % 2), Choice()
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:
-        return nn.functional.cross_entropy(model(batch, round(progress * 100) % 2), batch["labels"])
+        return nn.functional.cross_entropy(model(batch, round(progress * 100) % 2), batch.labels)
 
     def outputs(model: nn.Module, batch: Batch) -> torch.Tensor:
         return model(batch, 0)
 
     accelerator = make_accelerator()
-    turn = Turn(make_loader(data, 8, 0, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss)
-    loader = make_loader(data, 8, 0, shuffle=False)
+    turn = OptimizerStep(make_loader(data, 8, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss)
+    loader = make_loader(data, 8, shuffle=False)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return {"metric": float(predict(model, loader, outputs, accelerator).mean())}

@@ -157,7 +157,7 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
     before = {name: value.clone() for name, value in student.state_dict().items()}
     credits, value = text_credits(student, data.train, data.dev, kind, 0)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
-    dev, teacher = next(iter(make_loader(data.dev, 100, 0, shuffle=False))), data.train.targets["logits"].softmax(dim=1)
+    dev, teacher = next(iter(make_loader(data.dev, 100, shuffle=False))), data.train.teacher.logits.softmax(dim=1)
 
     with torch.no_grad():
         mean = classify(student, dev).mean(dim=0)
@@ -170,7 +170,7 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
     rate, start = 0.003, reward()
     assert value == pytest.approx(start, abs=1e-6)
     for i, credit in enumerate(credits):
-        batch = next(iter(make_loader(data.train.subset([i]), 1, 0, shuffle=False)))
+        batch = next(iter(make_loader(data.train.subset([i]), 1, shuffle=False)))
         loss = torch.nn.functional.cross_entropy(classify(student, batch), teacher[i : i + 1])
         slopes = torch.autograd.grad(loss, list(student.parameters()), allow_unused=True)
         with torch.no_grad():
@@ -303,7 +303,7 @@ def test_every_kind_of_student_has_states_and_credits() -> None:
         assert states.shape == (6, state_size(student))
         width = classifier_of(student).in_features
         assert states[:, :width].norm(dim=1).tolist() == pytest.approx([1.0] * 6, abs=0.02)
-        teacher = data.train.targets["logits"].softmax(dim=1)
+        teacher = data.train.teacher.logits.softmax(dim=1)
         own = states[:, width + 2 : width + 4]
         torch.testing.assert_close(states[:, width : width + 2], teacher)
         torch.testing.assert_close(states[:, width + 4], (teacher - own).abs().sum(dim=1) / 2)

@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification
 from compress.data.batches import encode_split
 from compress.data.corpus import load_corpus
 from compress.objectives.expertise import mean_state, prototype_scores
-from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.run import compress
+from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
 from compress.runtime.encode import TextEncoder
@@ -225,9 +226,9 @@ def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(tmp_path: Pa
         recipe = point(tmp_path, "compress.preset=metakd", f"meta.corruption={corruption}", *pretrained)
         root = tmp_path / str(corruption)
         compress(recipe, Workspace(root), until="teacher")
-        model, encoder = open_teacher(root / "teacher", recipe.data.max_length)
+        model, encoder = open_teacher(root / "teacher", recipe.target.max_length)
         features = {}
-        for name, split in load_corpus(recipe.data).splits.items():
+        for name, split in load_corpus(recipe.target).splits.items():
             logits, hidden = logits_and_features(model, encode_split(split, encoder))
             assert float((logits.argmax(dim=1) == torch.tensor(split.labels)).float().mean()) > 0.95
             features[name] = (hidden / hidden.std()).numpy(), split.domains
@@ -241,7 +242,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = point(folder, *METAKD, "teacher.epochs=3")
-    corpus = load_corpus(recipe.data)
+    corpus = load_corpus(recipe.target)
     monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
 
     def train(name: str) -> dict[str, torch.Tensor]:

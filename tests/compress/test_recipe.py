@@ -18,7 +18,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, ""))
     assert recipe.name == "task"
-    assert recipe.data.source == "embedded"
+    assert recipe.target.source == "embedded"
     assert recipe.compress.preset == "adabert"
 
 
@@ -32,7 +32,7 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
         ("[compress]\nepochs = 'many'\n", [":2", "compress.epochs", "'many'"]),
         ("[export]\n\nbudget = -1.0\n", [":3", "export.budget", "-1.0"]),
         ("[data]\nsource = 'files'\n", [":1", "data", "data.train"]),
-        ("[data]\ntrain = 'x.tsv'\n", ["source"]),
+        ("[data]\nsource = 'embedded'\ntrain = 'x.tsv'\n", ["source"]),
         ("name = 'a/b'\n", [":1", "name"]),
         ("[compress\n", ["not valid TOML", "line 1"]),
         ("extra = 1\n", [":1", "extra", "unknown key"]),
@@ -71,7 +71,7 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "[data]\nsource = 'files'\ntrain = 'sub/train.tsv'\n"))
-    assert recipe.data.train == tmp_path / "sub" / "train.tsv"
+    assert recipe.target.train == tmp_path / "sub" / "train.tsv"
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ limit = 50
 def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, DOMAINS), ["data.source.limit=60", "data.target.train=u.tsv"])
     assert recipe.source is not None
-    assert (recipe.data.train, recipe.source.train) == (Path.cwd() / "u.tsv", tmp_path / "s.tsv")
-    assert (recipe.data.max_length, recipe.source.limit) == (64, 60)
+    assert (recipe.target.train, recipe.source.train) == (Path.cwd() / "u.tsv", tmp_path / "s.tsv")
+    assert (recipe.target.max_length, recipe.source.limit) == (64, 60)
     assert recipe.source.decontaminate == "overlap"
     assert "teacher" in recipe.source_learners
     assert "student" not in recipe.source_learners
@@ -174,10 +174,10 @@ def test_a_mistake_in_the_data_names_its_own_section(tmp_path: Path) -> None:
     for section in ("data.target", "data.source"):
         recipe = load_recipe(path, [f"{section}.text=body", dev])
         with pytest.raises(UserError, match=rf"no column 'body' \({section}\.text\)"):
-            load_corpus(recipe.data, recipe.source)
+            load_corpus(recipe.target, recipe.source)
     recipe = load_recipe(path, ['data.target.labels=["a"]', dev])
     with pytest.raises(UserError, match=r"^data\.target\.labels: "):
-        load_corpus(recipe.data, recipe.source)
+        load_corpus(recipe.target, recipe.source)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_dumped_recipe_reads_back(tmp_path: Path, preset: str, text: str) -> N
         (("limit = 50", "decontaminate = 'all'"), [":7", "data.source.decontaminate", "'all'"]),
         (('train = "s.tsv"', ""), ["data.source", "say where its texts are"]),
         (("[data.target]", "[data]"), ["data.max_length", "[data.target]"]),
-        (("[data.source]", "[source]"), ["source: unknown key", "[data.source]"]),
+        (("[data.source]", "[source]"), ["data.source", "[data.target] and [data.source]"]),
     ],
 )
 def test_a_mistake_in_the_two_domains_is_told(tmp_path: Path, change: tuple[str, str], expected: list[str]) -> None:

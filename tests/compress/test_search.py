@@ -8,7 +8,7 @@ from onnxruntime import get_available_providers
 
 from compress.objectives.layerwise import matched_layers
 from compress.objectives.probes import adabert_loss, probe_distillation
-from compress.pipeline.stages import compress
+from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError

@@ -7,7 +7,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from compress.data.batches import Batch, EncodedSplit, LengthBatches, make_loader
 from compress.runtime.encode import Encoded
-from compress.training.loop import Schedule, Turn, _moving_average, fit, make_accelerator, predict
+from compress.training.loop import Schedule, OptimizerStep, _moving_average, fit, make_accelerator, predict
 from tests.tiny_task import KilledError, killed_at
 
 
@@ -28,7 +28,7 @@ class Bag(nn.Module):
         self.embedding, self.dropout, self.out = nn.Embedding(20, 8), nn.Dropout(0.3), nn.Linear(8, 2)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        x = self.embedding(batch["input_ids"]) * batch["attention_mask"].unsqueeze(2)
+        x = self.embedding(batch.input_ids) * batch.attention_mask.unsqueeze(2)
         return self.out(self.dropout(x.sum(dim=1)))
 
 
@@ -38,14 +38,14 @@ def train(workspace: Path, kill_at: int = 0) -> tuple[Bag, list[dict[str, float]
     model, data = Bag(), split()
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:
-        return nn.functional.cross_entropy(model(batch), batch["labels"])
+        return nn.functional.cross_entropy(model(batch), batch.labels)
 
     dying = killed_at(kill_at, loss)
-    loader = make_loader(data, 8, 0, shuffle=True, seed=1)
+    loader = make_loader(data, 8, shuffle=True, seed=1)
     other = make_loader(data.subset(range(20)), 8, 0, shuffle=True, seed=2)
     turns = [
-        Turn(loader, torch.optim.AdamW(model.embedding.parameters(), lr=1e-2), dying, warmup=0.1),
-        Turn(other, torch.optim.Adam(model.out.parameters(), lr=1e-2), dying, constant=True, every=2),
+        OptimizerStep(loader, torch.optim.AdamW(model.embedding.parameters(), lr=1e-2), dying, warmup=0.1),
+        OptimizerStep(other, torch.optim.Adam(model.out.parameters(), lr=1e-2), dying, constant=True, every=2),
     ]
     evaluations = iter(range(100))
     state = fit(
@@ -79,10 +79,10 @@ def test_every_epoch_has_its_own_order(tmp_path: Path) -> None:
     model, seen = Bag(), []
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:
-        seen.append(tuple(batch["index"].tolist()))
-        return nn.functional.cross_entropy(model(batch), batch["labels"])
+        seen.append(tuple(batch.index.tolist()))
+        return nn.functional.cross_entropy(model(batch), batch.labels)
 
-    turn = Turn(make_loader(split(), 8, 0, shuffle=True), torch.optim.SGD(model.parameters(), lr=0.1), loss)
+    turn = OptimizerStep(make_loader(split(), 8, shuffle=True), torch.optim.SGD(model.parameters(), lr=0.1), loss)
     fit("t", model, [turn], lambda _: {"metric": 0.0}, Schedule(3, 3, 0, keep_last=True), tmp_path, make_accelerator())
     epochs = [seen[i : i + 5] for i in (0, 5, 10)]
     assert all(sorted(row for batch in epoch for row in batch) == list(range(40)) for epoch in epochs)
@@ -105,10 +105,10 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
         seen.append(m.out.weight.detach().clone())  # type: ignore[union-attr, operator]
         return {"metric": scores[len(seen) - 1]}
 
-    turn = Turn(
-        make_loader(split(), 8, 0, shuffle=True),
+    turn = OptimizerStep(
+        make_loader(split(), 8, shuffle=True),
         torch.optim.AdamW(model.parameters(), lr=1e-2),
-        lambda batch, _: nn.functional.cross_entropy(model(batch), batch["labels"]),
+        lambda batch, _: nn.functional.cross_entropy(model(batch), batch.labels),
     )
     state = fit("t", model, [turn], evaluate, Schedule(6, 2, 0), tmp_path, make_accelerator())
     assert len(seen) == 4  # two epochs without a better score after the second
@@ -142,9 +142,9 @@ def test_batches_hold_every_row_once_and_depend_on_seed_and_epoch_only() -> None
 
 def test_targets_travel_with_their_rows_and_predictions_keep_the_order() -> None:
     data = split()
-    loader = make_loader(data, 8, 0, shuffle=False)
+    loader = make_loader(data, 8, shuffle=False)
     for batch in loader:
-        assert torch.equal(batch["target"], batch["index"].float())
-        assert batch["input_ids"].shape == batch["attention_mask"].shape
+        assert torch.equal(batch["target"], batch.index.float())
+        assert batch.input_ids.shape == batch.attention_mask.shape
     out = predict(Bag(), loader, lambda _, batch: batch["target"][:, None], make_accelerator())
     assert torch.equal(out[:, 0], torch.arange(40.0))

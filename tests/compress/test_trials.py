@@ -10,7 +10,8 @@ import torch
 from compress.data.batches import encode_split
 from compress.data.corpus import load_corpus
 from compress.distil.task import StudentTask
-from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.run import compress
+from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.encode import TextEncoder

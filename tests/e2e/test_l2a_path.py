@@ -12,7 +12,8 @@ from bench.tables.runner import PaperOptions, plan, run_table
 from bench.tables.table import load_table
 from compress.__main__ import app
 from compress.data.corpus import load_corpus
-from compress.pipeline.stages import compress, stage_keys
+from compress.pipeline.run import compress
+from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
 from compress.runtime.errors import UserError
@@ -51,7 +52,7 @@ def test_every_kind_of_student_learns_to_augment(folder: Path, kind: str) -> Non
     lines = [json.loads(line) for line in (root / "augmented" / "texts.jsonl").read_text().splitlines()]
     assert sum(line["source"] for line in lines) == 30  # half of the sixty
     assert all(line["log_likelihood"] < 0 for line in lines)
-    corpus = load_corpus(recipe.data, recipe.source)
+    corpus = load_corpus(recipe.target, recipe.source)
     assert corpus.source is not None
     changed = 0
     for line in lines:
@@ -100,7 +101,7 @@ def test_source_texts_can_be_distilled_as_they_are(folder: Path) -> None:
     root = folder / "artifacts" / "plain"
     compress(recipe, Workspace(root))
 
-    corpus = load_corpus(recipe.data, recipe.source)
+    corpus = load_corpus(recipe.target, recipe.source)
     assert corpus.source is not None
     assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + len(corpus.source)
 
@@ -110,7 +111,7 @@ def test_the_selector_decides_on_real_texts_too(folder: Path) -> None:
     real = ['data.source.use=["teacher","student"]', "data.target.distil_unlabelled=true"]
     settings = ["student.kind=bilstm", *STUDENTS["bilstm"], f"data.target.unlabelled={folder / 'more.tsv'}"]
     recipe, root = make(folder, "real", *settings, *real)
-    corpus = load_corpus(recipe.data, recipe.source)
+    corpus = load_corpus(recipe.target, recipe.source)
     assert corpus.source is not None
     assert corpus.unlabelled is not None
     texts = 60 + len(corpus.source) + len(corpus.unlabelled)  # a sample of each training text, and the real ones

@@ -71,7 +71,7 @@ def test_each_domain_has_its_student_and_the_bundle_routes_to_it(
     best = max(manifest.domains.values(), key=lambda entry: entry.dev_accuracy_of_all)
     assert manifest.domains[manifest.default_domain or ""] == best
     assert manifest.models == best.models
-    corpus = load_corpus(recipe.data).splits["dev"]
+    corpus = load_corpus(recipe.target).splits["dev"]
     for domain, entry in manifest.domains.items():
         rows = [i for i, other in enumerate(corpus.domains or []) if other == domain]
         session = BundleSession(bundle, domain=domain)

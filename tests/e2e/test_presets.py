@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 import compress.students
 from compress.data.corpus import load_corpus
-from compress.pipeline.stages import compress
+from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
 from compress.runtime.encode import pad_batch
@@ -83,7 +83,7 @@ def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path,
     batch = {name: torch.from_numpy(values) for name, values in pad_batch(encoded, 0).items()}
     with torch.inference_mode():
         logits = classify(student, batch)
-        untold = classify(student, batch | dict.fromkeys(("segments", "type_ids"), batch["segments"] * 0))
+        untold = classify(student, batch | dict.fromkeys(("segments", "type_ids"), batch.segments * 0))
     apart = float(np.abs(session.logits(encoded) - logits.numpy()).max())
     # Which text is which matters to the student, if little to one that has learned for a second.
     assert 100 * apart < float((logits - untold).abs().max())

@@ -16,8 +16,16 @@ from compress.recipe.sections.augmentation import (
     SelectorOptions,
     SpansOptions,
 )
-from compress.recipe.sections.base import Positive, Probability, Rate, Section, Weight
-from compress.recipe.sections.data import DataOptions, Decontaminate, SourceLearner, SourceOptions, TextOptions
+from compress.recipe.sections.base import Content, Positive, Probability, Rate, Section, UndeclaredSettingError, Weight
+from compress.recipe.sections.data import (
+    DataOptions,
+    DataSection,
+    Decontaminate,
+    SourceLearner,
+    SourceOptions,
+    TextOptions,
+    TwoDomainOptions,
+)
 from compress.recipe.sections.export import BenchOptions, ExportOptions
 from compress.recipe.sections.objective import (
     DistilBertObjective,
@@ -40,8 +48,8 @@ from compress.recipe.sections.student import (
     StudentOptions,
     TransformerOptions,
 )
-from compress.recipe.sections.teacher import DomainOptions, MetaOptions, TeacherOptions, TrainOptions
-from compress.recipe.sections.training import CompressOptions
+from compress.recipe.sections.teacher import DomainOptions, MetaOptions, TeacherOptions
+from compress.recipe.sections.training import CompressOptions, TrainOptions
 
 __all__ = [
     "SPECIAL_ARCHITECTURES",
@@ -52,8 +60,10 @@ __all__ = [
     "CbertOptions",
     "CnnOptions",
     "CompressOptions",
+    "Content",
     "Copies",
     "DataOptions",
+    "DataSection",
     "Decontaminate",
     "DistilBertObjective",
     "DomainOptions",
@@ -90,6 +100,8 @@ __all__ = [
     "TinyBertObjective",
     "TrainOptions",
     "TransformerOptions",
+    "TwoDomainOptions",
     "TwoStageObjective",
+    "UndeclaredSettingError",
     "Weight",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import Enum
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +14,42 @@ Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
+class UndeclaredSettingError(Exception):
+    """A stage reads a setting that its record does not declare: a mistake in the program, not of a user."""
+
+
+class Content(Enum):
+    """Marks a setting that names something outside the recipe, whose content matters and not only its name."""
+
+    FILE = "file"
+    MODEL = "model"  # "embedded", a directory or a hub id
+    GENOTYPE = "genotype"  # a special name, or a file
+
+
+def content_of(annotation: Any) -> Content | None:
+    """What a setting of this type names outside the recipe, if anything."""
+    found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Content)]
+    return next(chain(found, filter(None, map(content_of, get_args(annotation)))), None)
+
+
 class Section(BaseModel):
     """A table of the recipe; unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def contents(cls) -> dict[str, Content]:
+        """The settings that name something outside the recipe."""
+        named = {
+            name: content_of(field.annotation) or next((m for m in field.metadata if isinstance(m, Content)), None)
+            for name, field in cls.model_fields.items()
+        }
+        return {name: content for name, content in named.items() if content is not None}
+
+    if not TYPE_CHECKING:  # else every misspelt attribute would pass the type check
+
+        def __getattr__(self, name: str) -> Any:
+            """Only called where there is no such attribute; see `compress.recipe.keys.restricted`."""
+            if name in type(self).model_fields:
+                raise UndeclaredSettingError(f"{type(self).__name__}.{name}: the stage's record does not declare it")
+            return super().__getattr__(name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from compress.recipe.sections.base import Positive, Section
+from compress.recipe.sections.base import Content, Positive, Section
 
 Decontaminate = Literal["off", "exact", "overlap"]
+TableFile = Annotated[Path, Content.FILE]
 SourceLearner = Literal["teacher", "language_model", "student"]
 
 
@@ -18,7 +19,7 @@ class TextOptions(Section):
 
     _section: str = PrivateAttr("data")
     source: Literal["embedded", "files", "hub"] = "embedded"
-    train: Path | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
+    train: TableFile | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
     text: str = Field("text", description="column with the text, or the first text of a pair")
@@ -31,6 +32,14 @@ class TextOptions(Section):
         None, description="use a sample of so many texts of each split (to try a recipe quickly)"
     )
     sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_source(cls, values: Any) -> Any:
+        """Where the texts are is plain from the key that names them."""
+        if isinstance(values, dict) and "source" not in values:
+            return values | {"source": "files" if "train" in values else "hub" if "hub" in values else "embedded"}
+        return values
 
     @property
     def section(self) -> str:
@@ -53,11 +62,13 @@ class TextOptions(Section):
 class DataOptions(TextOptions):
     """The task's data, or the target's where there is a source domain too."""
 
-    dev: Path | None = Field(
+    dev: TableFile | None = Field(
         None, description="table for early stopping and the accuracy gate; carved from train if absent"
     )
-    test: Path | None = Field(None, description="held-out table; carved too if dev is absent, else dev is reported")
-    unlabelled: Path | None = Field(
+    test: TableFile | None = Field(
+        None, description="held-out table; carved too if dev is absent, else dev is reported"
+    )
+    unlabelled: TableFile | None = Field(
         None,
         description="further texts in the same columns, without labels, for an augmentation's language model and `distil_unlabelled`",
     )
@@ -93,3 +104,49 @@ class SourceOptions(TextOptions):
     decontaminate: Decontaminate = Field(
         "overlap", description="as in the target's data, against its dev and test texts"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_place(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.keys().isdisjoint(("source", "train", "hub")):
+            raise ValueError('data.source: say where its texts are: train, a file; hub, an id; or source = "embedded"')
+        return values
+
+
+class TwoDomainOptions(Section):
+    """The section `data` of a recipe with a source domain: the tables `data.target` and `data.source`."""
+
+    target: DataOptions
+    source: SourceOptions
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_tables(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if others := sorted(values.keys() - {"target", "source"}):
+            raise ValueError(f"data.{others[0]}: beside [data.source], the target's keys stand in [data.target]")
+        for name in ("target", "source"):
+            if not isinstance(values.get(name), dict):
+                raise ValueError(
+                    f"data.{name}: [data.target] and [data.source] are two tables; without a source write [data]"
+                )
+        return values
+
+    @model_validator(mode="after")
+    def _name_section(self) -> Self:
+        self.target._section = "data.target"
+        return self
+
+
+def _data_form(values: Any) -> str:
+    """Whether `data` is one table, or two in it."""
+    if isinstance(values, TwoDomainOptions):
+        return "domains"
+    two = isinstance(values, dict) and ("target" in values or isinstance(values.get("source"), dict))
+    return "domains" if two else "single"
+
+
+DataSection = Annotated[
+    Annotated[DataOptions, Tag("single")] | Annotated[TwoDomainOptions, Tag("domains")], Discriminator(_data_form)
+]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.recipe.sections.base import Positive, Section
+from compress.recipe.sections.base import Content, Positive, Section
 
 SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
 SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
@@ -17,7 +17,7 @@ class CnnOptions(Section):
 
     kind: Literal["cnn"] = "cnn"
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
-    architecture: str = Field(
+    architecture: Annotated[str, Content.GENOTYPE] = Field(
         "searched",
         description="'searched', 'random' (drawn with the recipe's seed, of search.max_cost), 'residual' (hand-made, conv3 beside identity), "
         "or a genotype.json, say of another task's search",
@@ -38,7 +38,7 @@ class TransformerOptions(Section):
     """A small BERT: layers copied from a larger one, or of its own size."""
 
     kind: Literal["transformer"] = "transformer"
-    init: str = Field(
+    init: Annotated[str, Content.MODEL] = Field(
         "teacher",
         description="'teacher' (layers of the fine-tuned teacher), 'pretrained' (of the model the teacher was made from), "
         "'random', or a local directory or hub id of a small BERT",

@@ -6,25 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.recipe.sections.base import Positive, Rate, Section, Weight
-
-
-class TrainOptions(Section):
-    """One training: how long, in what steps."""
-
-    epochs: Positive = 1
-    batch_size: Positive = 32
-    learning_rate: Rate = 5e-5
-    weight_decay: Weight = 0.01
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="fraction of the steps with a rising rate")
-    patience: Positive = Field(3, description="evaluations without a better dev metric before stopping")
-    max_grad_norm: Rate = 1.0
+from compress.recipe.sections.base import Content, Section, Weight
+from compress.recipe.sections.training import TrainOptions
 
 
 class TeacherOptions(TrainOptions):
     """The uncompressed classifier."""
 
-    model: str = Field("embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id")
+    model: Annotated[str, Content.MODEL] = Field(
+        "embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id"
+    )
     fine_tuned: bool = Field(False, description="the model already classifies into these labels: do not train it")
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher over the domains of the texts (arXiv 2012.01266)"

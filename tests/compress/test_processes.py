@@ -31,16 +31,16 @@ def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "8")  # a scheduler's, not a launcher's: nobody has a rank
     values = [torch.ones(2)]
-    processes.add_up(values)
-    processes.wait()
+    processes.all_reduce(values)
+    processes.barrier()
     assert processes.size() == 1
-    assert processes.from_first(lambda: 3) == 3
+    assert processes.broadcast_result(lambda: 3) == 3
     assert values[0].tolist() == [1.0, 1.0]
-    processes.refuse_several("sweep")
+    processes.require_one("sweep")
 
 
 def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="sweep: runs in one process"):
-        processes.refuse_several("sweep")
+        processes.require_one("sweep")

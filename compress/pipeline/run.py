@@ -1,0 +1,68 @@
+"""Running a recipe: the stages that are not up to date, in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.pipeline.check import check
+from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
+from compress.pipeline.stages import STUDENT, stage_keys, stages_of
+from compress.pipeline.workspace import Workspace
+from compress.recipe import Recipe
+from compress.recipe.keys import restricted
+
+
+def compress(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    force: bool = False,
+    until: str = STUDENT.name,
+    latency: Latency | None = None,
+) -> Path:
+    """Run the stages that are not up to date; returns the directory of the last one.
+
+    :param force: make every stage anew.
+    :param until: the last stage to run.
+    :param latency: how a student is timed where it will run, needed for `search.target_latency_ms`.
+    :raises UserError: student, objective and teacher do not fit together; raised before anything is trained.
+    """
+    keys, task = stage_keys(recipe), TaskTexts(recipe)
+    if until == STUDENT.name and (force or not workspace.is_current(until, keys[until])):
+        check(recipe, task.corpus)
+    for stage in stages_of(recipe):
+        run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency)
+        if stage.name == until:
+            break
+    return workspace.root / until
+
+
+def run_stage(
+    stage: Stage,
+    recipe: Recipe,
+    workspace: Workspace,
+    key: str,
+    task: TaskTexts,
+    *,
+    force: bool = False,
+    latency: Latency | None = None,
+) -> Path:
+    """Make a stage's result unless it is up to date; returns its directory."""
+
+    def make(directory: Path, scratch: Path) -> None:
+        present = {earlier.name for earlier in stages_of(recipe)}
+        context = StageContext(
+            stage=stage,
+            recipe=restricted(recipe, stage.declared(recipe)),
+            task=task,
+            results={name: workspace.root / name for name in stage.after if name in present},
+            directory=directory,
+            scratch=scratch,
+            latency=latency,
+            name=recipe.name,
+            recipe_as_written=recipe.dump(),
+        )
+        stage.make(context)
+
+    run = workspace.run_shared if stage.shared else workspace.run
+    return run(stage.name, key, make, force=force)

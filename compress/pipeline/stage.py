@@ -1,0 +1,217 @@
+"""What a stage is: a record of what it is made from and the function that makes it.
+
+A stage sees only what its record declares. Its function gets a copy of the recipe in which every other setting is missing, a
+corpus without the texts that it did not ask for, and the results of the stages that it named. So an undeclared input
+cannot be read by mistake, and the key of a stage, made from the declared inputs, changes whenever its result could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from compress import __version__
+from compress.console import console
+from compress.data.corpus import Corpus, load_corpus
+from compress.data.files import fingerprint, sha256_file
+from compress.recipe import Recipe
+from compress.recipe.keys import expand, restricted, setting
+from compress.recipe.sections import SPECIAL_ARCHITECTURES, SPECIAL_INITS, Content
+from compress.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Texts(Enum):
+    """The texts of a task that a stage may ask for; the value is the settings that decide what they are."""
+
+    LABELLED = ("target", "-target.unlabelled", "-target.distil_unlabelled", "-target.max_length")
+    UNLABELLED = ("target", "-target.distil_unlabelled", "-target.max_length")
+    SOURCE = ("source", "-source.use")
+    # All texts of the target, without saying which of them have a label; for a language model.
+    WITHOUT_LABELS = (
+        *("target", "-target.distil_unlabelled", "-target.max_length"),
+        *("-target.labels", "-target.train_limit", "-target.train_fraction"),
+    )
+
+
+class Latency(Protocol):
+    """Times a student, trained or not, where it will run; given from outside, since it needs the exporter."""
+
+    def __call__(self, student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, corpus: Corpus) -> float:
+        """Median milliseconds at batch 1 over the task's own texts, tokenisation included."""
+
+
+def nothing(recipe: Recipe) -> Iterable[Any]:
+    """For a record that declares no inputs of a kind."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline: its inputs and the function that makes its result."""
+
+    name: str
+    make: Callable[[StageContext], None]  # writes the result into `context.directory`
+    settings: Callable[[Recipe], Iterable[str]] = (
+        nothing  # of the recipe, as patterns for `compress.recipe.keys.expand`
+    )
+    texts: Callable[[Recipe], Iterable[Texts]] = nothing  # of the task
+    after: tuple[str, ...] = ()  # stages whose results it reads, where the recipe has them
+    needed: Callable[[Recipe], bool] = lambda recipe: True  # whether the recipe has this stage
+    shared: bool = True  # whether several recipes may use one result of it, see `Workspace.run_shared`
+
+    def declared(self, recipe: Recipe) -> list[str]:
+        """All settings that the result may depend on, those that decide its texts included."""
+        patterns: list[list[str]] = [
+            list(self.settings(recipe)),
+            *(text_settings(kind, recipe) for kind in self.texts(recipe)),
+        ]
+        named = {key for some in patterns for key in expand(recipe, some)}
+        return expand(recipe, sorted(named))
+
+    def key(self, recipe: Recipe, keys: dict[str, str]) -> str:
+        """The identity of all that the result is made from.
+
+        :param keys: those of the stages before this one.
+        :raises UserError: a file that the recipe names is missing.
+        """
+        values = {name: _identity(recipe, name) for name in self.declared(recipe)}
+        kinds = sorted(kind.name for kind in self.texts(recipe))
+        before = {name: keys[name] for name in self.after if name in keys}
+        return fingerprint(__version__, self.name, values, kinds, before)
+
+
+@dataclass
+class TaskTexts:
+    """The task's corpus, read once for all stages of a run."""
+
+    recipe: Recipe
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """All of it, from those settings alone that some kind of `Texts` declares.
+
+        :raises UserError: what `load_corpus` raises.
+        """
+        declared = {key for kind in Texts for key in expand(self.recipe, text_settings(kind, self.recipe))}
+        recipe = restricted(self.recipe, declared)
+        corpus = load_corpus(recipe.target, recipe.source)
+        for found in corpus.contamination:
+            if found.equal or found.shared:
+                console.print(f"  [yellow]contamination:[/] {found}")
+        return corpus
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of the labelled texts.
+
+        :raises UserError: a file is missing.
+        """
+        keys = expand(self.recipe, text_settings(Texts.LABELLED, self.recipe))
+        return fingerprint({key: _identity(self.recipe, key) for key in keys})
+
+    def visible(self, kinds: Sequence[Texts]) -> Corpus:
+        """The corpus as a stage sees it that asked for these texts."""
+        corpus = self.corpus
+        if Texts.SOURCE not in kinds:
+            corpus = replace(corpus, source=None)
+        if Texts.WITHOUT_LABELS in kinds:
+            return corpus.without_labels()
+        return corpus if Texts.UNLABELLED in kinds else replace(corpus, unlabelled=None)
+
+
+@dataclass
+class StageContext:
+    """All that the function of a stage gets to see."""
+
+    stage: Stage
+    recipe: Recipe  # with the declared settings only
+    task: TaskTexts
+    results: dict[str, Path]  # of the stages that it comes after
+    directory: Path  # where the result goes
+    scratch: Path  # where checkpoints go; what is there is of a killed run of the same inputs
+    latency: Latency | None
+    # For the record alone: no result may depend on them.
+    name: str
+    recipe_as_written: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The task's texts, as far as the stage's record asks for them.
+
+        :raises UserError: what `load_corpus` raises.
+        """
+        kinds = list(self.stage.texts(self.task.recipe))
+        assert kinds, f"the record of {self.stage.name} asks for no texts"
+        return self.task.visible(kinds)
+
+    def result(self, stage: str) -> Path:
+        """The directory of an earlier stage's result.
+
+        :raises KeyError: the record does not name that stage, or the recipe does not have it.
+        """
+        return self.results[stage]
+
+
+def text_settings(kind: Texts, recipe: Recipe) -> list[str]:
+    """The settings that decide what texts of a kind there are."""
+    patterns = list(kind.value)
+    if kind is Texts.WITHOUT_LABELS and recipe.target.limit is None:
+        patterns.append("-target.sample")  # decides then only which texts have labels
+    return patterns
+
+
+def file_hashes() -> Callable[[Path], str]:
+    """SHA-256 of files, computed once for each path, size and time of change."""
+    known: dict[tuple[Path, int, int], str] = {}
+
+    def hashed(path: Path) -> str:
+        state = path.stat()
+        identity = (path, state.st_size, state.st_mtime_ns)
+        if identity not in known:
+            known[identity] = sha256_file(path)
+        return known[identity]
+
+    return hashed
+
+
+_file_hash = file_hashes()
+
+
+def _identity(recipe: Recipe, key: str) -> Any:
+    """What a setting means for a result: its value, or the content of the file or model that it names."""
+    section, _, name = key.rpartition(".")
+    value = setting(recipe, key)
+    content = type(setting(recipe, section) if section else recipe).contents().get(name)
+    if value is None or content is None:
+        return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    if content is Content.MODEL:
+        return value, _model_files(value)
+    if content is Content.GENOTYPE and value in SPECIAL_ARCHITECTURES:
+        return value
+    if not Path(value).is_file():
+        written = f"{_written(recipe, section)}.{name}"
+        cure = f"; give {', '.join(SPECIAL_ARCHITECTURES)} or a genotype.json" if content is Content.GENOTYPE else ""
+        raise UserError(f"{written}: {value}: no such file{cure}")
+    return _file_hash(Path(value))  # where a file lies does not change what is in it
+
+
+def _written(recipe: Recipe, section: str) -> str:
+    """The section's name in the recipe's file."""
+    if section == "target":
+        return recipe.target.section
+    return "data.source" if section == "source" else section
+
+
+def _model_files(model: str) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of a local model's files: a model that was trained again is another input."""
+    directory = Path(model)
+    if model in ("embedded", *SPECIAL_INITS) or not directory.is_dir():
+        return None
+    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(directory.iterdir()) if p.is_file()]

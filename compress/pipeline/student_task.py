@@ -1,0 +1,57 @@
+"""What the stages that train students learn from: the training texts with the teacher's outputs on them."""
+
+from __future__ import annotations
+
+from compress.augment.stage import load_augmented
+from compress.data.batches import EncodedSplit, encode_split
+from compress.data.contamination import shared_text_groups
+from compress.data.domains import student_corpus
+from compress.data.teacher_outputs import TeacherOutputs
+from compress.data.training_texts import TrainingTexts
+from compress.distil.task import StudentTask
+from compress.pipeline.stage import StageContext
+from compress.runtime.encode import TextEncoder
+from compress.teachers.finetune import open_teacher
+from compress.teachers.meta import DomainKnowledge
+
+
+def training_texts(context: StageContext) -> TrainingTexts:
+    """The texts that the student learns from; those of the source and those without labels as the stage asks for them."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    own = corpus.splits["train"]
+    augmented = context.results.get("augmented")
+    return TrainingTexts(
+        own=own,
+        source=corpus.source,
+        unlabelled=corpus.unlabelled,
+        augmented=None if augmented is None else load_augmented(augmented, own),
+    )
+
+
+def student_texts(context: StageContext, encoder: TextEncoder) -> EncodedSplit:
+    """The student's training texts as token ids; for a meta-teacher's student, with their domains."""
+    texts = training_texts(context)
+    encoded = texts.encode(encoder)
+    if context.recipe.teacher.method == "meta":
+        encoded = encoded.with_domains(DomainKnowledge.load(context.result("teacher")).numbers(texts.domains))
+    return encoded
+
+
+def student_task(context: StageContext) -> StudentTask:
+    """All that a training of a student needs besides the student and the recipe."""
+    model, encoder = open_teacher(context.result("teacher"), context.recipe.target.max_length)
+    texts = student_texts(context, encoder)
+    if "teacher_outputs" in context.results:
+        texts = TeacherOutputs.load(context.result("teacher_outputs")).attach(texts)
+    corpus = student_corpus(context.recipe, context.corpus)
+    own = corpus.splits["train"]
+    return StudentTask(
+        train=texts,
+        labelled=len(own),
+        groups=shared_text_groups(own.normalised),
+        dev=encode_split(corpus.splits["dev"], encoder),
+        labels=corpus.labels,
+        pair=corpus.pair,
+        embeddings=model.get_input_embeddings().weight.detach().clone(),
+        seed=context.recipe.seed,
+    )

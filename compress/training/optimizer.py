@@ -1,0 +1,87 @@
+"""One optimiser of a training: its batches, its loss and its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from compress.data.batches import Batch
+from compress.recipe.sections import TrainOptions
+
+
+class Loss(Protocol):
+    """What one optimiser minimises."""
+
+    def __call__(self, batch: Batch, progress: float) -> Tensor:
+        """Scalar loss of a batch; `progress` runs from 0 to 1 over the training."""
+
+
+@dataclass
+class OptimizerStep:
+    """One optimiser's part of a training step. A plain training has one; an architecture search alternates two."""
+
+    loader: DataLoader[int]
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    warmup: float = 0.0  # share of the steps in which the learning rate rises; then it falls linearly to zero
+    max_grad_norm: float = 1.0
+    constant: bool = False  # keep the learning rate as it is
+    every: int = 1  # step at every n-th training step only
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The weights that the optimiser changes."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+
+def adamw(
+    loader: DataLoader[int],
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+    loss: Loss,
+    options: TrainOptions,
+    *,
+    learning_rate: float | None = None,
+    constant: bool = False,
+) -> OptimizerStep:
+    """The optimiser step of every training of weights here: AdamW with the section's learning rate, decay and clipping.
+
+    :param parameters: weights, or groups of them with settings of their own.
+    :param learning_rate: in the place of the section's.
+    :param constant: keep the learning rate as it is, without a warm-up.
+    """
+    rate = options.learning_rate if learning_rate is None else learning_rate
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
+    warmup = 0.0 if constant else options.warmup
+    return OptimizerStep(loader, optimizer, loss, warmup, options.max_grad_norm, constant)
+
+
+def make_scheduler(step: OptimizerStep, steps: int) -> LambdaLR:
+    """The learning rate over `steps` training steps: constant, or a linear rise and a linear fall."""
+    warmup = max(1, round(step.warmup * steps))
+
+    def factor(done: int) -> float:
+        if step.constant:
+            return 1.0
+        return min((done + 1) / warmup, max(0.0, (steps - done) / max(1, steps - warmup)))
+
+    optimizer = getattr(step.optimizer, "optimizer", step.optimizer)  # the one inside accelerate's wrapper
+    return LambdaLR(optimizer, factor)
+
+
+def moving_average(decay: float) -> Callable[..., None]:
+    """An exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
+
+    The decay rises with the number of steps to `decay`, so that a short training forgets its start too.
+    """
+
+    def update(averaged: Any, current: Any, steps: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averaged, current, steps)
+
+    return update
