@@ -53,9 +53,8 @@ class DomainEntry(_Part):
 
     default: str
     models: dict[str, ModelEntry]
-    dev_accuracy_of_all: (
-        float  # of the default model on the dev texts of all domains; the highest one sets `default_domain`
-    )
+    # Of the default model, on the dev texts of all domains. The domain with the highest one is `default_domain`.
+    dev_accuracy_of_all: float
     provenance: dict[str, Any]
 
 

@@ -66,7 +66,10 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
 
 
 def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:
-    """Copy the models of a domain into `domains/NAME`."""
+    """Copy the models of a domain into `directory/domains/NAME`.
+
+    :param accuracy: the `dev_accuracy_of_all` of the entry.
+    """
     folder = f"domains/{folder_name(domain)}"
     (directory / folder).mkdir(parents=True)
     models: dict[str, ModelEntry] = {}

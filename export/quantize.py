@@ -38,9 +38,7 @@ class Scheme:
 
     note: str
     operators: tuple[str, ...]
-    method: (
-        CalibrationMethod | None
-    )  # gives the ranges of the activations; None: dynamic, computed for each batch as it runs
+    method: CalibrationMethod | None  # sets the ranges of activations; None: dynamic ranges, computed for each batch
     activations: QuantType = QuantType.QUInt8
     options: dict[str, Any] = field(default_factory=dict)
 

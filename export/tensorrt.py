@@ -1,7 +1,7 @@
 """Builds TensorRT engines from explicit Q/DQ graphs, with the full `tensorrt` package or with `tensorrt-rtx`.
 
 TensorRT 11 and RTX have no INT8 flag and no calibrator. Their networks are strongly typed, and INT8 comes from Q/DQ nodes
-only. TensorRT for RTX builds for any compute capability, without a GPU. The full package builds for the GPU in the machine.
+only. TensorRT for RTX builds for a given compute capability, without a GPU. The full package builds for the GPU in the machine.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
 
 
 def _shape_profile(builder: Any, network: Any, max_length: int) -> Any:
-    """The smallest, the most usual and the largest shape (B, L) of each input."""
+    """The smallest, the optimal and the largest shape (B, L) of each input."""
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         profile.set_shape(network.get_input(i).name, (1, 1), (1, min(64, max_length)), (32, max_length))

@@ -18,7 +18,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 
 def serve_address() -> tuple[str, int] | None:
-    """The host and the port at which the running `bentoml serve` will listen; None if it was not `bentoml serve` that started us."""
+    """The host and port at which `bentoml serve` will listen. None if `bentoml serve` did not start this process."""
     context = click.get_current_context(silent=True)
     if context is None or not {"host", "port"} <= context.params.keys():
         return None
