@@ -1,1 +1,1 @@
-"""Export: a student in, a checked bundle of ONNX (or TensorRT) models out."""
+"""Export: makes a checked bundle of ONNX (or TensorRT) models from a student."""

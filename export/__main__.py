@@ -1,4 +1,4 @@
-"""`python -m export`: from a finished student to a bundle that can be served."""
+"""`python -m export`: makes a bundle that can be served from a finished student."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class TargetName(StrEnum):
-    """What the bundle is to run on."""
+    """What the bundle will run on."""
 
     CPU = "cpu"
     TENSORRT = "tensorrt"
@@ -34,7 +34,7 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
 ) -> None:
-    """Export, gate and bundle."""
+    """Export the student, check its accuracy and write the bundle."""
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
@@ -47,8 +47,8 @@ def run(
 
             bundle = build_bundle(loaded, workspace, target.value, force=force)
     for domain, entry in (bundle.manifest.domains or {}).items():
-        router = "  ← where a request names no domain" if domain == bundle.manifest.default_domain else ""
-        console.print(f"  {domain}{router}")
+        mark = "  ← default of requests without a domain" if domain == bundle.manifest.default_domain else ""
+        console.print(f"  {domain}{mark}")
         _print_models(entry, bundle.manifest)
     if bundle.manifest.domains is None:
         _print_models(bundle.manifest, bundle.manifest)

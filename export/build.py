@@ -1,11 +1,11 @@
-"""Student → bundle: fp32 ONNX, INT8 that passes the gate, optionally a TensorRT engine, and the manifest."""
+"""From a student to a bundle: fp32 ONNX, INT8 that passes the gate, a TensorRT engine on request, and the manifest."""
 
 from __future__ import annotations
 
 import json
 import random
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,144 +23,176 @@ from compress.recipe import Recipe
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
-from export.gate import Gate, Verdict
+from export.gate import Gate, GateResult
 
 Target = Literal["cpu", "tensorrt"]
 
 
 def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False) -> Bundle:
-    """Export the recipe's finished student unless its bundle is up to date.
+    """Export the recipe's finished student, unless its bundle is up to date.
 
-    :raises UserError: no finished student of this recipe; a graph that fails parity; TensorRT missing or refusing.
+    :raises UserError: the recipe has no finished student, an ONNX graph differs too much from PyTorch, or TensorRT is
+        missing or refuses the graph.
     """
     student_key = stage_keys(recipe)["student"]
+    student = workspace.root / "student"
     if not workspace.is_current("student", student_key):
-        raise UserError(
-            f"{workspace.root / 'student'}: no finished student of this recipe; run `python -m compress run` with it first"
-        )
+        raise UserError(f"{student}: no finished student of this recipe; run `python -m compress run` with it first")
     key = fingerprint(student_key, recipe.export.model_dump(mode="json"), target, onnxruntime.__version__, FORMAT)
     directory = workspace.run(
-        "bundle", key, lambda d, scratch: _Export(recipe, workspace, d, scratch).run(target), force=force
+        "bundle", key, lambda d, scratch: StudentExport(recipe, student, d, scratch).run(target), force=force
     )
     return Bundle(directory)
 
 
-@dataclass
-class _Export:
-    recipe: Recipe
-    workspace: Workspace
-    directory: Path
-    scratch: Path
-    models: dict[str, ModelEntry] = field(default_factory=dict)
+@dataclass(frozen=True)
+class _Candidate:
+    """An INT8 file and what the gate says about it. `note` names its quantisation scheme."""
+
+    file: Path
+    result: GateResult
+    note: str
+
+
+class StudentExport:
+    """The export of one student.
+
+    :param student: the directory with the student's checkpoint, tokenizer, `config.json` and `card.json`.
+    :param directory: the empty directory that `run` fills with the files of a bundle.
+    :param scratch: a directory for intermediate files.
+    """
+
+    def __init__(self, recipe: Recipe, student: Path, directory: Path, scratch: Path) -> None:
+        self._recipe, self._student, self._directory, self._scratch = recipe, student, directory, scratch
+        self._corpus = load_student_corpus(recipe)
+        config = json.loads((student / "config.json").read_text())
+        self._model_type: str = config["model_type"]
+        self._pad_token_id: int = config["pad_token_id"] or 0
+        encoder = TextEncoder(student / TOKENIZER, recipe.target.max_length)
+        self._calibration = _calibration_texts(recipe, self._corpus, encoder)
+        self._gate = Gate(self._corpus, encoder, self._pad_token_id, recipe.export.budget)
+        self._models: dict[str, ModelEntry] = {}
 
     def run(self, target: Target) -> None:
-        student = self.workspace.root / "student"
-        corpus = load_student_corpus(self.recipe)
-        shutil.copyfile(student / TOKENIZER, self.directory / TOKENIZER)
-        encoder = TextEncoder(self.directory / TOKENIZER, self.recipe.target.max_length)
-        config = json.loads((student / "config.json").read_text())
-        pad = config["pad_token_id"] or 0
-        gate = Gate(corpus, encoder, pad, self.recipe.export.budget)
-        texts = self._calibration_texts(corpus, encoder)
-        fp32 = self._fp32(student, gate)
-        default = "fp32"
-        if "int8" in self.recipe.export.precisions:
-            self._int8(fp32, gate, texts, pad, config["model_type"])
-            default = "int8" if self.models["int8"].passed else "fp32"
-        if target == "tensorrt":
-            self._tensorrt(fp32, gate, texts, pad)
-        if "fp32" not in self.recipe.export.precisions and default != "fp32":
-            del self.models["fp32"]
-            fp32.unlink()
-        self._manifest(corpus, default, pad, student)
+        """Write the models that the recipe and the target ask for, then the manifest.
 
-    def _fp32(self, student: Path, gate: Gate) -> Path:
+        The default model is INT8 if it passes the gate, else fp32. fp32 stays in the bundle if it is the default, even if
+        the recipe does not list it.
+
+        :raises UserError: see `build_bundle`.
+        """
+        precisions = self._recipe.export.precisions
+        shutil.copyfile(self._student / TOKENIZER, self._directory / TOKENIZER)
+        fp32 = self._add_fp32()
+        default = "fp32"
+        if "int8" in precisions:
+            self._add_int8(fp32)
+            default = "int8" if self._models["int8"].passed else "fp32"
+        if target == "tensorrt":
+            self._add_tensorrt(fp32)
+        if "fp32" not in precisions and default != "fp32":
+            del self._models["fp32"]
+            fp32.unlink()
+        self._write_manifest(default)
+
+    def _add_fp32(self) -> Path:
         from export.onnx import export_onnx
 
-        file = self.directory / "model.fp32.onnx"
-        difference = export_onnx(student, file, pair=gate.corpus.pair, max_length=self.recipe.target.max_length)
-        self._record("fp32", file, gate.judge(file), f"fp32, logits within {difference:.1e} of PyTorch's")
+        file = self._directory / "model.fp32.onnx"
+        max_length = self._recipe.target.max_length
+        difference = export_onnx(self._student, file, pair=self._corpus.pair, max_length=max_length)
+        note = f"fp32, logits within {difference:.1e} of PyTorch's"
+        self._add("fp32", file, self._gate.evaluate(file), note)
         return file
 
-    def _int8(self, fp32: Path, gate: Gate, texts: list[Encoded], pad: int, model_type: str) -> None:
-        """Try the schemes in order; the first that passes is kept, or else the one that loses least."""
+    def _add_int8(self, fp32: Path) -> None:
+        best, failures = self._quantize_until_passed(fp32)
+        file = self._directory / "model.int8.onnx"
+        shutil.copyfile(best.file, file)
+        self._add("int8", file, best.result, "; ".join([best.note, *failures]))
+        if not best.result.passed:
+            console.print(
+                "  [bold red]int8 fails the gate with every scheme; the bundle's default is fp32[/]; "
+                "train the student with quantisation: --set compress.quantization_epochs=2"
+            )
+
+    def _quantize_until_passed(self, fp32: Path) -> tuple[_Candidate, list[str]]:
+        """Try the quantisation schemes in order until one passes the gate.
+
+        :returns: the INT8 model that passed, or the one with the smallest drop if none passed; and a note for each scheme
+            that failed.
+        """
         from export.quantize import cpu_schemes, quantize
 
-        tried: list[str] = []
-        best: tuple[float, Path, Verdict, str] | None = None
-        for number, scheme in enumerate(cpu_schemes(model_type)):
-            file = self.scratch / f"int8.{number}.onnx"
-            quantize(fp32, file, scheme, texts, pad)
-            verdict = gate.judge(file)
-            if best is None or verdict.drop < best[0]:
-                best = (verdict.drop, file, verdict, scheme.note)
-            if verdict.passed:
+        candidates: list[_Candidate] = []
+        failures: list[str] = []
+        for number, scheme in enumerate(cpu_schemes(self._model_type)):
+            file = self._scratch / f"int8.{number}.onnx"
+            quantize(fp32, file, scheme, self._calibration, self._pad_token_id)
+            result = self._gate.evaluate(file)
+            candidates.append(_Candidate(file, result, scheme.note))
+            if result.passed:
                 break
-            tried.append(f"{scheme.note}: lost {verdict.drop:.2f} points")
+            failures.append(f"{scheme.note}: lost {result.drop:.2f} points")
+            budget = self._recipe.export.budget
             console.print(
-                f"  [yellow]int8: {tried[-1]}, over the budget of {self.recipe.export.budget}; trying another way[/]"
+                f"  [yellow]int8: {failures[-1]}, more than the budget of {budget}; trying the next scheme[/]"
             )
-        assert best is not None
-        _, file, verdict, note = best
-        shutil.copyfile(file, self.directory / "model.int8.onnx")
-        self._record("int8", self.directory / "model.int8.onnx", verdict, "; ".join([note, *tried]))
-        if not verdict.passed:
-            console.print(
-                "  [bold red]int8 fails the gate in every form; the bundle's default is fp32[/]; "
-                "let the student get used to it: --set compress.quantization_epochs=2"
-            )
+        return min(candidates, key=lambda candidate: candidate.result.drop), failures
 
-    def _tensorrt(self, fp32: Path, gate: Gate, texts: list[Encoded], pad: int) -> None:
-        """Q/DQ graph and engine. The graph's accuracy is ONNX Runtime's; the engine itself is not run."""
+    def _add_tensorrt(self, fp32: Path) -> None:
+        """Write the Q/DQ graph and the engine. The accuracy of the graph is measured with ONNX Runtime; the engine is not run."""
         from export.quantize import TENSORRT_SCHEME, quantize
         from export.tensorrt import build_engine
 
-        graph, engine_file = self.directory / "model.tensorrt.onnx", self.directory / "model.tensorrt.engine"
-        quantize(fp32, graph, TENSORRT_SCHEME, texts, pad)
-        verdict = gate.judge(graph)
-        engine = build_engine(graph, engine_file, self.recipe.target.max_length, self.recipe.export.compute_capability)
-        self._record("tensorrt-qdq", graph, verdict, TENSORRT_SCHEME.note)
+        graph, engine_file = self._directory / "model.tensorrt.onnx", self._directory / "model.tensorrt.engine"
+        quantize(fp32, graph, TENSORRT_SCHEME, self._calibration, self._pad_token_id)
+        result = self._gate.evaluate(graph)
+        options = self._recipe.export
+        engine = build_engine(graph, engine_file, self._recipe.target.max_length, options.compute_capability)
+        self._add("tensorrt-qdq", graph, result, TENSORRT_SCHEME.note)
         note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
-        self._record("tensorrt", engine_file, None, note, engine)
+        self._add("tensorrt", engine_file, None, note, engine)
 
-    def _record(self, name: str, file: Path, verdict: Verdict | None, note: str, engine: Engine | None = None) -> None:
-        self.models[name] = ModelEntry(
+    def _add(self, name: str, file: Path, result: GateResult | None, note: str, engine: Engine | None = None) -> None:
+        self._models[name] = ModelEntry(
             file=file.name,
             runtime="onnxruntime" if engine is None else "tensorrt",
             engine=engine,
-            dev_accuracy=verdict.dev if verdict else None,
-            test_accuracy=verdict.test if verdict else None,
-            drop=verdict.drop if verdict else None,
-            passed=verdict.passed if verdict else None,
+            dev_accuracy=result.dev if result else None,
+            test_accuracy=result.test if result else None,
+            drop=result.drop if result else None,
+            passed=result.passed if result else None,
             note=note,
         )
-        console.print(f"  {name}: {file.stat().st_size / 1e6:.1f} MB, {verdict or 'accuracy not measured'} ({note})")
+        console.print(f"  {name}: {file.stat().st_size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({note})")
 
-    def _calibration_texts(self, corpus: Corpus, encoder: TextEncoder) -> list[Encoded]:
-        train = corpus.splits["train"]
-        rows = random.Random(self.recipe.seed).sample(
-            range(len(train)), min(len(train), self.recipe.export.calibration_texts)
-        )
-        texts_b = [train.texts_b[i] for i in rows] if train.texts_b else None
-        return encoder.encode([train.texts[i] for i in rows], texts_b)
-
-    def _manifest(self, corpus: Corpus, default: str, pad: int, student: Path) -> None:
-        names = [TOKENIZER, *(model.file for model in self.models.values())]
+    def _write_manifest(self, default: str) -> None:
+        names = [TOKENIZER, *(model.file for model in self._models.values())]
         manifest = Manifest(
             format=FORMAT,
-            name=self.recipe.name,
+            name=self._recipe.name,
             version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            labels=corpus.labels,
-            max_length=self.recipe.target.max_length,
-            pair=corpus.pair,
-            pad_token_id=pad,
+            labels=self._corpus.labels,
+            max_length=self._recipe.target.max_length,
+            pair=self._corpus.pair,
+            pad_token_id=self._pad_token_id,
             default=default,
-            models=self.models,
-            files={name: file_entry(self.directory / name) for name in names},
-            provenance=_provenance(student),
+            models=self._models,
+            files={name: file_entry(self._directory / name) for name in names},
+            provenance=_provenance(self._student),
         )
-        write_json(self.directory / MANIFEST, manifest.model_dump(mode="json"))
+        write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _calibration_texts(recipe: Recipe, corpus: Corpus, encoder: TextEncoder) -> list[Encoded]:
+    """`export.calibration_texts` texts of the training split, drawn with the recipe's seed."""
+    train = corpus.splits["train"]
+    count = min(len(train), recipe.export.calibration_texts)
+    rows = random.Random(recipe.seed).sample(range(len(train)), count)
+    texts_b = [train.texts_b[i] for i in rows] if train.texts_b else None
+    return encoder.encode([train.texts[i] for i in rows], texts_b)
 
 
 def _provenance(student: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The bundle: a directory with all that serving needs and nothing else, checked by hash when it is opened. No torch."""
+"""The bundle: a directory with the files that serving needs. Their hashes are checked when it is opened. No torch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Part(BaseModel):
 
 
 class FileEntry(_Part):
-    """A file of the bundle."""
+    """Hash and size of a file of the bundle."""
 
     sha256: str
     bytes: int
 
 
 class Engine(_Part):
-    """What a TensorRT engine is bound to; checked before it is loaded."""
+    """The TensorRT package, its version and the GPU for which an engine was built. The engine runs with no other."""
 
     package: Literal["tensorrt", "tensorrt-rtx"]
     version: str
@@ -36,29 +36,30 @@ class Engine(_Part):
 
 
 class ModelEntry(_Part):
-    """One model of the bundle with its gate verdict. Accuracies are fractions, `drop` is in points."""
+    """One model of the bundle with the result of the accuracy gate. Accuracies are fractions, `drop` is in points."""
 
     file: str
     runtime: Literal["onnxruntime", "tensorrt"]
     engine: Engine | None = None
-    dev_accuracy: float | None  # None: the model could not be run where it was built
+    dev_accuracy: float | None  # None: not measured, because the model could not run where it was built
     test_accuracy: float | None
     drop: float | None  # points of dev accuracy lost against the fp32 student
     passed: bool | None  # the drop is within the recipe's budget; None: not measured
-    note: str  # how it was made and what the gate did, in a sentence
+    note: str  # how the model was made, and which quantisation schemes failed the gate before
 
 
 class DomainEntry(_Part):
-    """The models of one domain's student. Their accuracies are those on the domain's own texts."""
+    """The models of the student of one domain. Their accuracies are measured on the texts of this domain."""
 
     default: str
     models: dict[str, ModelEntry]
-    dev_accuracy_of_all: float  # of the default model on the dev texts of all domains, which chose `default_domain`
+    # Of the default model, on the dev texts of all domains. The domain with the highest one is `default_domain`.
+    dev_accuracy_of_all: float
     provenance: dict[str, Any]
 
 
 class Manifest(_Part):
-    """`manifest.json`."""
+    """The content of `manifest.json`."""
 
     format: int
     name: str
@@ -69,17 +70,18 @@ class Manifest(_Part):
     pair: bool
     pad_token_id: int
     default: str
-    models: dict[str, ModelEntry]  # with `domains`: those of `default_domain`
+    models: dict[str, ModelEntry]  # in a bundle with `domains`: the models of `default_domain`
     files: dict[str, FileEntry]
     provenance: dict[str, Any]
-    domains: dict[str, DomainEntry] | None = None  # where each domain has a student of its own
-    default_domain: str | None = None  # answers a request that names none
+    domains: dict[str, DomainEntry] | None = None  # None: one student for all texts
+    default_domain: str | None = None  # answers requests without a domain
 
 
 class Bundle:
-    """An opened, verified bundle.
+    """A bundle whose files have been checked.
 
-    :raises UserError: no bundle there, another format version, a file missing, truncated or altered.
+    :raises UserError: the directory holds no bundle, the bundle has another format version, or a file is missing, truncated
+        or altered.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -89,10 +91,11 @@ class Bundle:
             _verify(directory / name, entry)
 
     def model(self, precision: str | None = None, domain: str | None = None) -> tuple[str, ModelEntry]:
-        """The model of that precision, or the default one, with its name.
+        """The name and the entry of a model.
 
-        :param domain: whose student, where each domain has its own.
-        :raises UserError: the bundle has no such precision or domain.
+        :param precision: None: the default one.
+        :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
+        :raises UserError: the bundle does not have the precision or the domain.
         """
         part: Manifest | DomainEntry = self.manifest
         if domain is not None:
@@ -109,14 +112,14 @@ class Bundle:
 
     @property
     def tokenizer_file(self) -> Path:
-        """Path of the bundle's `tokenizer.json`."""
+        """The path of the bundle's `tokenizer.json`."""
         return self.directory / TOKENIZER
 
 
 def newest_bundle(artifacts: Path) -> Path:
-    """The bundle under `artifacts/*/bundle` that was made last.
+    """The directory of the bundle under `artifacts/*/bundle` that was made last.
 
-    :raises UserError: there is none.
+    :raises UserError: there is no bundle.
     """
     manifests = list(artifacts.glob(f"*/bundle/{MANIFEST}"))
     if not manifests:
@@ -125,7 +128,7 @@ def newest_bundle(artifacts: Path) -> Path:
 
 
 def _created(manifest: Path) -> str:
-    """When a bundle was made, by its own word: a copied file's time says when it was copied. Unreadable ones are oldest."""
+    """The time in the manifest. The time of the file is not used, because copying changes it. "" if it cannot be read."""
     try:
         return str(json.loads(manifest.read_text(encoding="utf-8"))["created"])
     except (OSError, ValueError, KeyError, TypeError):

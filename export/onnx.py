@@ -1,4 +1,4 @@
-"""The student as an fp32 ONNX graph with dynamic batch and length, checked against PyTorch."""
+"""Writes a student as an fp32 ONNX graph with dynamic batch size and length, and compares it with PyTorch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-import compress.students  # noqa: F401 - lets the Auto class open student checkpoints
+import compress.students  # noqa: F401 - registers the student classes with the Auto classes
 from compress.runtime.errors import UserError
 from compress.training.evaluation import takes_segments, takes_types
 from export.session import OnnxModel
 
 OPSET = 17
 PARITY_SHAPES = [(1, 5), (1, 17), (2, 32), (5, 61), (8, 128)]  # (batch, length)
-TOLERANCE = 1e-4  # of a logit; both sides compute in fp32, in different orders
+TOLERANCE = 1e-4  # of a logit; PyTorch and ONNX Runtime add fp32 numbers in different orders
 
 
-class _Positional(nn.Module):
-    """The student with positional inputs and a bare tensor out, as the exporter wants it."""
+class _PositionalInputs(nn.Module):
+    """A student with positional inputs and a tensor as its output. The ONNX exporter requires both."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
@@ -34,16 +34,16 @@ class _Positional(nn.Module):
 def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int) -> float:
     """Write the student as ONNX: int64 inputs (B, L), float32 `logits` (B, C).
 
-    :param pair: whether the student reads pairs; its third input then is `segments` (our own students) or
-        `token_type_ids` (a Hugging Face model that knows them), see `OnnxModel`.
-    :param max_length: the longest text it has to read.
-    :returns: the largest difference of a logit from PyTorch's over `PARITY_SHAPES`, padding included.
-    :raises UserError: the difference exceeds `TOLERANCE`.
+    :param pair: whether the student reads pairs. Then its third input is `segments` (our own students) or `token_type_ids`
+        (a Hugging Face model with token types), see `OnnxModel`.
+    :param max_length: the most tokens of a text.
+    :returns: the largest difference of a logit between ONNX Runtime and PyTorch over `PARITY_SHAPES`, with padding.
+    :raises UserError: the difference is more than `TOLERANCE`.
     """
     student = AutoModelForSequenceClassification.from_pretrained(student_directory).eval()
     if hasattr(student, "fold"):
         student.fold()
-    model = _Positional(student).eval()
+    model = _PositionalInputs(student).eval()
     names = ["input_ids", "attention_mask"]
     if pair and takes_segments(student):
         names.append("segments")
@@ -53,7 +53,7 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
     axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The tracing exporter: torch.export (2.13) takes the length to be constant behind a max-pooling.
+        # The tracing exporter is used because torch.export (2.13) makes the length constant after a max-pooling.
         torch.onnx.export(
             model,
             tuple(example.values()),
@@ -73,7 +73,7 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
 
 
 def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int, max_length: int) -> float:
-    """Largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`."""
+    """The largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`."""
     onnx_model = OnnxModel(file)
     worst = 0.0
     for batch, longest in PARITY_SHAPES:
@@ -89,7 +89,7 @@ def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int, max_
 
 
 def _example(batch: int, length: int, vocab_size: int, names: list[str]) -> dict[str, Tensor]:
-    """Random ids; every text but the first is padded, and of a pair the second text begins half way."""
+    """Random inputs (B, L). Every text but the first is padded. The second text of a pair starts at the middle."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     ids = torch.randint(0, vocab_size, (batch, length), generator=generator)
     positions = torch.arange(length).expand(batch, length)

@@ -1,4 +1,4 @@
-"""The students of all domains in one bundle, with a default for requests that name no domain."""
+"""Puts the students of all domains into one bundle, with a default domain for requests without a domain."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from export.session import BundleSession
 
 
 def build_domain_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False) -> Bundle:
-    """Export and judge each domain's student, and put them into one bundle unless it is up to date.
+    """Export the student of each domain and put them into one bundle, unless it is up to date.
 
-    Every student passes the gate, or not, on its own domain's texts. The default is the one that is best on the dev
-    texts of all domains.
+    The accuracy gate uses the texts of the student's own domain. The default domain is the one whose student is the most
+    accurate on the dev texts of all domains.
 
-    :raises UserError: a domain has no finished student, or what `build_bundle` raises.
+    :raises UserError: see `build_bundle`, for each domain.
     """
     bundles = {}
     for domain, own in domain_recipes(recipe).items():
@@ -34,22 +34,22 @@ def build_domain_bundle(recipe: Recipe, workspace: Workspace, target: Target, *,
         bundles[domain] = build_bundle(own, domain_workspace(workspace, domain), target, force=force)
     hashes = {domain: sha256_file(bundle.directory / MANIFEST) for domain, bundle in bundles.items()}
     directory = workspace.run(
-        "bundle", fingerprint(__version__, hashes), lambda d, _: _merge(recipe, bundles, d), force=force
+        "bundle", fingerprint(__version__, hashes), lambda d, _: _merge_bundles(recipe, bundles, d), force=force
     )
     return Bundle(directory)
 
 
-def _merge(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
+def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
     dev = load_corpus(recipe.target).splits["dev"]
     entries = {}
     for domain, bundle in bundles.items():
         probabilities = BundleSession(bundle).predict(dev.texts, dev.texts_b)
         accuracy = round(float((probabilities.argmax(axis=1) == np.asarray(dev.labels)).mean()), 5)
-        entries[domain] = _copy(bundle, domain, accuracy, directory)
+        entries[domain] = _copy_models(bundle, domain, accuracy, directory)
     default = max(entries, key=lambda domain: entries[domain].dev_accuracy_of_all)
     console.print(f"  default domain: {default}, {entries[default].dev_accuracy_of_all:.2%} on dev of all domains")
     of_default = bundles[default]
-    shutil.copyfile(of_default.tokenizer_file, directory / TOKENIZER)  # all have it from the same model
+    shutil.copyfile(of_default.tokenizer_file, directory / TOKENIZER)  # the same file for all students
     names = [TOKENIZER, *(model.file for entry in entries.values() for model in entry.models.values())]
     manifest = Manifest(
         **of_default.manifest.model_dump(include={"format", "labels", "max_length", "pair", "pad_token_id", "default"}),
@@ -65,8 +65,11 @@ def _merge(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
     write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
 
 
-def _copy(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:
-    """A domain's models, in a folder of their own."""
+def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:
+    """Copy the models of a domain into `directory/domains/NAME`.
+
+    :param accuracy: the `dev_accuracy_of_all` of the entry.
+    """
     folder = f"domains/{folder_name(domain)}"
     (directory / folder).mkdir(parents=True)
     models: dict[str, ModelEntry] = {}

@@ -1,4 +1,7 @@
-"""INT8 graphs: static Q/DQ calibrated on training texts, dynamic for transformers and LSTMs; the CPU's rules and TensorRT's differ."""
+"""INT8 graphs: static Q/DQ with ranges from training texts for CNNs, dynamic for transformers and LSTMs.
+
+A CPU and TensorRT need different graphs.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +29,26 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from compress.runtime.encode import Encoded, pad_batch
 
-BATCH = 16
+CALIBRATION_BATCH = 16  # texts
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to quantise a graph; `note` describes it in a manifest."""
+    """One way to quantise a graph. `note` describes it in a manifest."""
 
     note: str
     operators: tuple[str, ...]
-    method: CalibrationMethod | None  # of the activations' ranges; None: found anew for every text, when it runs
+    method: CalibrationMethod | None  # sets the ranges of activations; None: dynamic ranges, computed for each batch
     activations: QuantType = QuantType.QUInt8
     options: dict[str, Any] = field(default_factory=dict)
 
 
 _ALL = ("Conv", "Gather", "Transpose", "Add", "Mul", "MaxPool", "MatMul", "Gemm")
-# U8 activations × S8 weights is what convolution kernels on x86 are written for. Tried in this order until one passes
-# the gate. Weights keep 7 of their 8 bits (reduce_range): without VNNI the kernels add pairs of products in 16 bits and
-# saturate on full-range weights, so an 8-bit bundle measured on one CPU would answer differently on another.
-# The products that align a pair's tokens have no weight and stay in float: a softmax magnifies their rounding.
+# The convolution kernels for x86 take U8 activations and S8 weights.
+# Weights use 7 of their 8 bits (reduce_range). Without VNNI the kernels add pairs of products in 16 bits, and 8-bit weights
+# saturate there. Then the same bundle would give different answers on different CPUs.
+# A matrix product of two activations aligns the tokens of a pair. It stays in float, because a softmax follows and would
+# increase the rounding error.
 _NO_ALIGNMENT = {"MatMulConstBOnly": True}
 _CONVOLUTIONAL = [
     Scheme(
@@ -62,8 +66,8 @@ _CONVOLUTIONAL = [
         CalibrationMethod.MinMax,
     ),
 ]
-# A transformer's activations have outliers that no fixed range serves; matrix products and LSTMs, unlike convolutions, have
-# fast kernels with ranges found as they run.
+# The activations of a transformer have outliers, so a fixed range does not fit them. Dynamic ranges do. ONNX Runtime has fast
+# kernels with dynamic ranges for matrix products and LSTMs, but not for convolutions.
 _DYNAMIC = [
     Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None),
     Scheme("dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None),
@@ -71,12 +75,12 @@ _DYNAMIC = [
 
 
 def cpu_schemes(model_type: str) -> list[Scheme]:
-    """The ways to quantise such a student for a CPU, the one to try first in front."""
+    """The quantisation schemes for a kind of student on a CPU, in the order in which to try them."""
     return _CONVOLUTIONAL if model_type == "pocketbert_cnn" else _DYNAMIC
 
 
-# TensorRT's parser takes symmetric S8 on both sides, no quantised biases, and a Q/DQ pair of its own for each consumer.
-# Of matrix products only those with a weight are quantised: attention's own products of two activations stay in float.
+# TensorRT's parser takes symmetric S8 for activations and weights, no quantised biases, and a separate Q/DQ pair for each
+# consumer. Only matrix products with a weight are quantised. The products of two activations in attention stay in float.
 TENSORRT_SCHEME = Scheme(
     "explicit S8×S8 Q/DQ, convolutions and linear layers, per channel, min-max ranges",
     ("Conv", "MatMul"),
@@ -92,13 +96,13 @@ TENSORRT_SCHEME = Scheme(
 )
 
 
-class _Texts(CalibrationDataReader):
-    """Calibration batches of one shape, which the percentile method needs; the padding's zeros are in every range anyway."""
+class _CalibrationBatches(CalibrationDataReader):
+    """Calibration batches of one shape, as the percentile method needs. The zeros of padding do not widen a range."""
 
     def __init__(self, encoded: Sequence[Encoded], pad_token_id: int, inputs: list[str]) -> None:
         padded = pad_batch(encoded, pad_token_id)
         padded["token_type_ids"] = padded["type_ids"]
-        size = min(BATCH, len(encoded))
+        size = min(CALIBRATION_BATCH, len(encoded))
         starts = range(0, len(encoded) - size + 1, size)
         self._batches: Iterator[dict[str, NDArray[np.int64]]] = iter(
             [{n: padded[n][i : i + size] for n in inputs} for i in starts]
@@ -109,14 +113,14 @@ class _Texts(CalibrationDataReader):
 
 
 def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded], pad_token_id: int) -> None:
-    """Write the INT8 form of an fp32 graph.
+    """Write an fp32 graph as INT8.
 
-    :param texts: calibration texts, from the training split; a dynamic scheme does without.
+    :param texts: calibration texts from the training split. A dynamic scheme does not use them.
     """
     prepared = target.with_suffix(".prepared.onnx")
     reduce_range = scheme.activations == QuantType.QUInt8
     try:
-        with _quiet():
+        with _without_advice():
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             if scheme.method is None:
                 quantize_dynamic(
@@ -133,7 +137,7 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
             quantize_static(
                 str(prepared),
                 str(target),
-                _Texts(texts, pad_token_id, inputs),
+                _CalibrationBatches(texts, pad_token_id, inputs),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(scheme.operators),
                 per_channel=True,
@@ -148,8 +152,8 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice, which is followed here, off the terminal."""
+def _without_advice() -> Iterator[None]:
+    """Keep the advice of the quantiser off the terminal. `quantize` already follows it."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     onnxruntime.set_default_logger_severity(3)  # errors
@@ -158,4 +162,4 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
-        onnxruntime.set_default_logger_severity(2)  # its own default
+        onnxruntime.set_default_logger_severity(2)  # the default of ONNX Runtime

@@ -1,4 +1,4 @@
-"""Running a bundle's model: token ids in, logits out. No torch."""
+"""Runs a model of a bundle: token ids in, logits out. No torch."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from compress.runtime.session import open_session
 from export.bundle import Bundle
 
 FloatArray = NDArray[np.float32]
-SHORTEST = 16  # tokens; the least that `few_shapes` fills a text up to
+SHORTEST_PADDED = 16  # tokens; `pad_to_power_of_two` pads every text to at least this length
 
 
 class OnnxModel:
-    """An ONNX classifier in ONNX Runtime, with a pinned number of threads.
+    """An ONNX classifier in ONNX Runtime, with a fixed number of threads.
 
-    :param device: "cpu" or "cuda"; never anything else than what was asked for.
-    :param longest: fill batches up, see `few_shapes`, to no more than so many tokens; by default they are run as they come.
-    :raises UserError: the file is no ONNX model, or the device's provider is missing.
+    :param device: "cpu" or "cuda". The model never runs on another device.
+    :param pad_up_to: pad every batch with `pad_to_power_of_two` to at most this many tokens. None: run batches as they are.
+    :raises UserError: the file is not an ONNX model, or ONNX Runtime has no provider for the device.
     """
 
-    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu", longest: int | None = None) -> None:
+    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu", pad_up_to: int | None = None) -> None:
         try:
             self.session = open_session(str(file), threads=threads, device=device)
         except UserError:
             raise
-        except Exception as error:  # ORT's exception classes are not part of its public API
+        except Exception as error:  # the exception classes of ONNX Runtime are not public
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
-        self._longest = longest
+        self._pad_up_to = pad_up_to
         self._inputs = {node.name for node in self.session.get_inputs()}
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
-        """Logits (B, C) of a padded batch from `pad_batch`."""
+        """Compute the logits (B, C) of a padded batch from `pad_batch`."""
         rows = len(batch["input_ids"])
-        if self._longest is not None:
-            batch = few_shapes(batch, self._longest)
+        if self._pad_up_to is not None:
+            batch = pad_to_power_of_two(batch, self._pad_up_to)
         feed = {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
@@ -48,8 +48,11 @@ class OnnxModel:
         }
         return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0][:rows]
 
-    def logits_of(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:
-        """Logits (N, C) in the order given; texts of similar length share a batch, so that little of it is padding."""
+    def logits_in_batches(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:
+        """Compute the logits (N, C) of any number of texts, in the given order.
+
+        Texts of similar length share a batch, to have little padding.
+        """
         order = np.argsort([len(e) for e in encoded], kind="stable")
         parts = []
         for start in range(0, len(order), batch_size):
@@ -58,29 +61,31 @@ class OnnxModel:
         return np.concatenate(parts)[np.argsort(order, kind="stable")]
 
 
-def few_shapes(batch: dict[str, NDArray[np.int64]], longest: int) -> dict[str, NDArray[np.int64]]:
-    """The batch (B, L) filled up to powers of two, with copies of its last text and with padding, for what is slow at a new shape.
+def pad_to_power_of_two(batch: dict[str, NDArray[np.int64]], max_length: int) -> dict[str, NDArray[np.int64]]:
+    """Pad a batch (B, L) so that B and L are powers of two. Added rows are copies of the last text.
 
-    On a GPU a student's convolutions cost ten milliseconds at a shape that they have not seen, and half a one at any other.
+    Then few shapes occur. On a GPU a convolution takes about 10 ms at a new shape, and 0.5 ms at a shape that it has seen.
 
-    :param longest: the most tokens that the model takes.
+    :param max_length: the most tokens that the model takes. L is padded to this length at most; a longer batch is not cut.
     """
     rows, length = batch["input_ids"].shape
-    wider = max(length, min(longest, max(SHORTEST, _power_of_two(length))))
-    fill = ((0, _power_of_two(rows) - rows), (0, 0)), ((0, 0), (0, wider - length))
-    return {name: np.pad(np.pad(values, fill[0], mode="edge"), fill[1]) for name, values in batch.items()}
+    padded_length = max(length, min(max_length, max(SHORTEST_PADDED, _next_power_of_two(length))))
+    more_rows = ((0, _next_power_of_two(rows) - rows), (0, 0))
+    more_tokens = ((0, 0), (0, padded_length - length))
+    return {name: np.pad(np.pad(values, more_rows, mode="edge"), more_tokens) for name, values in batch.items()}
 
 
-def _power_of_two(number: int) -> int:
-    """The least that is not smaller."""
+def _next_power_of_two(number: int) -> int:
+    """The smallest power of two that is at least `number`."""
     return 1 << (number - 1).bit_length()
 
 
 class BundleSession:
-    """A bundle ready to classify: tokenizer and model of one precision.
+    """A bundle that is ready to classify: its tokenizer and its model of one precision.
 
-    :param precision: one of the bundle's, default its `default`.
-    :param domain: whose student, where each domain has its own; by default that of `default_domain`.
+    :param precision: a precision of the bundle. None: the default precision of the bundle.
+    :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
+    :raises UserError: see `Bundle.model` and `OnnxModel`; or the model is a TensorRT engine.
     """
 
     def __init__(
@@ -100,16 +105,16 @@ class BundleSession:
                 f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "
                 f"choose among {', '.join(n for n, m in self.manifest.models.items() if m.runtime == 'onnxruntime')}"
             )
-        longest = self.manifest.max_length if device == "cuda" else None
-        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device, longest=longest)
+        pad_up_to = self.manifest.max_length if device == "cuda" else None
+        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device, pad_up_to=pad_up_to)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
-        """Probabilities (N, C), in the order of the texts."""
+        """Compute the probabilities (N, C), in the order of the texts."""
         return softmax(self.logits(self.encoder.encode(texts, texts_b), batch_size))
 
     def logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
-        """Logits (N, C), in the order of the texts."""
-        return self.model.logits_of(encoded, self.manifest.pad_token_id, batch_size)
+        """Compute the logits (N, C), in the order of the texts."""
+        return self.model.logits_in_batches(encoded, self.manifest.pad_token_id, batch_size)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

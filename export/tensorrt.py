@@ -1,7 +1,7 @@
-"""TensorRT engines from explicit Q/DQ graphs, through the full `tensorrt` package or `tensorrt-rtx`.
+"""Builds TensorRT engines from explicit Q/DQ graphs, with the full `tensorrt` package or with `tensorrt-rtx`.
 
-TensorRT 11 and RTX have neither an INT8 flag nor a calibrator: networks are strongly typed and INT8 comes from Q/DQ nodes
-alone. TensorRT for RTX builds for a named compute capability without a GPU; the full package builds for the GPU it sees.
+TensorRT 11 and RTX have no INT8 flag and no calibrator. Their networks are strongly typed, and INT8 comes from Q/DQ nodes
+only. TensorRT for RTX builds for a given compute capability, without a GPU. The full package builds for the GPU in the machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu
 
 
 def load_tensorrt() -> tuple[ModuleType, str]:
-    """The TensorRT module that is installed, the full package first, and the name of its distribution.
+    """Import TensorRT: the full package if it is installed, else TensorRT for RTX.
 
+    :returns: the module and the name of its package.
     :raises UserError: neither is installed.
     """
     for module, package in PACKAGES.items():
@@ -32,35 +33,32 @@ def load_tensorrt() -> tuple[ModuleType, str]:
 
 
 def build_engine(graph: Path, target: Path, max_length: int, compute_capability: str) -> Engine:
-    """Build and write a serialized engine.
+    """Build an engine and write it to `target`.
 
-    :param graph: Q/DQ ONNX file that obeys TensorRT's rules (`quantize.TENSORRT_SCHEME`).
-    :param max_length: the longest text; batches of 1-32 texts are allowed.
+    :param graph: Q/DQ ONNX file made with `quantize.TENSORRT_SCHEME`.
+    :param max_length: the most tokens of a text. A batch may have 1 to 32 texts.
     :param compute_capability: the GPU to build for, e.g. "8.9".
-    :returns: what the engine is bound to.
+    :returns: the package, version and GPU that the engine needs.
     :raises UserError: TensorRT refuses the graph, or cannot build for that GPU.
     """
     trt, package = load_tensorrt()
-    log = _log(trt)
+    log = _make_log(trt)
     try:
         builder = trt.Builder(log)
-    except Exception as error:  # pybind11 raises whatever the library does: no driver, no GPU
+    except Exception as error:  # pybind11 passes on any exception of the library: no driver, no GPU
         raise UserError(
             f"{package}: no builder ({error}); the full TensorRT needs a GPU, tensorrt-rtx does not"
         ) from None
-    network = builder.create_network(_strongly_typed(trt))
+    network = builder.create_network(_strongly_typed_flag(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph.read_bytes()):
         raise UserError(f"{graph.name}: {package} {trt.__version__} cannot parse it: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        profile.set_shape(network.get_input(i).name, (1, 1), (1, min(64, max_length)), (32, max_length))
-    config.add_optimization_profile(profile)
+    config.add_optimization_profile(_shape_profile(builder, network, max_length))
     if package == "tensorrt-rtx":
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, compute_capability), 0)
-    elif compute_capability != (found := _own_capability()):
+    elif compute_capability != (found := _capability_of_this_gpu()):
         raise UserError(
             f"export.compute_capability: tensorrt builds for the GPU it sees ({found}), not for {compute_capability}; use tensorrt-rtx"
         )
@@ -71,9 +69,17 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
     return Engine(package=package, version=trt.__version__, compute_capability=compute_capability)
 
 
-def _log(trt: ModuleType) -> Any:
+def _shape_profile(builder: Any, network: Any, max_length: int) -> Any:
+    """The smallest, the optimal and the largest shape (B, L) of each input."""
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        profile.set_shape(network.get_input(i).name, (1, 1), (1, min(64, max_length)), (32, max_length))
+    return profile
+
+
+def _make_log(trt: ModuleType) -> Any:
     class Log(trt.ILogger):  # type: ignore[name-defined]
-        """Keeps the last error for our message; the rest is noise."""
+        """Keeps the last error for the message to the user and prints nothing."""
 
         last_error = "no message"
 
@@ -87,7 +93,7 @@ def _log(trt: ModuleType) -> Any:
     return Log()
 
 
-def _strongly_typed(trt: ModuleType) -> int:
+def _strongly_typed_flag(trt: ModuleType) -> int:
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -103,7 +109,7 @@ def _capability(trt: ModuleType, wanted: str) -> Any:
     return known[name]
 
 
-def _own_capability() -> str:
+def _capability_of_this_gpu() -> str:
     import torch
 
     if not torch.cuda.is_available():

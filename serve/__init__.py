@@ -1,1 +1,1 @@
-"""Serving: the bundle over HTTP. Neither torch nor transformers is imported here."""
+"""Serving: answers HTTP requests with the models of a bundle. Imports neither torch nor transformers."""

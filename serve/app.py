@@ -1,4 +1,4 @@
-"""The HTTP side: a Starlette application around a predictor."""
+"""The HTTP interface: a Starlette application that asks a predictor."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ SECONDS = Histogram(
 
 
 def create_app(predictor: Predictor | None = None) -> Starlette:
-    """The application; `app.state.predictor` must be set before the first request where it is not given here."""
+    """Make the application.
+
+    :param predictor: answers the requests. Without it, set `app.state.predictor` before the first request.
+    """
     app = Starlette(
         routes=[
             Route("/classify", classify, methods=["POST"]),
             Route("/info", info),
-            # BentoML's own page and document do not know of a mounted application and would not mention /classify.
+            # BentoML has a page and a document at these paths too, but they do not mention a mounted application.
             Route("/", docs),
             Route("/docs", docs),
             Route("/docs.json", openapi),
@@ -42,18 +45,18 @@ def create_app(predictor: Predictor | None = None) -> Starlette:
         exception_handlers={RefusedError: _on_refused, HTTPException: _on_http_error, Exception: _on_failure},
     )
     app.state.predictor = predictor
-    # One at a time: a worker has the threads of one batch, and a second one would only double the memory.
+    # One batch at a time. The batch already uses all threads of the worker; a second batch would only take more memory.
     app.state.batches = CapacityLimiter(1)
     return app
 
 
 async def classify(http: HttpRequest) -> Response:
-    """`POST /classify`: label and probability of a text, or of each of a list."""
+    """`POST /classify`: label and probability of a text, or of each text of a list."""
     predictor: Predictor = http.app.state.predictor
     try:
         body = await _read(http, predictor.limits.body_bytes)
     except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone and does not read it
     request = predictor.parse(body)
     if predictor.is_quick(request):
         answer = _timed(predictor.classify, request)
@@ -70,17 +73,17 @@ async def info(http: HttpRequest) -> Response:
 
 
 async def openapi(http: HttpRequest) -> Response:
-    """`GET /openapi.json`: this interface, described for the bundle that is served."""
+    """`GET /openapi.json`: the OpenAPI document of this interface, for the bundle that is served."""
     return JSONResponse(document(http.app.state.predictor.info))
 
 
 async def docs(_: HttpRequest) -> Response:
-    """`GET /docs`: the interface as a page."""
+    """`GET /docs`: a page that shows the OpenAPI document."""
     return HTMLResponse(PAGE)
 
 
 def _timed(function: Callable[[Request], Prediction | Predictions], request: Request) -> Prediction | Predictions:
-    # Inside the thread, so that the wait for a free one is not counted.
+    # Called inside the thread, so that the wait for a free thread is not counted.
     start = perf_counter()
     answer = function(request)
     SECONDS.observe(perf_counter() - start)
@@ -88,10 +91,13 @@ def _timed(function: Callable[[Request], Prediction | Predictions], request: Req
 
 
 async def _read(http: HttpRequest, limit: int) -> bytes:
-    """The body; what is longer than `limit` bytes is refused as soon as that is known, and not kept."""
+    """Read the body.
+
+    :raises RefusedError: the body has more than `limit` bytes. It is raised as soon as that is known.
+    """
     refused = RefusedError(f"body: more than {limit} bytes; send fewer or shorter texts", 413)
-    announced = http.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    content_length = http.headers.get("content-length", "")
+    if content_length.isdecimal() and int(content_length) > limit:
         raise refused
     body = bytearray()
     async for chunk in http.stream():
@@ -118,5 +124,5 @@ async def _on_http_error(http: HttpRequest, error: Exception) -> Response:
 
 
 async def _on_failure(_: HttpRequest, __: Exception) -> Response:
-    # Starlette raises the error again once this is sent, and the server logs it.
+    # After this response Starlette raises the error again, and the server logs it.
     return _json(Refusal(error="the server failed on this request; its log has the cause"), 500)

@@ -1,4 +1,4 @@
-"""What a client sends and gets: the request and response models, and one line for every request that is refused."""
+"""The models of requests and responses, and the checks of a request. A refused request gets one line of text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pydantic_core import from_json
 
 from serve.settings import Limits
 
-# fail_fast: a megabyte of wrong items would otherwise cost a megabyte of error objects.
+# fail_fast stops at the first wrong item. Otherwise a megabyte of wrong items would make as many error objects.
 Texts = str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
 
 
 class RefusedError(Exception):
-    """A request that cannot be answered: one line with the field and the cure, and the HTTP status (413 or 422)."""
+    """A request that is refused.
+
+    The message is one line with the field and the cure. `status` is the HTTP status: 413 (too large) or 422 (not valid).
+    """
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -28,17 +31,19 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Texts = Field(description="One text, or a list of texts; a blank text is refused.")
-    text_b: Texts | None = Field(None, description="The second text of each pair, in the shape of `text`.")
-    scores: bool = Field(False, description="Whether to answer the probability of every label too.")
-    domain: str | None = Field(None, description="Which domain's model answers; without it, the default one.")
+    text_b: Texts | None = Field(
+        None, description="The second text of each pair: a string if `text` is a string, else a list of equal length."
+    )
+    scores: bool = Field(False, description="Whether the answer gives the probability of every label too.")
+    domain: str | None = Field(None, description="The domain whose model answers. Without it, the default domain.")
 
     @classmethod
     def parse(cls, body: bytes, *, pair: bool, limits: Limits, domains: Collection[str] = ()) -> Request:
         """Read and check a body.
 
-        :param pair: whether the bundle classifies pairs, so that `text_b` is required; it is refused otherwise.
-        :param domains: those that have a model of their own; where there are none, `domain` is refused.
-        :raises RefusedError: the body breaks the contract (422) or a limit (413).
+        :param pair: whether the bundle classifies pairs. Then `text_b` is required; otherwise it is refused.
+        :param domains: the domains that have their own model. If there are none, the field `domain` is refused.
+        :raises RefusedError: the body is not a valid request (422) or exceeds a limit (413).
         """
         content = _read_object(body)
         try:
@@ -59,7 +64,7 @@ class Request(BaseModel):
 
     @property
     def is_list(self) -> bool:
-        """Whether `text` is a list, which makes the answer one as well."""
+        """Whether `text` is a list. The answer is then a list too."""
         return isinstance(self.text, list)
 
     @property
@@ -79,7 +84,7 @@ class Prediction(BaseModel):
     label: str = Field(description="The most probable label.")
     score: float = Field(description="Its probability, to six decimals.")
     scores: dict[str, float] | None = Field(
-        None, description="Probability of every label, most probable first; only if the request asked for it."
+        None, description="Probability of every label, the most probable first. Only if the request asked for it."
     )
 
 
@@ -90,13 +95,13 @@ class Predictions(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The answer to a request that is refused."""
+    """The answer to a refused request."""
 
     error: str = Field(description="One line that names the field and the cure.")
 
 
 class Info(BaseModel):
-    """What is being served."""
+    """The answer of `GET /info`: what is served."""
 
     name: str
     version: str = Field(description="Version of the bundle.")
@@ -106,9 +111,9 @@ class Info(BaseModel):
     threads: int
     labels: list[str]
     pair: bool = Field(description="Whether `text_b` is required.")
-    domains: list[str] | None = Field(None, description="The domains that have a model of their own.")
-    default_domain: str | None = Field(None, description="The one that answers a request that names no domain.")
-    max_length: int = Field(description="Tokens of a text or pair; what is longer is cut.")
+    domains: list[str] | None = Field(None, description="The domains that have their own model.")
+    default_domain: str | None = Field(None, description="The domain of a request that names none.")
+    max_length: int = Field(description="The most tokens of a text or pair. The rest is cut off.")
     max_texts: int
     max_characters: int
     max_bytes: int
@@ -120,7 +125,7 @@ def as_list(texts: str | list[str]) -> list[str]:
 
 
 def item_name(field: str, row: int, texts: str | Sequence[str]) -> str:
-    """How to name a row to the client: `text` for a single text, `text[3]` in a list."""
+    """The name of a row in a message to the client: `text` for a single text, `text[3]` in a list."""
     return field if isinstance(texts, str) else f"{field}[{row}]"
 
 
@@ -158,16 +163,17 @@ def _read_object(body: bytes) -> dict[str, object]:
         raise RefusedError(f"body: not JSON ({error}); {example}") from None
     if not isinstance(content, dict):
         raise RefusedError(f"body: not a JSON object; {example}")
-    # Here and not in the model, which would make an error object for each of a megabyte of unknown fields.
+    # Checked here and not by the model: the model would make an error object for every unknown field of a large body.
     unknown = next((name for name in content if name not in Request.model_fields), None)
     if unknown is not None:
-        # The client's own string, so it is quoted, kept short and on one line.
+        # The name comes from the client, so it is quoted, cut short and kept on one line.
         raise RefusedError(f"{unknown[:40]!a}: unknown field; the fields are {', '.join(Request.model_fields)}")
     return content
 
 
 def _explain(error: ValidationError) -> str:
-    # A union reports an error for each of its members: the one that got deepest knows the item, "too_short" the list.
+    # A union reports one error for each of its members. The error with the longest location names the item of a list.
+    # Among errors of equal length, "too_short" says that the list is empty.
     details = error.errors(include_url=False, include_input=False, include_context=False)
     detail = max(details, key=lambda one: (len(one["loc"]), one["type"] == "too_short"))
     field, *inner = detail["loc"]

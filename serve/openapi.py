@@ -11,7 +11,7 @@ from serve.messages import Info, Prediction, Predictions, Refusal, Request
 
 Json = dict[str, Any]
 
-# BentoML's own page, less the tag manager that would load a script from the internet. BentoML serves ./static_content.
+# BentoML's page without the tag manager, which would load a script from the internet. BentoML serves ./static_content.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
   <head>
@@ -30,7 +30,10 @@ PAGE = """<!DOCTYPE html>
 
 
 def document(info: Info) -> Json:
-    """OpenAPI 3.1 for the bundle that is served: its limits, and `text_b` only where it classifies pairs."""
+    """The OpenAPI 3.1 document for the bundle that is served.
+
+    It states the limits. It has `text_b` only for a bundle that classifies pairs, and `domain` only for one with domains.
+    """
     models = (Request, Prediction, Predictions, Refusal, Info)
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"

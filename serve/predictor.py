@@ -1,4 +1,4 @@
-"""The bundle, loaded and warmed up, answering checked requests. No torch."""
+"""A loaded bundle that answers checked requests. No torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from export.session import BundleSession, FloatArray, softmax
 from serve.messages import Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
 
-INLINE_CHARACTERS = 2_000
+INLINE_CHARACTERS = 2_000  # the longest text that is answered on the event loop
 WARM_UP_LENGTHS = (4, 16, 32, 64, 128, 256, 512)  # tokens
 
 
 class Predictor:
-    """A bundle ready to answer.
+    """A bundle in memory, with every model run once.
 
-    :raises UserError: no such bundle or precision, a file that is corrupt, a model that cannot run here.
+    :raises UserError: the bundle or the precision does not exist, a file is corrupt, or a model cannot run here.
     """
 
     def __init__(self, settings: Settings) -> None:
-        # A worker keeps to the cores it was given: the tokenizer would split a batch over all of them otherwise.
+        # By default the tokenizer uses all cores of the machine for a batch. A worker must use only the cores it is given.
         if settings.threads == 1:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         bundle = Bundle(settings.bundle_directory())
@@ -32,7 +32,7 @@ class Predictor:
         self.labels = bundle.manifest.labels
         self.pair = bundle.manifest.pair
         domains = bundle.manifest.domains or {}
-        # A bundle of one student has it under None, which is also what a request without a domain asks for.
+        # The key is None in a bundle of one student. It is also the domain of a request that names none.
         self.sessions = {
             domain: BundleSession(
                 bundle,
@@ -63,18 +63,18 @@ class Predictor:
             self._warm_up(session)
 
     def parse(self, body: bytes) -> Request:
-        """Read a request body against this bundle's kind of input and the limits.
+        """Read a request body, and check it against the bundle's kind of input and the limits.
 
-        :raises RefusedError: the body breaks them.
+        :raises RefusedError: see `Request.parse`.
         """
         return Request.parse(body, pair=self.pair, limits=self.limits, domains=self.domains)
 
     def is_quick(self, request: Request) -> bool:
         """Whether to answer on the event loop instead of in a thread.
 
-        One short text takes a CNN student a fraction of a millisecond on a CPU, to which the way to a thread and back
-        would add 0.1 ms. Anything longer would keep the other clients waiting. What runs on a GPU goes to the thread
-        too, because an execution context takes one caller at a time.
+        A CNN student on a CPU answers one short text in a fraction of a millisecond. A thread would add 0.1 ms to that.
+        A longer request on the event loop would make the other clients wait. A GPU always gets the thread, because its
+        execution context takes one caller at a time.
         """
         texts = [*request.texts, *(request.texts_b or [])]
         return self.on_cpu and len(request.texts) == 1 and sum(map(len, texts)) <= INLINE_CHARACTERS
@@ -82,7 +82,7 @@ class Predictor:
     def classify(self, request: Request) -> Prediction | Predictions:
         """Answer a checked request, in the order of its texts.
 
-        :raises RefusedError: a text in which the tokenizer finds no token.
+        :raises RefusedError: the tokenizer finds no token in a text.
         """
         session = self.sessions[request.domain or self.default_domain]
         encoded = session.encoder.encode(request.texts, request.texts_b)
@@ -102,21 +102,26 @@ class Predictor:
         return Prediction(label=self.labels[best], score=round(float(probabilities[best]), 6), scores=scores)
 
     def _warm_up(self, session: BundleSession) -> None:
-        """Run several lengths, so that no client pays for first-time allocations, and check what comes out."""
+        """Run one text of each of several lengths and check the logits.
+
+        The first run at a length allocates memory. No client has to wait for that.
+
+        :raises UserError: the model cannot run, or its logits have a wrong shape or are not finite.
+        """
         manifest = session.manifest
         for length in sorted({min(length, manifest.max_length) for length in WARM_UP_LENGTHS}):
             zeros = np.zeros(length, np.int64)
             batch = pad_batch([Encoded(zeros + manifest.pad_token_id, zeros, zeros)], manifest.pad_token_id)
             try:
                 logits = session.model.logits(batch)
-            except Exception as error:  # ORT's exception classes are not part of its public API
-                raise _broken(session, f"cannot be run ({str(error).splitlines()[0]})") from None
+            except Exception as error:  # the exception classes of ONNX Runtime are not public
+                raise _model_error(session, f"cannot be run ({str(error).splitlines()[0]})") from None
             if logits.shape != (1, len(self.labels)):
-                raise _broken(session, f"gives logits of shape {logits.shape} for {len(self.labels)} labels")
+                raise _model_error(session, f"gives logits of shape {logits.shape} for {len(self.labels)} labels")
             if not np.isfinite(logits).all():
-                raise _broken(session, f"gives logits that are not finite for {length} tokens")
+                raise _model_error(session, f"gives logits that are not finite for {length} tokens")
 
 
-def _broken(session: BundleSession, fault: str) -> UserError:
+def _model_error(session: BundleSession, fault: str) -> UserError:
     model = f"{session.manifest.name}, precision {session.precision}"
     return UserError(f"{model}: the model {fault}; export the bundle again")

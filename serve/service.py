@@ -1,4 +1,4 @@
-"""The BentoML service: `bentoml serve` starts it, with the settings of `serve.settings`."""
+"""The BentoML service that `bentoml serve` starts. `serve.settings` reads its settings."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import bentoml
-import click
-from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 
 from compress.runtime.errors import UserError
 from serve.app import create_app
+from serve.bentoml_internals import serve_address
 from serve.predictor import Predictor
 from serve.settings import Settings
 
 
-def _shown(error: UserError) -> BentoMLException:
-    """The error as BentoML's command line shows it: one line and exit status 1."""
+def _as_bentoml_error(error: UserError) -> BentoMLException:
+    """The same message in the exception that BentoML's command line prints as one line, with exit status 1."""
     return BentoMLException(" ".join(str(error).split()))
 
 
 try:
     SETTINGS = Settings.from_environment()
 except UserError as error:
-    raise _shown(error) from None
+    raise _as_bentoml_error(error) from None
 
 app = create_app()
 
 
-# Mounted: `@bentoml.api` costs twice as much per request.
+# A mounted application: a request through `@bentoml.api` takes twice the time.
 @bentoml.asgi_app(app)
 @bentoml.service(
     workers=SETTINGS.workers,
-    # BentoML keeps each request in memory for this long, answered or not, and a full garbage collection walks them all.
+    # BentoML keeps each request in memory for this many seconds, even if it is answered. A full garbage collection
+    # visits all of them.
     traffic={"timeout": 10},
-    # /metrics counts the requests by path and status; a log line for each costs as much time as a CNN student.
+    # A log line for each request takes as much time as a CNN student. /metrics counts requests by path and status.
     logging={"access": {"enabled": False}},
-    # Half the time of a request went into spans, which nobody gets unless an exporter is configured.
+    # Spans took half the time of a request, and without an exporter nobody receives them.
     tracing={"excluded_urls": ["/classify"]},
 )
 class Classifier:
-    """Classifies texts with the newest bundle, or with the one that POCKETBERT_BUNDLE names."""
+    """Classifies texts with the bundle of POCKETBERT_BUNDLE, or with the newest bundle."""
 
     def __init__(self) -> None:
         app.state.predictor = Predictor(SETTINGS)
-        # What is loaded by now stays, so no collection need look at it again.
+        # All objects that exist now stay until the end. The garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -56,19 +56,19 @@ class Classifier:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Make sure that a worker can start.
+        """Check that a worker can start.
 
-        BentoML calls this before it starts the first; a worker that fails it would restart for ever.
+        BentoML calls this once before it starts the workers. Without it, a worker that fails would be restarted without end.
 
-        :raises BentoMLException: the bundle cannot be served or the port is taken; BentoML prints it as one line.
+        :raises BentoMLException: the bundle cannot be served, or the port is in use; BentoML prints it as one line.
         """
         _check_port()
         try:
-            # A process of its own: neither the model nor a GPU context should stay in the one that only supervises.
+            # In a process of its own: the supervisor must keep neither the model nor a GPU context in its memory.
             with ProcessPoolExecutor(max_workers=1) as pool:
                 pool.submit(_load, SETTINGS).result()
         except UserError as error:
-            raise _shown(error) from None
+            raise _as_bentoml_error(error) from None
         except BrokenProcessPool:
             raise BentoMLException(
                 "loading the bundle crashed the process; export it again, or check the runtime's install"
@@ -80,13 +80,12 @@ def _load(settings: Settings) -> None:
 
 
 def _check_port() -> None:
-    context = click.get_current_context(silent=True)
-    if context is None or not {"host", "port"} <= context.params.keys():
-        return  # not started by `bentoml serve`
-    host = context.params["host"] or BentoMLContainer.http.host.get()
-    port = context.params["port"] or BentoMLContainer.http.port.get()
+    address = serve_address()
+    if address is None:
+        return
+    host, port = address
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        with socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -1,73 +1,75 @@
-"""What the environment decides about serving: which bundle, how it runs, what a request may hold. No torch."""
+"""The settings of the service. They come from the environment variables `POCKETBERT_*`. No torch."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
-from compress.runtime.session import PROVIDERS
 from export.bundle import newest_bundle
+
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold; anything above is answered 413."""
+    """The most that one request may hold. A larger request is answered with status 413."""
 
-    texts: int = 256
-    characters: int = 20_000  # of one text
-    body_bytes: int = 1_048_576
+    texts: int
+    characters: int  # of one text
+    body_bytes: int
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The `POCKETBERT_*` variables; `from_environment` reads them."""
+class Settings(BaseSettings):
+    """One field for each variable: `threads` is `POCKETBERT_THREADS`.
 
-    directory: Path | None = None  # POCKETBERT_BUNDLE
-    artifacts: Path = Path("artifacts")  # POCKETBERT_ARTIFACTS, searched where no bundle is named
-    precision: str | None = None  # POCKETBERT_PRECISION, default the bundle's own
-    threads: int = 1  # POCKETBERT_THREADS, of one worker
-    device: str = "cpu"  # POCKETBERT_DEVICE
-    workers: int = 1  # POCKETBERT_WORKERS
-    limits: Limits = Limits()  # POCKETBERT_MAX_TEXTS, _MAX_CHARACTERS, _MAX_BYTES
+    A variable that is unset or empty takes its default. No `.env` file is read. Arguments of the constructor go before
+    the environment.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="POCKETBERT_", env_ignore_empty=True, frozen=True)
+
+    bundle: AbsolutePath | None = None
+    artifacts: AbsolutePath = Path("artifacts")  # searched for the newest bundle if `bundle` is not set
+    precision: str | None = None  # None: the default precision of the bundle
+    threads: PositiveInt = 1  # of one worker
+    device: Device = "cpu"
+    workers: PositiveInt = 1
+    max_texts: PositiveInt = 256
+    max_characters: PositiveInt = 20_000
+    max_bytes: PositiveInt = 1_048_576
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read the variables; one that is unset or empty takes its default, and a path starts at the working directory.
+    def from_environment(cls) -> Settings:
+        """Read the variables.
 
-        :raises UserError: a value is impossible; names the variable.
+        :raises UserError: a value is not allowed; the message names the variable and the allowed values.
         """
-        directory = environment.get("POCKETBERT_BUNDLE")
-        device = environment.get("POCKETBERT_DEVICE") or cls.device
-        if device not in PROVIDERS:
-            raise UserError(f"POCKETBERT_DEVICE={device}: set it to {' or '.join(PROVIDERS)}")
-        return cls(
-            directory=Path(directory).absolute() if directory else None,
-            artifacts=Path(environment.get("POCKETBERT_ARTIFACTS") or cls.artifacts).absolute(),
-            precision=environment.get("POCKETBERT_PRECISION") or None,
-            threads=_count(environment, "POCKETBERT_THREADS", cls.threads),
-            device=device,
-            workers=_count(environment, "POCKETBERT_WORKERS", cls.workers),
-            limits=Limits(
-                texts=_count(environment, "POCKETBERT_MAX_TEXTS", Limits.texts),
-                characters=_count(environment, "POCKETBERT_MAX_CHARACTERS", Limits.characters),
-                body_bytes=_count(environment, "POCKETBERT_MAX_BYTES", Limits.body_bytes),
-            ),
-        )
+        try:
+            return cls()
+        except ValidationError as error:
+            raise _user_error(error) from None
+
+    @property
+    def limits(self) -> Limits:
+        """The three `max_*` settings."""
+        return Limits(self.max_texts, self.max_characters, self.max_bytes)
 
     def bundle_directory(self) -> Path:
-        """The bundle that is named, else the newest under `artifacts`.
+        """The directory of `bundle`, or of the newest bundle under `artifacts` if `bundle` is not set.
 
-        :raises UserError: none is named and there is none.
+        :raises UserError: `bundle` is not set and `artifacts` holds no bundle.
         """
-        return self.directory or newest_bundle(self.artifacts)
+        return self.bundle or newest_bundle(self.artifacts)
 
 
-def _count(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    # isdecimal alone would take digits of other scripts
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise UserError(f"{name}={text}: set it to a whole number above 0")
-    return int(text)
+def _user_error(error: ValidationError) -> UserError:
+    problem = error.errors(include_url=False)[0]
+    field = str(problem["loc"][0])
+    allowed = " or ".join(get_args(Device)) if field == "device" else "a whole number above 0"
+    return UserError(f"POCKETBERT_{field.upper()}={problem['input']}: set it to {allowed}")

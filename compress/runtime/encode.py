@@ -1,4 +1,4 @@
-"""Text to token ids, the same way in training, calibration, measuring and serving. No torch."""
+"""Turns texts into token ids. Training, calibration, measuring and serving all use this module. No torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text or pair, unpadded; all arrays have shape (L,)."""
+    """The token ids of one text or pair, without padding. All arrays have shape (L,)."""
 
     input_ids: IntArray
-    type_ids: IntArray  # what the tokenizer's own post-processor says: the teacher's token_type_ids
+    type_ids: IntArray  # as the tokenizer gives them: the teacher's token_type_ids
     segments: IntArray  # 1 on tokens of the second text, 0 elsewhere: the student's token_type_ids
 
     def __len__(self) -> int:
@@ -28,11 +28,10 @@ class Encoded:
 
 
 class TextEncoder:
-    """A `tokenizer.json` with truncation to `max_length` tokens and no padding.
+    """The tokenizer of a `tokenizer.json`. It truncates to `max_length` tokens and does not pad.
 
-    :param pad_token_id: what a batch of its texts is filled up with.
-
-    :raises UserError: the file is missing or no tokenizer.
+    :param pad_token_id: the token that fills up the shorter texts of a batch.
+    :raises UserError: the file is missing or holds no tokenizer.
     """
 
     def __init__(self, tokenizer_file: Path, max_length: int, pad_token_id: int = 0) -> None:
@@ -45,9 +44,9 @@ class TextEncoder:
         self.tokenizer.enable_truncation(max_length)
 
     def encode(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[Encoded]:
-        """Encode single texts, or pairs where `texts_b` is given (same length)."""
+        """Encode single texts, or pairs if `texts_b` is given. Both lists must have the same length."""
         if texts_b is None:
-            # No offsets and no second segment: the cheapest call the tokenizer has.
+            # Without offsets and without a second text: the fastest call of the tokenizer.
             zeros = np.zeros(self.max_length, np.int64)
             ids = [np.asarray(e.ids, np.int64) for e in self.tokenizer.encode_batch_fast(list(texts))]
             return [Encoded(i, zeros[: len(i)], zeros[: len(i)]) for i in ids]
@@ -63,7 +62,10 @@ class TextEncoder:
 
 
 def pad_batch(encoded: Sequence[Encoded], pad_token_id: int) -> dict[str, IntArray]:
-    """Pad to the longest of the batch: `input_ids`, `attention_mask`, `type_ids` and `segments`, each (B, L)."""
+    """Pad to the longest text of the batch.
+
+    :returns: `input_ids`, `attention_mask`, `type_ids` and `segments`, each of shape (B, L).
+    """
     length = max(len(e) for e in encoded)
     shape = (len(encoded), length)
     ids, types, segments = np.full(shape, pad_token_id, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)

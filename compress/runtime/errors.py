@@ -1,5 +1,5 @@
-"""The one exception a user may see."""
+"""The only exception that a user should see."""
 
 
 class UserError(Exception):
-    """A mistake in the input or the environment, told in one line: the place, what is wrong, the cure."""
+    """A mistake in the input or in the environment. The message is one line: the place, what is wrong, the cure."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU or a GPU, never on another device than the one asked for. No torch."""
+"""Opens ONNX Runtime sessions on the CPU or the GPU, and never on another device than the given one. No torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# Which cuDNN kernel a convolution gets is asked anew for every shape; by default all of them are run to find out.
+# cuDNN chooses a kernel for each new shape of a convolution. By default ORT runs all kernels to find the fastest.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"cudnn_conv_algo_search": "HEURISTIC"}}
 
 
 def check_device(device: str) -> None:
-    """Whether this ONNX Runtime knows the device; whether it can start it shows when a session is opened.
+    """Check that the installed ONNX Runtime has a provider for the device. Only `open_session` shows if the device works.
 
-    :raises UserError: it does not.
+    :raises UserError: it has none.
     """
     import onnxruntime
 
@@ -28,20 +28,21 @@ def check_device(device: str) -> None:
 
 
 def open_session(model: str | bytes, *, threads: int = 1, device: str = "cpu") -> InferenceSession:
-    """A session over an ONNX file, or the bytes of one, with a pinned number of threads.
+    """Open a session with a fixed number of threads.
 
+    :param model: the path of an ONNX file, or its bytes.
     :param device: "cpu" or "cuda".
-    :raises UserError: this ONNX Runtime lacks the device's provider, or cannot start it. What it raises for a file that is
-        no model is not part of its public API, and passes.
+    :raises UserError: the installed ONNX Runtime has no provider for the device, or cannot start it.
+    :raises Exception: the model cannot be loaded. The exception classes of ONNX Runtime are not public.
     """
     import onnxruntime
 
     check_device(device)
     provider = PROVIDERS[device]
     if device == "cuda":
-        onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, with torch or alone; the loader does not look there
+        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip installs them, with or without torch
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # ORT reads the host's core count otherwise, even in a container
+    options.intra_op_num_threads = threads  # the default is the number of the host's cores, even in a container
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=[(provider, PROVIDER_OPTIONS[device])])

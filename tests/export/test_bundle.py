@@ -8,7 +8,7 @@ import pytest
 from compress.runtime.encode import pad_batch
 from compress.runtime.errors import UserError
 from export.bundle import FORMAT, Bundle, newest_bundle
-from export.session import BundleSession, OnnxModel, few_shapes
+from export.session import BundleSession, OnnxModel, pad_to_power_of_two
 from tests.conftest import make_tiny_bundle
 
 
@@ -30,7 +30,7 @@ def refusal(bundle: Path) -> str:
     return str(caught.value)
 
 
-def test_a_whole_bundle_classifies(bundle: Path) -> None:
+def test_a_complete_bundle_classifies(bundle: Path) -> None:
     session = BundleSession(Bundle(bundle))
     probabilities = session.predict(["a good film", "a bad film"], batch_size=1)
     assert probabilities.argmax(axis=1).tolist() == [1, 0]
@@ -67,7 +67,7 @@ def test_another_format_version(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '"text"', "\xff"])
-def test_a_manifest_that_is_none(bundle: Path, content: str) -> None:
+def test_a_manifest_that_is_not_valid(bundle: Path, content: str) -> None:
     (bundle / "manifest.json").write_bytes(content.encode("latin-1"))
     assert "export the bundle again" in refusal(bundle)
 
@@ -91,7 +91,7 @@ def test_an_unknown_precision_names_the_known_ones(bundle: Path) -> None:
         BundleSession(Bundle(bundle), precision="int4")
 
 
-def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle: Path) -> None:
+def test_cuda_without_a_provider_is_an_error_and_does_not_fall_back(bundle: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -100,24 +100,24 @@ def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle: Path) -> Non
         BundleSession(Bundle(bundle), device="cuda")
 
 
-def test_batches_come_in_few_shapes_and_get_the_same_answers(bundle: Path) -> None:
+def test_batches_padded_to_powers_of_two_have_few_shapes_and_the_same_logits(bundle: Path) -> None:
     session = BundleSession(Bundle(bundle))
     file = session.manifest.models["fp32"].file
-    coarse = OnnxModel(bundle / file, longest=40)
+    padding_model = OnnxModel(bundle / file, pad_up_to=40)
     texts = [" ".join(["good", "bad", "film"] * n) for n in range(1, 14)]
     shapes = set()
     for count in range(1, len(texts)):
         batch = pad_batch(session.encoder.encode(texts[:count]), session.manifest.pad_token_id)
-        filled = few_shapes(batch, 40)
-        shapes.add(filled["input_ids"].shape)
-        assert (filled["attention_mask"][:count].sum(axis=1) == batch["attention_mask"].sum(axis=1)).all()
-        np.testing.assert_allclose(coarse.logits(batch), session.model.logits(batch), atol=1e-5)
+        padded = pad_to_power_of_two(batch, 40)
+        shapes.add(padded["input_ids"].shape)
+        assert (padded["attention_mask"][:count].sum(axis=1) == batch["attention_mask"].sum(axis=1)).all()
+        np.testing.assert_allclose(padding_model.logits(batch), session.model.logits(batch), atol=1e-5)
     assert shapes == {(1, 16), (2, 16), (4, 16), (8, 32), (16, 32), (16, 40)}
 
 
-def test_a_batch_longer_than_the_model_should_take_is_not_cut(bundle: Path) -> None:
+def test_a_batch_longer_than_the_maximum_is_not_cut(bundle: Path) -> None:
     ids = np.ones((3, 50), np.int64)
-    assert few_shapes({"input_ids": ids}, 40)["input_ids"].shape == (4, 50)
+    assert pad_to_power_of_two({"input_ids": ids}, 40)["input_ids"].shape == (4, 50)
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:

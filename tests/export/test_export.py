@@ -1,4 +1,4 @@
-"""Export of a small real student: graphs, parity, calibration, gate, engines."""
+"""Export of small real students: graphs, comparison with PyTorch, calibration, gate, engines."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def make_student(directory: Path, pair: bool, pair_inputs: str = "aligned") -> P
 
 @pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(student directory, its fp32 ONNX file)."""
+    """The student directory and its fp32 ONNX file."""
     directory = tmp_path_factory.mktemp("student")
     student = make_student(directory / "student", request.param)
     export_onnx(student, directory / "model.onnx", pair=request.param, max_length=128)
@@ -59,7 +59,7 @@ def test_onnx_answers_like_pytorch_at_lengths_it_was_not_traced_with(exported: t
     student_directory, file = exported
     student = CnnStudent.from_pretrained(student_directory).eval()
     texts = random_texts(20)
-    logits = OnnxModel(file).logits_of(texts, 0, batch_size=6)
+    logits = OnnxModel(file).logits_in_batches(texts, 0, batch_size=6)
     for text, row in zip(texts, logits, strict=True):
         with torch.inference_mode():
             alone = student(
@@ -68,7 +68,7 @@ def test_onnx_answers_like_pytorch_at_lengths_it_was_not_traced_with(exported: t
         np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
 
 
-def test_a_student_that_learns_with_rounding_is_rounded_as_much_as_its_int8_graph_will_be(
+def test_rounding_in_training_changes_the_logits_about_as_much_as_the_int8_graph(
     exported: tuple[Path, Path], tmp_path: Path
 ) -> None:
     student_directory, file = exported
@@ -80,7 +80,7 @@ def test_a_student_that_learns_with_rounding_is_rounded_as_much_as_its_int8_grap
         exact = student(*inputs).logits
         with rounding(student):
             expected = (student(*inputs).logits - exact).std()
-    int8 = torch.from_numpy(OnnxModel(tmp_path / "int8.onnx").logits_of(texts, 0))
+    int8 = torch.from_numpy(OnnxModel(tmp_path / "int8.onnx").logits_in_batches(texts, 0))
     assert 0.5 < expected / (int8 - exact).std() < 2
 
 
@@ -90,7 +90,7 @@ def test_a_pairs_inputs_survive_export_and_quantisation(tmp_path: Path, pair_inp
     assert export_onnx(student, tmp_path / "model.onnx", pair=True, max_length=128) < 1e-4
     texts = random_texts()
     quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", cpu_schemes("pocketbert_cnn")[0], texts, 0)
-    exact, int8 = (OnnxModel(tmp_path / name).logits_of(texts, 0) for name in ("model.onnx", "int8.onnx"))
+    exact, int8 = (OnnxModel(tmp_path / name).logits_in_batches(texts, 0) for name in ("model.onnx", "int8.onnx"))
     assert np.abs(int8 - exact).mean() < 0.2 * exact.std()
 
 
@@ -104,7 +104,7 @@ def test_int8_for_the_cpu_is_u8_by_7_bit_s8_and_close(exported: tuple[Path, Path
     filters = [a for a in constants.values() if a.dtype == np.int8 and a.ndim == 3]
     assert sum(f.shape[2] > 1 for f in filters) == 6  # three convolutions in each of two cells
     assert all(np.abs(f.astype(int)).max() <= 64 for f in filters)
-    expected, got = (OnnxModel(f).logits_of(texts, 0) for f in (file, target))
+    expected, got = (OnnxModel(f).logits_in_batches(texts, 0) for f in (file, target))
     assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
     assert [p.name for p in tmp_path.iterdir()] == ["int8.onnx"]
 
@@ -133,7 +133,7 @@ def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Pa
 
 @pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
 @pytest.mark.parametrize(("kind", "operator"), [("transformer", "MatMulInteger"), ("bilstm", "DynamicQuantizeLSTM")])
-def test_transformers_and_lstms_are_exported_quantised_and_built_as_well(
+def test_transformers_and_lstms_are_exported_quantised_and_built_too(
     tmp_path: Path, kind: str, operator: str, pair: bool
 ) -> None:
     torch.manual_seed(0)
@@ -143,12 +143,12 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_as_well(
     lstm = BiLstmConfig(vocab_size=300, width=32, hidden=16, pair=pair, num_labels=3)
     student = BertForSequenceClassification(bert) if kind == "transformer" else BiLstmStudent(lstm)
     with torch.no_grad():
-        student.classifier.weight.mul_(10)  # logits that differ from text to text
+        student.classifier.weight.mul_(10)  # so that the logits differ between texts
     student.eval().save_pretrained(tmp_path / "student")
     fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     export_onnx(tmp_path / "student", fp32, pair=pair, max_length=64)
     texts = [Encoded(t.input_ids, t.segments, t.segments) for t in random_texts()]
-    for text, row in zip(texts[:10], OnnxModel(fp32).logits_of(texts[:10], 0, batch_size=4), strict=True):
+    for text, row in zip(texts[:10], OnnxModel(fp32).logits_in_batches(texts[:10], 0, batch_size=4), strict=True):
         types = torch.from_numpy(text.segments)[None] if pair else None
         with torch.inference_mode():
             alone = student(torch.from_numpy(text.input_ids)[None], token_type_ids=types).logits
@@ -156,7 +156,7 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_as_well(
     for scheme in cpu_schemes(student.config.model_type):
         quantize(fp32, int8, scheme, texts, 0)
         assert operator in {node.op_type for node in onnx.load(int8).graph.node}
-        expected, got = (OnnxModel(f).logits_of(texts, 0) for f in (fp32, int8))
+        expected, got = (OnnxModel(f).logits_in_batches(texts, 0) for f in (fp32, int8))
         assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
         assert int8.stat().st_size < 0.9 * fp32.stat().st_size
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
@@ -165,22 +165,22 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_as_well(
     assert (tmp_path / "model.engine").stat().st_size > 10_000
 
 
-def test_the_gate_measures_real_answers_and_refuses_a_loss_over_the_budget(tmp_path: Path) -> None:
+def test_the_gate_measures_accuracy_and_fails_a_drop_over_the_budget(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle")
     texts = ["a good film", "a bad film", "good good", "bad bad", "the film was very good"] * 4
     labels = [1, 0, 1, 0, 1] * 4
     corpus = Corpus(
         ["negative", "positive"], {name: Split(texts, None, labels, None) for name in ("train", "dev", "test")}
     )
-    # The same model with its class scores exchanged is wrong everywhere.
+    # The same model with negated logits is wrong on every text.
     broken = onnx.load(bundle / "model.fp32.onnx")
     output = broken.graph.output[0].name
     broken.graph.node.append(onnx.helper.make_node("Neg", [output], ["negated"]))
     broken.graph.output[0].name = "negated"
     onnx.save(broken, tmp_path / "broken.onnx")
     gate = Gate(corpus, TextEncoder(bundle / "tokenizer.json", 64), 0, budget=1.0)
-    reference, verdict = gate.judge(bundle / "model.fp32.onnx"), gate.judge(tmp_path / "broken.onnx")
+    reference, result = gate.evaluate(bundle / "model.fp32.onnx"), gate.evaluate(tmp_path / "broken.onnx")
     assert reference.passed
     assert (reference.dev, reference.test, reference.drop) == (1.0, 1.0, 0.0)
-    assert not verdict.passed
-    assert (verdict.dev, verdict.drop) == (0.0, 100.0)
+    assert not result.passed
+    assert (result.dev, result.drop) == (0.0, 100.0)

@@ -1,7 +1,9 @@
-"""The application of `serve.app` in this process, without BentoML around it."""
+"""The application of `serve.app` in this process, without BentoML."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from starlette.applications import Starlette
 
 from serve.app import create_app
 from serve.predictor import Predictor
-from serve.settings import Limits, Settings
+from serve.settings import Settings
 
 
 class Client:
-    """Sends requests to an application; whatever goes wrong in it comes back as an answer, as over a socket."""
+    """Sends requests to an application. An exception in it becomes a response, as it does over a socket."""
 
     def __init__(self, app: Starlette) -> None:
         self.app = app
@@ -38,13 +40,22 @@ class Client:
 
 def serve(bundle: Path) -> Client:
     """Serve a bundle with limits that a test can reach."""
-    limits = Limits(texts=8, characters=5_000, body_bytes=20_000)
-    return Client(create_app(Predictor(Settings(bundle, limits=limits))))
+    settings = Settings(bundle=bundle, max_texts=8, max_characters=5_000, max_bytes=20_000)
+    return Client(create_app(Predictor(settings)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """Remove the `POCKETBERT_*` variables of the person who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("POCKETBERT_")]:
+            patch.delenv(variable)
+        yield
 
 
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> Client:
-    """A service of single texts: 8 of them, 5,000 characters each, 20,000 bytes."""
+    """A service of single texts. Its limits: 8 texts, 5,000 characters in a text, 20,000 bytes."""
     return serve(tiny_bundle)
 
 

@@ -1,10 +1,12 @@
-"""What a client that keeps to the contract gets."""
+"""The answers to valid requests."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import httpx
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ import pytest
 from export.bundle import Bundle
 from export.session import BundleSession
 from serve.app import create_app
+from serve.messages import Prediction, Predictions, Request
 from serve.predictor import Predictor
 from serve.settings import Settings
 from tests.serve.conftest import Client
+
+PATIENCE = 30  # seconds until a test that waits for an event fails
 
 
 def test_one_text_is_answered_by_its_label_and_probability(client: Client) -> None:
@@ -25,7 +30,7 @@ def test_one_text_is_answered_by_its_label_and_probability(client: Client) -> No
 
 
 def test_a_list_is_answered_by_a_list_in_the_order_of_its_texts(client: Client) -> None:
-    # Lengths differ, because the session sorts by length inside.
+    # The lengths differ, because the session sorts texts by length.
     texts = ["the film is bad and it was very very bad", "good", "bad film", "a film that is very very good"]
     results = client.classify(text=texts).json()["results"]
     assert [one["label"] for one in results] == ["negative", "positive", "negative", "positive"]
@@ -52,7 +57,7 @@ def test_scores_hold_every_label_with_the_session_s_probabilities(client: Client
 
 
 def test_a_pair_is_classified_with_its_texts_in_order(pair_client: Client) -> None:
-    # The label compares the second text with the first, so swapping them swaps it.
+    # The label compares the second text with the first. Texts in the other order get the other label.
     body = {"text": ["good film", "bad film"], "text_b": ["bad film", "good film"]}
     results = pair_client.classify(**body).json()["results"]
     assert [one["label"] for one in results] == ["worse", "better"]
@@ -82,7 +87,7 @@ def test_odd_text_is_classified(client: Client, text: str) -> None:
 
 
 def test_content_type_does_not_matter(client: Client) -> None:
-    # What `curl -d` sends.
+    # `curl -d` sends this content type.
     headers = {"content-type": "application/x-www-form-urlencoded"}
     assert client.request("POST", "/classify", content=b'{"text": "good"}', headers=headers).status_code == 200
 
@@ -99,8 +104,23 @@ def test_info_names_the_bundle_and_the_limits(client: Client) -> None:
     assert (info["max_texts"], info["max_characters"], info["max_bytes"]) == (8, 5_000, 20_000)
 
 
+class HoldingPredictor(Predictor):
+    """A predictor that holds each list until `release` is set."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.started = threading.Event()
+        self.release = threading.Event()
+
+    def classify(self, request: Request) -> Prediction | Predictions:
+        if request.is_list:
+            self.started.set()
+            assert self.release.wait(PATIENCE)
+        return super().classify(request)
+
+
 def test_a_short_text_does_not_wait_for_a_large_batch(tiny_bundle: Path) -> None:
-    app = create_app(Predictor(Settings(tiny_bundle)))
+    predictor = HoldingPredictor(Settings(bundle=tiny_bundle))
     finished: list[str] = []
 
     async def send(client: httpx.AsyncClient, name: str, text: str | list[str]) -> None:
@@ -109,14 +129,15 @@ def test_a_short_text_does_not_wait_for_a_large_batch(tiny_bundle: Path) -> None
         finished.append(name)
 
     async def both() -> None:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(create_app(predictor))
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://test") as client,
             anyio.create_task_group() as group,
         ):
             group.start_soon(send, client, "large", ["a good film " * 300] * 256)
-            await anyio.sleep(0.05)  # the large one is in its thread by now
-            group.start_soon(send, client, "short", "good")
+            assert await anyio.to_thread.run_sync(predictor.started.wait, PATIENCE)
+            await send(client, "short", "good")
+            predictor.release.set()
 
     anyio.run(both)
     assert finished == ["short", "large"]

@@ -1,4 +1,4 @@
-"""A bundle of one student a domain: requests go to their domain's, or to the default one."""
+"""A bundle with a student for each domain: a request goes to the student of its domain, or to the default one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def test_the_domain_chooses_the_model(client: Client) -> None:
         (["plain"], "domain: must be a string"),
     ],
 )
-def test_an_unknown_domain_is_refused_with_those_that_are_known(client: Client, domain: object, message: str) -> None:
+def test_an_unknown_domain_is_refused_with_a_list_of_the_known_ones(
+    client: Client, domain: object, message: str
+) -> None:
     response = client.classify(text="good", domain=domain)
     assert (response.status_code, response.json()) == (422, {"error": message})
 
@@ -75,7 +77,7 @@ def test_a_bundle_of_one_model_takes_no_domain(tiny_bundle: Path) -> None:
     assert response.json() == {"error": "domain: this bundle has one model for all texts; leave the field out"}
 
 
-def test_the_domains_are_told(client: Client, tiny_bundle: Path) -> None:
+def test_info_and_the_openapi_document_list_the_domains(client: Client, tiny_bundle: Path) -> None:
     info = client.get("/info").json()
     assert (info["domains"], info["default_domain"]) == (["plain", "ironic"], "plain")
     properties = client.get("/openapi.json").json()["components"]["schemas"]["Request"]["properties"]
@@ -85,7 +87,7 @@ def test_the_domains_are_told(client: Client, tiny_bundle: Path) -> None:
     assert "domain" not in other.get("/openapi.json").json()["components"]["schemas"]["Request"]["properties"]
 
 
-def test_a_bundle_without_the_router_reads_its_default_student(bundle: Path) -> None:
+def test_a_session_without_a_domain_has_the_default_student(bundle: Path) -> None:
     probabilities = BundleSession(Bundle(bundle)).predict(["good"])
     assert probabilities.argmax() == 1
     ironic = BundleSession(Bundle(bundle), domain="ironic").predict(["good"])
@@ -94,6 +96,6 @@ def test_a_bundle_without_the_router_reads_its_default_student(bundle: Path) -> 
         Bundle(bundle).model(domain="music")
 
 
-def test_a_precision_that_one_domain_lacks_is_named_at_the_start(bundle: Path) -> None:
+def test_a_precision_that_one_domain_lacks_is_refused_at_the_start(bundle: Path) -> None:
     with pytest.raises(UserError, match="no precision 'int8'; its domain 'plain' has fp32"):
-        Predictor(Settings(bundle, precision="int8"))
+        Predictor(Settings(bundle=bundle, precision="int8"))

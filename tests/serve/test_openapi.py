@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does, and its page needs nothing from the internet."""
+"""The OpenAPI document describes what the service does. Its page loads nothing from the internet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_reference_leads_to_a_schema(client: Client) -> None:
     assert references(document) == schemas
 
 
-def test_the_paths_that_the_application_answers_are_in_it(client: Client) -> None:
+def test_the_document_has_every_path_of_the_application(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/classify", "/info", "/livez", "/readyz", "/metrics"} == set(paths)
     assert set(paths["/classify"]["post"]["responses"]) == {"200", "413", "422"}
@@ -37,7 +37,7 @@ def test_limits_and_labels_are_those_of_the_running_service(client: Client) -> N
     assert "negative, positive" in document["info"]["description"]
 
 
-def test_text_b_is_there_and_required_only_for_pairs(client: Client, pair_client: Client) -> None:
+def test_text_b_is_in_the_document_and_required_only_for_pairs(client: Client, pair_client: Client) -> None:
     single = client.get("/openapi.json").json()["components"]["schemas"]["Request"]
     pair = pair_client.get("/openapi.json").json()["components"]["schemas"]["Request"]
     assert single["required"] == ["text"]
@@ -46,13 +46,13 @@ def test_text_b_is_there_and_required_only_for_pairs(client: Client, pair_client
     assert [one["type"] for one in pair["properties"]["text_b"]["anyOf"]] == ["string", "array"]
 
 
-def test_its_example_is_answered(client: Client, pair_client: Client) -> None:
+def test_the_example_of_the_document_is_answered(client: Client, pair_client: Client) -> None:
     for one in (client, pair_client):
         body = one.get("/openapi.json").json()["paths"]["/classify"]["post"]["requestBody"]
         assert one.classify(**body["content"]["application/json"]["example"]).status_code == 200
 
 
-def test_answers_are_those_it_describes(client: Client) -> None:
+def test_answers_are_valid_by_the_models_of_the_document(client: Client) -> None:
     Prediction.model_validate(client.classify(text="good", scores=True).json(), strict=True)
     Predictions.model_validate(client.classify(text=["good", "bad"], scores=True).json(), strict=True)
 
@@ -65,5 +65,5 @@ def test_the_page_names_no_other_host(client: Client) -> None:
         assert "://" not in page.text
 
 
-def test_bentoml_s_own_address_of_the_document_tells_the_same(client: Client) -> None:
+def test_the_path_of_bentoml_s_document_gives_the_same_document(client: Client) -> None:
     assert client.get("/docs.json").json() == client.get("/openapi.json").json()

@@ -1,4 +1,4 @@
-"""A bundle that cannot be served is refused when it is loaded, with the place and the cure."""
+"""A bundle that cannot be served is refused when it is loaded. The message has the place and the cure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL = "model.fp32.onnx"
 
 
 def rewrite(bundle: Path, **fields: object) -> None:
-    """Change the manifest; its hashes are made to fit what lies there."""
+    """Change fields of the manifest, and make its hashes those of the files as they are now."""
     manifest = json.loads((bundle / MANIFEST).read_text())
     manifest["files"] = {name: file_entry(bundle / name).model_dump() for name in manifest["files"]}
     (bundle / MANIFEST).write_text(json.dumps(manifest | fields))
@@ -74,21 +74,21 @@ def test_a_broken_bundle_is_refused(make_bundle: MakeBundle, damage: Callable[[P
     bundle = make_bundle()
     damage(bundle)
     with pytest.raises(UserError, match=place):
-        Predictor(Settings(directory=bundle))
+        Predictor(Settings(bundle=bundle))
 
 
 def test_a_precision_that_the_bundle_lacks_is_refused_with_those_it_has(tiny_bundle: Path) -> None:
     with pytest.raises(UserError, match="no precision 'int4'; the bundle has fp32"):
-        Predictor(Settings(directory=tiny_bundle, precision="int4"))
+        Predictor(Settings(bundle=tiny_bundle, precision="int4"))
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in get_available_providers(), reason="this ONNX Runtime has CUDA")
 def test_a_device_that_is_not_there_is_refused_and_not_replaced_by_the_cpu(tiny_bundle: Path) -> None:
     with pytest.raises(UserError, match="CUDA"):
-        Predictor(Settings(directory=tiny_bundle, device="cuda"))
+        Predictor(Settings(bundle=tiny_bundle, device="cuda"))
 
 
-def test_the_newest_bundle_is_served_where_none_is_named(make_bundle: MakeBundle) -> None:
+def test_the_newest_bundle_is_served_if_none_is_named(make_bundle: MakeBundle) -> None:
     make_bundle("old")
     artifacts = make_bundle("new").parents[1]
     assert Predictor(Settings(artifacts=artifacts)).info.name == "new"

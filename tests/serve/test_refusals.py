@@ -1,4 +1,4 @@
-"""Every request that breaks the contract gets 413 or 422 and one line that names the field and the cure."""
+"""A request that is not valid or too large gets 422 or 413, and one line that names the field and the cure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KIND = "must be a string or a list of strings"
 
 
 def refused(client: Client, body: bytes, status: int, message: str) -> None:
-    """Post a body and check the refusal."""
+    """Post a body and check that it is refused with this status and message."""
     response = client.request("POST", "/classify", content=body)
     assert response.status_code == status, response.text
     assert response.json().keys() == {"error"}
@@ -35,7 +35,7 @@ def refused(client: Client, body: bytes, status: int, message: str) -> None:
         (b"{'text': 'good'}", NOT_JSON),
         (b"text=good", NOT_JSON),
         (b'{"text": "caf\xe9"}', NOT_JSON),  # Latin-1
-        (b'{"text": "\\ud800"}', NOT_JSON),  # half of a surrogate pair: no text that could be encoded
+        (b'{"text": "\\ud800"}', NOT_JSON),  # half of a surrogate pair: no UTF-8 for it
         (b'{"text": "two\nlines"}', NOT_JSON),  # a control character that JSON wants escaped
         (b'{"text": NaN}', NOT_JSON),
         (b"[" * 15_000, NOT_JSON),
@@ -139,7 +139,7 @@ def test_a_failure_of_the_server_is_500_with_json_and_no_traceback(tiny_bundle: 
 
 
 def test_a_text_without_a_single_token_is_422(tiny_bundle: Path) -> None:
-    # A tokenizer that adds no [CLS] and [SEP] leaves nothing of a text of control characters.
+    # A tokenizer that adds no [CLS] and [SEP] finds no token in a text of control characters.
     client = serve(tiny_bundle)
     client.app.state.predictor.session.encoder.tokenizer.post_processor = processors.Sequence([])
     response = client.classify(text=["good", "\x00\x01"])

@@ -1,22 +1,25 @@
-"""The environment decides, and a value that cannot be is an error that names its variable."""
+"""The settings come from the environment. A value that is not allowed is an error that names its variable."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from compress.runtime.errors import UserError
 from serve.settings import Limits, Settings
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
-    expected = Settings(artifacts=Path("artifacts").absolute(), limits=Limits(256, 20_000, 1_048_576))
-    assert Settings.from_environment({}) == expected
-    assert (expected.threads, expected.workers, expected.device) == (1, 1, "cpu")
+    settings = Settings.from_environment()
+    assert (settings.bundle, settings.artifacts) == (None, Path("artifacts").absolute())
+    assert (settings.precision, settings.device, settings.threads, settings.workers) == (None, "cpu", 1, 1)
+    assert settings.limits == Limits(texts=256, characters=20_000, body_bytes=1_048_576)
 
 
-def test_every_variable_is_read() -> None:
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "POCKETBERT_BUNDLE": "/some/bundle",
         "POCKETBERT_ARTIFACTS": "/some/artifacts",
@@ -28,30 +31,58 @@ def test_every_variable_is_read() -> None:
         "POCKETBERT_MAX_CHARACTERS": "5",
         "POCKETBERT_MAX_BYTES": "6",
     }
-    limits = Limits(texts=4, characters=5, body_bytes=6)
-    expected = Settings(Path("/some/bundle"), Path("/some/artifacts"), "int8", 2, "cuda", 3, limits)
-    assert Settings.from_environment(environment) == expected
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    settings = Settings.from_environment()
+    assert (settings.bundle, settings.artifacts) == (Path("/some/bundle"), Path("/some/artifacts"))
+    assert (settings.precision, settings.device, settings.threads, settings.workers) == ("int8", "cuda", 2, 3)
+    assert settings.limits == Limits(texts=4, characters=5, body_bytes=6)
 
 
-def test_an_empty_value_is_the_default() -> None:
-    # What `POCKETBERT_THREADS= bentoml serve` and an unfilled compose file give.
-    empty = dict.fromkeys(["POCKETBERT_BUNDLE", "POCKETBERT_THREADS", "POCKETBERT_DEVICE", "POCKETBERT_PRECISION"], "")
-    assert Settings.from_environment(empty) == Settings.from_environment({})
+def test_an_empty_value_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    # `POCKETBERT_THREADS= bentoml serve` and a compose file without a value set a variable to nothing.
+    defaults = Settings.from_environment()
+    for field in Settings.model_fields:
+        monkeypatch.setenv(f"POCKETBERT_{field.upper()}", "")
+    assert Settings.from_environment() == defaults
+
+
+def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POCKETBERT_THREADS=7\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_environment().threads == 1
+
+
+def test_a_relative_path_starts_at_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETBERT_BUNDLE", "some/bundle")
+    settings = Settings.from_environment()
+    assert (settings.bundle, settings.artifacts) == (tmp_path / "some/bundle", tmp_path / "artifacts")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "two", " ", "1e3", "٣"])
 @pytest.mark.parametrize("variable", ["THREADS", "WORKERS", "MAX_TEXTS", "MAX_CHARACTERS", "MAX_BYTES"])
-def test_a_count_that_is_no_whole_number_above_0_is_named(variable: str, value: str) -> None:
-    with pytest.raises(UserError, match=f"POCKETBERT_{variable}="):
-        Settings.from_environment({f"POCKETBERT_{variable}": value})
+def test_a_count_must_be_a_whole_number_above_0(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(f"POCKETBERT_{variable}", value)
+    with pytest.raises(UserError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == f"POCKETBERT_{variable}={value}: set it to a whole number above 0"
 
 
-def test_an_unknown_device_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="POCKETBERT_DEVICE=gpu: set it to cpu or cuda"):
-        Settings.from_environment({"POCKETBERT_DEVICE": "gpu"})
+def test_an_unknown_device_is_an_error_that_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_DEVICE", "gpu")
+    with pytest.raises(UserError, match=r"^POCKETBERT_DEVICE=gpu: set it to cpu or cuda$"):
+        Settings.from_environment()
 
 
-def test_the_named_bundle_goes_before_the_newest(tmp_path: Path) -> None:
-    assert Settings(directory=tmp_path).bundle_directory() == tmp_path
+def test_settings_do_not_change_and_can_be_sent_to_another_process() -> None:
+    settings = Settings.from_environment()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.threads = 2  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_the_bundle_of_the_settings_goes_before_the_newest(tmp_path: Path) -> None:
+    assert Settings(bundle=tmp_path).bundle_directory() == tmp_path
     with pytest.raises(UserError, match="no bundle under"):
         Settings(artifacts=tmp_path).bundle_directory()
