@@ -125,7 +125,12 @@ def test_the_tagger_tells_word_classes_by_their_place() -> None:
 
 def test_a_sentence_starts_with_the_history_of_the_tagger_s_training() -> None:
     """The previous tag is -START- and the one before is -START2-. In the other order, the second word becomes NNP."""
-    assert load_tagger().tag("The Chargers ' action filled the last".split())[:4] == ["DT", "NNPS", "POS", "NN"]
+    assert load_tagger().tag(["The", "Chargers", "'", "action", "filled", "the", "last"])[:4] == [
+        "DT",
+        "NNPS",
+        "POS",
+        "NN",
+    ]
 
 
 def test_a_pickle_of_anything_but_plain_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
