@@ -15,9 +15,11 @@ import onnxruntime
 from compress import __version__
 from compress.console import console
 from compress.data.corpus import Corpus
-from compress.data.domains import load_student_corpus
-from compress.data.files import fingerprint, write_json
-from compress.pipeline.stages import stage_keys
+from compress.data.domains import student_corpus
+from compress.data.files import write_json
+from compress.pipeline.run import run_stage
+from compress.pipeline.stage import Stage, StageContext, TaskTexts, Texts
+from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.runtime.encode import Encoded, TextEncoder
@@ -28,21 +30,39 @@ from export.gate import Gate, GateResult
 Target = Literal["cpu", "tensorrt"]
 
 
+def bundle_stage(target: Target) -> Stage:
+    """The stage after the student's: its checked bundle."""
+    return Stage(
+        "bundle",
+        lambda context: make_bundle(context, target),
+        settings=lambda recipe: ("seed", "export", "target.max_length", "domains.student"),
+        texts=lambda recipe: (Texts.LABELLED,),
+        after=(STUDENT.name,),
+        versions=(target, onnxruntime.__version__, str(FORMAT)),
+        shared=False,
+    )
+
+
 def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False) -> Bundle:
     """Export the recipe's finished student, unless its bundle is up to date.
 
     :raises UserError: the recipe has no finished student, an ONNX graph differs too much from PyTorch, or TensorRT is
         missing or refuses the graph.
     """
-    student_key = stage_keys(recipe)["student"]
-    student = workspace.root / "student"
-    if not workspace.is_current("student", student_key):
-        raise UserError(f"{student}: no finished student of this recipe; run `python -m compress run` with it first")
-    key = fingerprint(student_key, recipe.export.model_dump(mode="json"), target, onnxruntime.__version__, FORMAT)
-    directory = workspace.run(
-        "bundle", key, lambda d, scratch: StudentExport(recipe, student, d, scratch).run(target), force=force
-    )
-    return Bundle(directory)
+    keys = stage_keys(recipe)
+    if not workspace.is_current(STUDENT.name, keys[STUDENT.name]):
+        raise UserError(
+            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `python -m compress run` with it first"
+        )
+    stage = bundle_stage(target)
+    return Bundle(run_stage(stage, recipe, workspace, stage.key(recipe, keys), TaskTexts(recipe), force=force))
+
+
+def make_bundle(context: StageContext, target: Target) -> None:
+    """Export the student and write its bundle."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    export = StudentExport(context.recipe, corpus, context.result("student"), context.directory, context.scratch)
+    export.run(target, context.name)
 
 
 @dataclass(frozen=True)
@@ -57,14 +77,15 @@ class _Candidate:
 class StudentExport:
     """The export of one student.
 
+    :param corpus: the texts that the student is for.
     :param student: the directory with the student's checkpoint, tokenizer, `config.json` and `card.json`.
     :param directory: the empty directory that `run` fills with the files of a bundle.
     :param scratch: a directory for intermediate files.
     """
 
-    def __init__(self, recipe: Recipe, student: Path, directory: Path, scratch: Path) -> None:
+    def __init__(self, recipe: Recipe, corpus: Corpus, student: Path, directory: Path, scratch: Path) -> None:
         self._recipe, self._student, self._directory, self._scratch = recipe, student, directory, scratch
-        self._corpus = load_student_corpus(recipe)
+        self._corpus = corpus
         config = json.loads((student / "config.json").read_text())
         self._model_type: str = config["model_type"]
         self._pad_token_id: int = config["pad_token_id"] or 0
@@ -73,7 +94,7 @@ class StudentExport:
         self._gate = Gate(self._corpus, encoder, self._pad_token_id, recipe.export.budget)
         self._models: dict[str, ModelEntry] = {}
 
-    def run(self, target: Target) -> None:
+    def run(self, target: Target, name: str) -> None:
         """Write the models that the recipe and the target ask for, then the manifest.
 
         The default model is INT8 if it passes the gate, else fp32. fp32 stays in the bundle if it is the default, even if
@@ -93,7 +114,7 @@ class StudentExport:
         if "fp32" not in precisions and default != "fp32":
             del self._models["fp32"]
             fp32.unlink()
-        self._write_manifest(default)
+        self._write_manifest(default, name)
 
     def _add_fp32(self) -> Path:
         from export.onnx import export_onnx
@@ -167,11 +188,11 @@ class StudentExport:
         )
         console.print(f"  {name}: {file.stat().st_size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({note})")
 
-    def _write_manifest(self, default: str) -> None:
+    def _write_manifest(self, default: str, name: str) -> None:
         names = [TOKENIZER, *(model.file for model in self._models.values())]
         manifest = Manifest(
             format=FORMAT,
-            name=self._recipe.name,
+            name=name,
             version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             labels=self._corpus.labels,

@@ -1,1 +1,1 @@
-"""Augmentation: more texts for the student to see its teacher judge. The teacher labels every one; no label is copied."""
+"""Augmentation: new texts for distillation. The teacher labels each new text; no label is copied from the old one."""

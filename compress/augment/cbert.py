@@ -1,4 +1,4 @@
-"""Conditional BERT (Wu et al. 2019, arXiv 1812.06705): words sampled from a masked LM that knows the example's label."""
+"""Conditional BERT (Wu et al. 2019, arXiv 1812.06705): new words are sampled from a masked LM that is given the label."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ CHUNK = 64  # examples read ahead
 
 
 def make_cbert(lm: MaskedLM, *, mask: float = 0.15, temperature: float = 1.0, top_k: int = 50) -> Augmentation:
-    """The augmentation of §3.3: words are masked and sampled anew, given the rest of the text and the label.
+    """The augmentation of §3.3: some words are masked, and new ones are sampled given the rest of the text and the label.
 
-    Both texts of a pair share the label. All masked tokens of a text are filled in one pass, each from its own
-    distribution; of a word of several pieces, each piece becomes a new one. A text without a word stays as it is.
+    Both texts of a pair get the same label. All masked tokens of a text are filled in one forward pass, each from its
+    own distribution. In a word of several pieces, each piece is sampled. A text without replaceable words does not change.
 
     :param lm: a label-conditional model of the task.
-    :param mask: share of the words of letters that are replaced, at least one; the sample may be the same word again.
-    :param temperature: above 1 the samples become more varied, below 1 more likely.
-    :param top_k: samples come from so many of the likeliest tokens.
+    :param mask: share of the replaceable words that are masked, at least one. The sample may be the old word again.
+    :param temperature: samples are more varied above 1, and more probable below 1.
+    :param top_k: number of most probable tokens to sample from.
+    :raises ValueError: an example's label is not one of the labels that the model was conditioned on.
     """
 
     def cbert(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
@@ -55,6 +56,6 @@ def _mask(lm: MaskedLM, example: Example, encoding: Encoding, share: float, rng:
     chosen = rng.sample(words, min(len(words), max(1, round(share * len(words)))))
     kinds = {position: Kind.PART if i else Kind.WORD for word in chosen for i, position in enumerate(word.positions)}
     ids = np.array(encoding.ids)
-    ids[np.array(list(kinds), dtype=int)] = lm.mask_token_id  # there may be none
+    ids[np.array(list(kinds), dtype=int)] = lm.mask_token_id  # int, because `kinds` may be empty
     labels = np.full(len(ids), example.label)
     return Query(Encoded(ids, labels, labels), list(kinds), list(kinds.values()), [None] * len(kinds))

@@ -1,4 +1,4 @@
-"""Easy data augmentation (Wei & Zou 2019, arXiv 1901.11196): synonyms, insertions, swaps and deletions of words."""
+"""Easy data augmentation, EDA (Wei & Zou 2019, arXiv 1901.11196): synonyms, insertions, swaps and deletions of words."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from compress.augment import wordnet
 from compress.augment.example import Example, augmented
 from compress.augment.words import is_stop_word, match_case, split_affixes
 
-Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
+Synonyms = Callable[[str], Sequence[str]]  # lower-case word → its synonyms
 
 
 def eda(stream: Iterable[Example], rng: random.Random, *, alpha: float = 0.1) -> Iterator[Example]:
-    """One of the four operations of §2 for each example, every one as likely; in a pair it is done to both texts.
+    """Apply one of the four operations of §2 to each example, chosen uniformly. Both texts of a pair get the same one.
 
-    :param alpha: share of the words to change; at least one is.
+    :param alpha: share of the words to change, at least one word. For deletion, the probability of each word.
     :raises UserError: WordNet is not cached and cannot be fetched.
     """
     for example in stream:
@@ -24,7 +24,7 @@ def eda(stream: Iterable[Example], rng: random.Random, *, alpha: float = 0.1) ->
 
 
 def replace_synonyms(words: Sequence[str], count: int, rng: random.Random, synonyms: Synonyms) -> list[str]:
-    """Replace `count` words that are not stop words by a random synonym each; fewer where fewer have synonyms."""
+    """Replace `count` random words by a random synonym. Stop words and words without synonyms are left alone."""
     new = list(words)
     for position in rng.sample(range(len(words)), len(words)):
         if count and (choices := _synonyms_of(words[position], synonyms)):
@@ -35,7 +35,7 @@ def replace_synonyms(words: Sequence[str], count: int, rng: random.Random, synon
 
 
 def insert_synonyms(words: Sequence[str], count: int, rng: random.Random, synonyms: Synonyms) -> list[str]:
-    """`count` times, insert a synonym of a random word of the text that is no stop word at a random position."""
+    """Insert a synonym at a random position, `count` times. It is one of a random word of the text, no stop word."""
     sources = [choices for word in words if (choices := _synonyms_of(word, synonyms))]
     new = list(words)
     for _ in range(count if sources else 0):
@@ -44,7 +44,7 @@ def insert_synonyms(words: Sequence[str], count: int, rng: random.Random, synony
 
 
 def swap_words(words: Sequence[str], count: int, rng: random.Random) -> list[str]:
-    """`count` times, exchange the words at two random positions."""
+    """Exchange the words at two random positions, `count` times."""
     new = list(words)
     for _ in range(count if len(new) > 1 else 0):
         i, j = rng.sample(range(len(new)), 2)
@@ -53,7 +53,7 @@ def swap_words(words: Sequence[str], count: int, rng: random.Random) -> list[str
 
 
 def delete_words(words: Sequence[str], probability: float, rng: random.Random) -> list[str]:
-    """Delete each word with `probability`; if none is left, a random one stays."""
+    """Delete each word with `probability`. If all would be deleted, one random word is kept."""
     return [word for word in words if rng.random() >= probability] or [rng.choice(words)]
 
 

@@ -1,4 +1,4 @@
-"""What every augmentation takes and gives: a stream of examples in, as many new ones out."""
+"""The interface of every augmentation: a stream of examples in, the same number of new examples out."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Example:
         return [self.text] if self.text_b is None else [self.text, self.text_b]
 
 
-# A pure function of its two arguments, and lazy: one new, unlabelled example for each one given, in their order. It may
-# read a few examples ahead. A pair stays a pair, each text on its side; no text comes out empty.
+# A lazy function whose result depends on its two arguments alone. It yields one new, unlabelled example for each input
+# example, in the same order, and may read a few examples ahead. A pair stays a pair with its texts in the same order.
+# No text becomes empty.
 Augmentation = Callable[[Iterable[Example], random.Random], Iterator[Example]]
 
 
@@ -41,7 +42,7 @@ def augmented(sides: list[str]) -> Example:
 
 
 def chunks(stream: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    """Lists of up to `size` examples, read from the stream only when asked for."""
+    """Lists of up to `size` examples. Each is read from the stream only when it is requested."""
     iterator = iter(stream)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -1,8 +1,8 @@
 """Gibbs sampling from a masked language model (Wang & Cho 2019, arXiv 1902.04094), started from a text.
 
-A word is masked, drawn anew from the model's distribution given all the others, and so on from word to word. Few visits
-give a text near the start; with many, the start is forgotten. A masked model's conditionals need not belong to any joint
-distribution: without correction, the chain's stationary distribution is defined by the sampler itself. With
+One word after the other is masked and sampled from the model's distribution given all other words. After few visits the
+text is still near the start; after many visits the start is forgotten. The conditionals of a masked model may belong to
+no joint distribution. Without correction, the sampler itself then defines the chain's stationary distribution. With
 Metropolis-Hastings acceptance (Goyal et al. 2021, arXiv 2106.02736) it is π(x) ∝ exp(Σ_i log p(x_i | x_−i) / T), the
 pseudo-likelihood of the text at temperature T.
 """
@@ -24,15 +24,16 @@ from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, re
 from compress.recipe.sections import GenerationOptions
 from compress.runtime.encode import Encoded, IntArray
 
-CHUNK = 256  # texts whose chains run side by side
-APART = 3  # tokens between two words that are drawn in one pass
+CHUNK = 256  # texts whose chains run in parallel
+APART = 3  # least distance, in tokens, of two positions that are sampled in one pass
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A new example, and the mean over the words visited of log p(word | the rest), in nats, as it was then.
+    """A new example and its log-likelihood.
 
-    The log-likelihood of a text without a word to replace is 0: there was nothing to choose.
+    The log-likelihood is the mean of log p(token | the rest), in nats, over all visits, each taken at the time of the
+    visit. It is 0 for a text without replaceable words.
     """
 
     example: Example
@@ -40,7 +41,7 @@ class Sample:
 
 
 def make_gibbs(lm: MaskedLM, options: GenerationOptions) -> Augmentation:
-    """The sampler as an augmentation: one sample of each example."""
+    """The sampler as an augmentation: one sample for each example."""
 
     def gibbs(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         return (sample.example for sample in gibbs_samples(lm, stream, options, rng))
@@ -51,12 +52,12 @@ def make_gibbs(lm: MaskedLM, options: GenerationOptions) -> Augmentation:
 def gibbs_samples(
     lm: MaskedLM, stream: Iterable[Example], options: GenerationOptions, rng: random.Random
 ) -> Iterator[Sample]:
-    """A sample started from each example of the stream, in its order.
+    """One sample for each example of the stream, in order; the chain starts from the example's text.
 
-    Visited are words of letters, piece by piece; a whole word gives way to a whole word and a part to a part. With
-    `options.block` above one, so many words of a text, a few tokens apart, are masked together and drawn independently.
-    That leaves out what they would tell each other, as the model's own training on several masks a text does; the chain
-    is then only near the one that draws word by word.
+    The tokens of replaceable words are visited one by one. The first piece of a word is replaced by a whole-word entry,
+    and each further piece by a continuation. With `options.block` above one, that many tokens of a text, at least
+    `APART` positions apart, are masked together and sampled independently. They then cannot depend on each other, as in
+    the model's own training with several masks a text. The result only approximates the chain that samples one by one.
     """
     generator = torch.Generator().manual_seed(rng.getrandbits(63))
     for chunk in chunks(stream, CHUNK):
@@ -75,15 +76,15 @@ def gibbs_samples(
 
 @dataclass
 class _Chain:
-    """The state of one text."""
+    """The state of the chain of one text."""
 
     example: Example
     encoding: Encoding
     ids: IntArray  # (L,)
-    kinds: dict[int, Kind]  # of the positions that may change
-    visits: list[int]  # positions still to be visited, in order
-    log_probabilities: list[float] = field(default_factory=list)  # of what stood at a position after each visit
-    pseudo_likelihood: float | None = None  # Σ_i log p(x_i | x_−i) of `ids`, once it is known
+    kinds: dict[int, Kind]  # position that may change → kind of its token
+    visits: list[int]  # positions to visit, in order
+    log_probabilities: list[float] = field(default_factory=list)  # of the token at the position, after each visit
+    pseudo_likelihood: float | None = None  # Σ_i log p(x_i | x_−i) of `ids`; None until it is computed
 
     def query(self, lm: MaskedLM, positions: list[int], ids: IntArray) -> Query:
         masked = ids.copy()
@@ -93,7 +94,7 @@ class _Chain:
         return Query(Encoded(masked, types, types), positions, kinds, [None] * len(positions))
 
     def next_block(self, size: int) -> list[int]:
-        """Take the next positions out of `visits` that are apart from each other."""
+        """Remove the next positions from `visits` that are at least `APART` from each other, and return them."""
         block: list[int] = []
         for position in self.visits:
             if all(abs(position - other) >= APART for other in block):
@@ -118,12 +119,12 @@ def _start(lm: MaskedLM, example: Example, encoding: Encoding, sweeps: float, rn
     count = max(1, round(sweeps * len(kinds))) if kinds else 0
     visits: list[int] = []
     while len(visits) < count:
-        visits += rng.sample(sorted(kinds), len(kinds))  # a sweep
+        visits += rng.sample(sorted(kinds), len(kinds))  # one sweep
     return _Chain(example, encoding, np.array(encoding.ids), kinds, visits[:count])
 
 
 def _pass(lm: MaskedLM, chains: Sequence[_Chain], options: GenerationOptions, generator: torch.Generator) -> None:
-    """Draw the next block of every chain."""
+    """Sample the next block of every chain."""
     blocks = [chain.next_block(options.block) for chain in chains]
     queries = [chain.query(lm, block, chain.ids) for chain, block in zip(chains, blocks, strict=True)]
     log_p = torch.cat(lm.log_probabilities(queries))  # (M, V)
@@ -139,7 +140,7 @@ def _pass(lm: MaskedLM, chains: Sequence[_Chain], options: GenerationOptions, ge
 def _metropolis_pass(
     lm: MaskedLM, chains: Sequence[_Chain], options: GenerationOptions, generator: torch.Generator
 ) -> None:
-    """Propose the next word of every chain, and accept with min(1, π(x') q(x_i) / (π(x) q(x'_i))) (Algorithm 1)."""
+    """Propose the next token of every chain; accept it with min(1, π(x') q(x_i) / (π(x) q(x'_i))) (Algorithm 1)."""
     unknown = [chain for chain in chains if chain.pseudo_likelihood is None]
     for chain, value in zip(unknown, _pseudo_likelihoods(lm, unknown, [c.ids for c in unknown]), strict=True):
         chain.pseudo_likelihood = value
@@ -165,7 +166,7 @@ def _metropolis_pass(
 
 
 def _pseudo_likelihoods(lm: MaskedLM, chains: Sequence[_Chain], states: Sequence[IntArray]) -> list[float]:
-    """Σ_i log p(x_i | x_−i) over the words that may change, for a state of each chain."""
+    """Σ_i log p(x_i | x_−i) over the positions that may change, for one state of each chain."""
     queries = [
         chain.query(lm, [position], ids) for chain, ids in zip(chains, states, strict=True) for position in chain.kinds
     ]

@@ -1,6 +1,7 @@
-"""A masked language model over any BERT-like encoder, and what it would put at a masked place.
+"""A masked language model with any BERT-like encoder, and its predictions at masked positions.
 
-The projection onto the vocabulary is computed at masked positions only: on a CPU it would else cost more than the encoder.
+The projection onto the vocabulary is computed at masked positions only. At all positions it would cost more than the
+encoder on a CPU.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ BATCH = 32  # queries of one forward pass
 
 @dataclass(frozen=True)
 class Query:
-    """A text with masked tokens, and what its model may put there."""
+    """A text with masked tokens, and the tokens that are allowed there."""
 
-    encoded: Encoded  # L tokens, the mask token at `positions`
-    positions: list[int]  # P of them
-    kinds: list[Kind]  # what is wanted at the position
-    banned: list[int | None]  # a token that is not wanted at the position
+    encoded: Encoded  # L tokens, with the mask token at `positions`
+    positions: list[int]  # (P,)
+    kinds: list[Kind]  # (P,) the kind of token allowed at each position
+    banned: list[int | None]  # (P,) one token id that is not allowed at each position, or None
 
 
 @dataclass
 class MaskedLM:
     """A trained masked language model, in evaluation mode on its device, with its tokenizer.
 
-    `num_labels` is the number of label embeddings of a label-conditional model, which stand where token types did.
+    `num_labels` is the number of label embeddings of a label-conditional model. They replace the token type embeddings.
     """
 
     model: PreTrainedModel
@@ -51,16 +52,16 @@ class MaskedLM:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The entries that may be put at a masked position."""
+        """The entries that may be predicted at a masked position."""
         return read_vocabulary(self.encoder.tokenizer)
 
     @property
     def mask_token_id(self) -> int:
-        """The token that stands for a masked one."""
+        """The id of the mask token."""
         return self.tokenizer.mask_token_id
 
     def save(self, directory: Path) -> None:
-        """Write the checkpoint, the tokenizer and what else `load` needs."""
+        """Write the checkpoint, the tokenizer and the settings that `load` reads."""
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
         state = {"max_length": self.encoder.max_length, "num_labels": self.num_labels}
@@ -68,16 +69,16 @@ class MaskedLM:
 
     @classmethod
     def load(cls, directory: Path) -> MaskedLM:
-        """Read what `save` wrote, onto the accelerator's device."""
+        """Load what `save` wrote, onto the accelerator's device."""
         state = json.loads((directory / "masked_lm.json").read_text(encoding="utf-8"))
         model = AutoModelForMaskedLM.from_pretrained(directory).to(make_accelerator().device).eval()
         encoder = TextEncoder(directory / "tokenizer.json", state["max_length"])
         return cls(model, AutoTokenizer.from_pretrained(directory), encoder, state["num_labels"])
 
     def candidates(self, queries: Sequence[Query], count: int) -> list[tuple[Tensor, Tensor]]:
-        """For each query, logits and token ids (P, K) of the `count` likeliest entries of its positions, best first.
+        """For each query, logits and token ids (P, K) of the most probable entries at each position, best first.
 
-        K is `count`, or the size of the vocabulary if that is smaller; entries that are not wanted have the logit −∞.
+        K is `count`, or the size of the vocabulary if that is smaller. Entries that are not allowed have the logit −∞.
         """
         found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(queries)
         for row, logits in self._conditionals(queries):
@@ -86,21 +87,24 @@ class MaskedLM:
         return found
 
     def log_probabilities(self, queries: Sequence[Query]) -> list[Tensor]:
-        """For each query, log p (P, V) of every entry at each of its positions; −∞ where it is not wanted."""
+        """For each query, log p (P, V) of every entry at each position; −∞ where an entry is not allowed."""
         found = [torch.empty(0)] * len(queries)
         for row, logits in self._conditionals(queries):
             found[row] = logits.log_softmax(dim=1).cpu()
         return found
 
     def log_probabilities_of(self, queries: Sequence[Query], tokens: Sequence[int]) -> list[float]:
-        """For each query, of one position, log p of one entry there; without a row (V,) in memory for each of many queries."""
+        """For each query of one position, log p of one entry there.
+
+        It needs less memory than `log_probabilities`, which keeps a row (V,) for each query.
+        """
         found = [0.0] * len(queries)
         for row, logits in self._conditionals(queries):
             found[row] = float(logits.log_softmax(dim=1)[0, tokens[row]])
         return found
 
     def _conditionals(self, queries: Sequence[Query]) -> Iterator[tuple[int, Tensor]]:
-        """The number of each query, in batches of alike lengths, and the logits (P, V) of its positions."""
+        """The index of each query and its logits (P, V). Queries of similar length share a batch."""
         order = sorted(range(len(queries)), key=lambda i: len(queries[i].encoded))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
@@ -120,7 +124,7 @@ class MaskedLM:
             logits = masked_logits(self.model, batch, (rows, columns)).float()  # (M, V)
         kinds = torch.tensor([kind for query in queries for kind in query.kinds], dtype=torch.long)
         wanted = self.vocabulary.kinds[kinds].to(device)  # (M, V)
-        # A model may have a few more rows than its tokenizer has entries; nothing stands for those.
+        # A model may have a few more rows than its tokenizer has entries. The extra rows mean no token.
         logits = logits[:, : wanted.shape[1]].masked_fill(~wanted, -torch.inf)
         banned = [token for query in queries for token in query.banned]
         positions = [position for position, token in enumerate(banned) if token is not None]
@@ -129,7 +133,7 @@ class MaskedLM:
 
 
 def masked_logits(model: PreTrainedModel, batch: Batch, masked: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """Logits (M, V) of the masked language model at the M positions that `masked` picks from (B, L)."""
+    """Logits (M, V) of the masked language model at the M positions that `masked` selects from (B, L)."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if takes_types(model):
         inputs["token_type_ids"] = batch.type_ids
@@ -138,9 +142,9 @@ def masked_logits(model: PreTrainedModel, batch: Batch, masked: Tensor | tuple[T
 
 
 def language_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """What turns hidden states (M, D) into logits (M, V), apart from the encoder.
+    """The head that computes logits (M, V) from hidden states (M, D), without the encoder.
 
-    :raises UserError: a kind of model that keeps it elsewhere.
+    :raises UserError: the model is of a kind whose head is not known here.
     """
     if hasattr(model, "cls"):  # BERT, MobileBERT
         return model.cls

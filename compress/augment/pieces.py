@@ -1,4 +1,4 @@
-"""A text as WordPiece tokens, and tokens back as text: new words are put into the original text, the rest stays as it is."""
+"""WordPiece tokens of a text, and edits of the text at its tokens. The rest of the text stays as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compress.runtime.errors import UserError
 
 
 class Kind(IntEnum):
-    """What is wanted at a masked place: any whole word, the continuation of a word, or a word that is no stop word."""
+    """The token allowed at a masked position: any whole word, the continuation of a word, or a word that is no stop word."""
 
     WORD = 0
     PART = 1
@@ -27,28 +27,28 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which entries of a WordPiece vocabulary are of which kind; all of them are made of letters alone."""
+    """The entries of a WordPiece vocabulary, and which are of which kind. Only entries of letters alone have a kind."""
 
-    kinds: Tensor  # (3, V) bool, a row for each `Kind`
-    prefix: str  # of a part: "##"
+    kinds: Tensor  # (3, V) bool, one row for each `Kind`
+    prefix: str  # of a continuation, e.g. "##"
     tokens: list[str]  # (V,)
 
     def text(self, token: int) -> str:
-        """An entry as it stands in a text, without the prefix of a part."""
+        """An entry as it is written in a text, without the prefix of a continuation."""
         return self.tokens[token].removeprefix(self.prefix)
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of an example that may be replaced: letters alone, known to the vocabulary, no part of a contraction."""
+    """A replaceable word of an example: letters alone, known to the vocabulary, no part of a contraction."""
 
-    positions: tuple[int, ...]  # its tokens
+    positions: tuple[int, ...]  # of its tokens
     text: str  # as it is written in the example
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Write `new` over the token at `position`, or over the tokens from there to `last`."""
+    """Replace the token at `position`, or the tokens from `position` to `last`, by `new`."""
 
     position: int
     new: str
@@ -56,9 +56,9 @@ class Edit:
 
 
 def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """The letters-only entries of a tokenizer.
+    """The vocabulary of a tokenizer.
 
-    :raises UserError: it is no WordPiece tokenizer, so that words and parts of words cannot be told apart.
+    :raises UserError: it is no WordPiece tokenizer. Only WordPiece entries tell words from continuations.
     """
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("type", "WordPiece") != "WordPiece" or "continuing_subword_prefix" not in model:
@@ -78,14 +78,14 @@ def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def encode_examples(tokenizer: Tokenizer, batch: Sequence[Example]) -> list[Encoding]:
-    """The examples as token ids, with the place of each token in its text."""
+    """Token ids of the examples, with the place of each token in its text."""
     return tokenizer.encode_batch([e.text if e.text_b is None else (e.text, e.text_b) for e in batch])
 
 
 def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabulary) -> list[Word]:
-    """The words of an encoded example that an augmentation may replace, in order.
+    """The replaceable words of an encoded example, in order.
 
-    A word cut off by truncation is none: what is left of it is another word.
+    A word that truncation cut is left out, because its rest is another word.
     """
     sides = example.sides
     words = []
@@ -109,9 +109,9 @@ def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabula
 
 
 def apply_edits(example: Example, encoding: Encoding, edits: Sequence[Edit]) -> Example:
-    """The example with the edits made in its texts, with the capitals of what they replace; the label is −1."""
+    """The example with the edits made in its texts, unlabelled. New words take the capitals of the old ones."""
     sides = example.sides
-    for edit in sorted(edits, key=lambda edit: edit.position, reverse=True):  # from the end: offsets stay true
+    for edit in sorted(edits, key=lambda edit: edit.position, reverse=True):  # from the end, so that offsets stay valid
         side = encoding.sequence_ids[edit.position]
         assert side is not None, "special tokens are never edited"
         last = edit.position if edit.last is None else edit.last

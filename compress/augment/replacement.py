@@ -17,19 +17,19 @@ from compress.augment.words import is_stop_word
 from compress.runtime.encode import Encoded
 
 CHUNK = 64  # examples read ahead
-MASKED = 0.15  # of the tokens, the most that one pass hides: what masked language models are trained with
+MASKED = 0.15  # largest share of the tokens masked in one pass, as in the training of masked language models
 
 
 def make_replacement(lm: MaskedLM, *, probability: float = 0.4, candidates: int = 15) -> Augmentation:
-    """The augmentation of algorithm 1; stop words are never replaced, as in its reference code, and never put in.
+    """The augmentation of algorithm 1. As in its reference code, stop words are neither replaced nor inserted.
 
-    A word of one piece gives way to one of the likeliest words at its masked place, a word of several pieces to one of
-    the words next to it in the space of the model's own word embeddings (the paper takes GloVe's). The chosen words of
-    a text are masked in as many passes as it takes to hide 15 % of its tokens at most in each, neighbours in different
-    passes; the other chosen words stay visible.
+    A word of one piece is masked and replaced by one of the most probable words at its position. A word of several
+    pieces is replaced by one of its nearest words in the model's own word embeddings (the paper takes GloVe's). One
+    forward pass masks at most 15 % of a text's tokens, so a text may need several. Neighbouring chosen words are masked
+    in different passes. The chosen words of other passes stay visible.
 
-    :param probability: p_t, the chance of each word.
-    :param candidates: K, of which each is as likely.
+    :param probability: p_t, the probability that a word is replaced.
+    :param candidates: K, the number of candidates. One is chosen uniformly.
     """
     nearest = _NearestWords(lm, candidates)
 
@@ -59,7 +59,7 @@ def make_replacement(lm: MaskedLM, *, probability: float = 0.4, candidates: int 
 def _masked_candidates(
     lm: MaskedLM, encodings: Sequence[Encoding], chosen: Sequence[Sequence[Word]], count: int
 ) -> list[dict[int, list[str]]]:
-    """For each text, the candidates at the positions of the chosen words of one piece."""
+    """For each text: position of a chosen word of one piece → its candidates."""
     queries, rows = [], []
     for row, (encoding, words) in enumerate(zip(encodings, chosen, strict=True)):
         positions = [word.positions[0] for word in words if len(word.positions) == 1]
@@ -84,7 +84,7 @@ def _query(lm: MaskedLM, encoding: Encoding, positions: list[int]) -> Query:
 
 
 class _NearestWords:
-    """Whole words of the vocabulary by the cosine of their embeddings with the mean of a word's pieces."""
+    """Finds the whole words whose embeddings have the highest cosine with the mean embedding of a word's pieces."""
 
     def __init__(self, lm: MaskedLM, count: int) -> None:
         self.vocabulary, self.count = lm.vocabulary, count
@@ -94,7 +94,7 @@ class _NearestWords:
         self.known: dict[tuple[int, ...], list[str]] = {}
 
     def of(self, pieces: Sequence[int], word: str) -> list[str]:
-        """The nearest words, the word itself excluded."""
+        """The nearest words, without the word itself."""
         key = tuple(pieces)
         if key not in self.known:
             query = F.normalize(self.embeddings[list(key)].mean(dim=0), dim=0)  # (D,)

@@ -15,9 +15,9 @@ from compress.augment.example import Augmentation, Example, augmented
 from compress.augment.words import match_case, split_affixes
 
 LONGEST_NGRAM = 5
-TAGGED_TEXTS = 100_000  # kept between passes: tagging is most of the work, and every pass meets the same texts
+TAGGED_TEXTS = 100_000  # texts whose tags are cached: tagging is most of the work, and each pass has the same texts
 
-# The Treebank's tokens, which the tagger was trained on: "don't" is "do" and "n't", "film's" is "film" and "'s".
+# The tagger was trained on Penn Treebank tokens: "don't" is "do" and "n't", "film's" is "film" and "'s".
 _TOKEN = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|\w+(?:-\w+)*|\.\.\.|[^\w\s]")
 
 
@@ -29,7 +29,7 @@ class Tagger(Protocol):
 
 
 class WordSampler:
-    """The training texts' unigram distribution of words, one for each part-of-speech tag."""
+    """The unigram distribution of the training texts' words for each part-of-speech tag."""
 
     def __init__(self, texts: Iterable[str], tagger: Tagger) -> None:
         self.tagger = tagger
@@ -43,11 +43,11 @@ class WordSampler:
         self._cumulative = {tag: list(accumulate(count.values())) for tag, count in counts.items()}
 
     def tags(self, text: str) -> tuple[str, ...]:
-        """The tag of each whitespace-parted word, without its punctuation; "" for a word of punctuation alone."""
+        """The tag of each whitespace-separated word, without its punctuation; "" for punctuation alone."""
         return self._tags(text)
 
     def sample(self, tag: str, rng: random.Random) -> str | None:
-        """A word of the training texts with this tag, the likelier the more frequent; None for an unknown tag."""
+        """A word of the training texts with this tag, sampled by frequency; None for an unknown tag."""
         if tag not in self._words:
             return None
         cumulative = self._cumulative[tag]
@@ -55,7 +55,7 @@ class WordSampler:
 
     def _tag(self, text: str) -> tuple[str, ...]:
         tokens: list[str] = []
-        cores: list[int | None] = []  # of each word, the token that its core starts with
+        cores: list[int | None] = []  # for each word, the index of the token that its core starts with
         for word in text.split():
             before, core, _ = split_affixes(word)
             first = None
@@ -71,22 +71,22 @@ class WordSampler:
 def make_sampling(
     texts: Iterable[str], tagger: Tagger, mask_token: str, *, mask: float = 0.1, pos: float = 0.1, ngram: float = 0.25
 ) -> Augmentation:
-    """The augmentation of §3.3, its words drawn from `texts`, the training texts (both sides of pairs).
+    """The augmentation of §3.3. New words are sampled from `texts`, the training texts (both sides of pairs).
 
-    Of a pair the first text, the second or both are changed, each as often as the others: the paper takes the three
-    in turn. An n-gram is cut from each text that is changed.
+    In a pair, the first text, the second text or both are changed. The three cases have the same probability; the paper
+    takes them in turn. If an n-gram is kept, each text that is changed is cut to one.
 
-    :param mask_token: how the teacher's tokenizer writes a masked word.
+    :param mask_token: the mask token of the teacher's tokenizer, as text.
     :param mask: p_mask, the probability that a word is masked.
-    :param pos: p_pos, the probability that a word is replaced by one of the same tag; never one that is masked.
-    :param ngram: p_ng, the probability that only an n-gram is kept, n uniform in 1 … 5.
+    :param pos: p_pos, the probability that a word is replaced by one with the same tag. A masked word is not replaced.
+    :param ngram: p_ng, the probability that only an n-gram is kept, with n uniform in 1 … 5.
     """
     words = WordSampler(texts, tagger)
 
     def change(text: str, keep_ngram: bool, rng: random.Random) -> str:
         new = text.split()
         draws = [rng.random() for _ in new]
-        # Tags are asked for only where a word is replaced: most short texts need none.
+        # A text is tagged only if a word of it is replaced. Most short texts need no tags.
         tags = words.tags(text) if any(mask <= draw < mask + pos for draw in draws) else ()
         for i, draw in enumerate(draws):
             before, core, after = split_affixes(new[i])
@@ -113,5 +113,5 @@ def make_sampling(
 
 
 def _dictionary_form(core: str, tag: str) -> str:
-    """A word as it is written inside a sentence: names keep their capital."""
+    """A word as it is written inside a sentence: only names keep their capital."""
     return core if tag.startswith("NNP") or core == "I" else core.lower()

@@ -1,7 +1,7 @@
-"""N-gram sampling: contiguous stretches of the training texts (Tang et al. 2019, arXiv 1903.12136, §3.3).
+"""N-gram sampling: spans of consecutive words of the training texts (Tang et al. 2019, arXiv 1903.12136, §3.3).
 
-A classifier of whole texts only ever sees one judgement a text. Asked about its parts, the teacher tells which of them
-carried it, which a small network would need many more texts to find out.
+A whole text gives the student only one label. The teacher's answers on parts of the text show which part decided the
+label. Without them, a small network needs many more texts to learn this.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHORTEST, LONGEST = 0.15, 0.85  # share of the words that a span keeps
 def spans(
     stream: Iterable[Example], rng: random.Random, *, shortest: float = SHORTEST, longest: float = LONGEST
 ) -> Iterator[Example]:
-    """One span of each text; of a pair, one side chosen at random is cut."""
+    """One span of each text. In a pair, one random side is cut to a span."""
     for example in stream:
         sides = example.sides
         side = int(rng.random() < 0.5) if len(sides) > 1 else 0

@@ -25,15 +25,15 @@ from compress.training.evaluation import predict
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
-transformers_logging.set_verbosity_error()  # a head that is "newly initialized" is trained here
+transformers_logging.set_verbosity_error()  # no warning about a "newly initialized" head: it is trained here
 transformers_logging.disable_progress_bar()
-# Each checkpoint would warn that tied weights are written once, as they should be.
+# accelerate warns at each checkpoint that tied weights are saved once, which is intended.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 MASKED = 0.15  # share of the tokens that are to be predicted (BERT, arXiv 1810.04805, §3.1)
-NEW_WEIGHTS_RATE = 4.0  # weights that start at random learn so many times faster than the encoder's
-HEAD_SCALE = 0.3  # of a new head's layer norm; 1 would drown the token frequencies in noise
-DEV_TEXTS = 1000  # enough to tell a better epoch from a worse one
+NEW_WEIGHTS_RATE = 4.0  # learning rate of randomly initialised weights, relative to the encoder's
+HEAD_SCALE = 0.3  # initial scale of a new head's layer norm; with 1, noise would outweigh the token frequencies
+DEV_TEXTS = 1000  # enough to compare epochs
 
 
 def train_masked_lm(
@@ -41,13 +41,13 @@ def train_masked_lm(
 ) -> MaskedLM:
     """The masked language model of a task's texts.
 
-    A checkpoint with a masked-LM head is used as it is; without one, the head (its decoder tied to the word
-    embeddings) and the encoder are trained for `options.epochs` on the training texts, labelled or not.
+    A checkpoint with a masked-LM head is used as it is. Without a head, a new head (its decoder tied to the word
+    embeddings) and the encoder are trained for `options.epochs` on the training texts, labelled and unlabelled.
 
     :param source: checkpoint directory or hub id.
-    :param scratch: directory for checkpoints; a training found there is carried on.
-    :param seed: the same for all seeds of a recipe, whose language model is a given like the encoder itself.
-    :raises UserError: the model cannot be loaded, or is not of a kind that this works for.
+    :param scratch: directory for checkpoints. A training that was interrupted there is continued.
+    :param seed: all seeds of a recipe use the same one: like the encoder, the language model is the same for all.
+    :raises UserError: the model cannot be loaded, or is of a kind that is not supported.
     """
     torch.manual_seed(seed)
     model, new_weights = _load(source)
@@ -56,7 +56,7 @@ def train_masked_lm(
         texts = encode_split(corpus.splits["train"], lm.encoder)
         if corpus.unlabelled:
             texts = join_splits(texts, encode_split(corpus.unlabelled, lm.encoder))
-        # Which of them are labelled, here with one seed and there with another, is to change nothing: not their order either.
+        # Seeds may choose different texts as the labelled ones. Sorted, the texts have the same order for all seeds.
         texts = texts.subset(sorted(range(len(texts)), key=lambda row: _identity(texts.encoded[row])))
         _start_head(model, new_weights, texts)
         _train(lm, texts, _dev(corpus, lm), new_weights, options, scratch, seed)
@@ -66,11 +66,11 @@ def train_masked_lm(
 def condition_on_labels(
     lm: MaskedLM, corpus: Corpus, options: MaskedLmOptions, scratch: Path, *, seed: int
 ) -> MaskedLM:
-    """`lm` fine-tuned to fill in words that suit a label (CBERT, arXiv 1812.06705, §3.2), on the labelled texts.
+    """Fine-tune `lm` on the labelled texts to predict words given the label (CBERT, arXiv 1812.06705, §3.2).
 
     :param lm: changed in place.
-    :param scratch: directory for checkpoints; a training found there is carried on.
-    :raises UserError: the encoder has no token types, in whose place the labels would stand.
+    :param scratch: directory for checkpoints. A training that was interrupted there is continued.
+    :raises UserError: the encoder has no token types, which the labels replace.
     """
     torch.manual_seed(seed)
     lm.num_labels = len(corpus.labels)
@@ -80,14 +80,14 @@ def condition_on_labels(
 
 
 def check_token_types(source: str) -> None:
-    """Whether a model's encoder can be conditioned on labels, by its configuration.
+    """Check by its configuration that a model's encoder can be conditioned on labels.
 
-    :raises UserError: it has no token types.
+    :raises UserError: the encoder has no token types.
     """
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError):
-        return  # what is wrong shows when the model itself is loaded
+        return  # loading the model itself reports the error
     if not getattr(config, "type_vocab_size", 0):
         _refuse_token_types(config.model_type)
 
@@ -95,13 +95,13 @@ def check_token_types(source: str) -> None:
 def mask_tokens(
     ids: Tensor, special: Tensor, mask_token_id: int, vocabulary: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mask 15 % of the tokens: 80 % of those become the mask token, 10 % a random one, 10 % stay (BERT, §3.1).
+    """Choose 15 % of the tokens: 80 % of them become the mask token, 10 % a random token, 10 % stay (BERT, §3.1).
 
     :param ids: (B, L).
-    :param special: token ids (S,) that are never masked.
-    :param vocabulary: number of token ids to draw from.
-    :param generator: where the draws come from; torch's global one if absent.
-    :returns: the new ids (B, L), and which tokens are to be predicted (B, L), bool.
+    :param special: token ids (S,) that are never chosen.
+    :param vocabulary: number of token ids; random tokens are sampled from all of them.
+    :param generator: source of random numbers; torch's global generator if None.
+    :returns: the new ids (B, L), and a bool mask (B, L) of the tokens to predict.
     """
     draw, kind = torch.rand(2, *ids.shape, generator=generator).to(ids.device)
     other = torch.randint(vocabulary, ids.shape, generator=generator).to(ids.device)
@@ -115,7 +115,7 @@ def _identity(text: Encoded) -> tuple[list[int], list[int]]:
 
 
 def _load(source: str) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the head's weights that its checkpoint lacks."""
+    """The model, and the names of the head's weights that are missing in its checkpoint."""
     try:
         model, info = AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
@@ -137,12 +137,12 @@ def _with_tokenizer(model: PreTrainedModel, source: str, directory: Path, max_le
         )
     tokenizer.save_pretrained(directory)
     lm = MaskedLM(model, tokenizer, TextEncoder(directory / "tokenizer.json", max_length, tokenizer.pad_token_id or 0))
-    read_vocabulary(lm.encoder.tokenizer)  # refuses another kind than WordPiece
+    read_vocabulary(lm.encoder.tokenizer)  # refuses any other kind than WordPiece
     return lm
 
 
 def _set_label_embeddings(model: PreTrainedModel, labels: int) -> None:
-    """Put an embedding of each label in the place of the token types, all starting at type 0 (§3.2).
+    """Replace the token type embeddings by one embedding for each label, all initialised with type 0's (§3.2).
 
     :raises UserError: the encoder has no token types.
     """
@@ -174,10 +174,10 @@ def _ready(lm: MaskedLM) -> MaskedLM:
 
 
 def _start_head(model: PreTrainedModel, new_weights: list[str], train: EncodedSplit) -> None:
-    """Give a new head a start from which it learns in a few hundred steps.
+    """Initialise a new head so that it learns in a few hundred steps.
 
-    Its bias is the tokens' log frequency (add-one), and its transform the identity, so that the encoder's own states
-    are compared with the word embeddings, at a scale at which the frequencies decide at first.
+    Its bias is the log frequency of the tokens (add-one). Its transform is the identity, so the logits compare the
+    encoder's hidden states with the word embeddings. Their scale is small, so the frequencies dominate at first.
     """
     for name, weight in model.named_parameters():
         if name in new_weights:
@@ -204,7 +204,7 @@ def _train(
     special = torch.tensor(lm.tokenizer.all_special_ids)
 
     def losses(model: PreTrainedModel, batch: Batch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Cross entropies (M,) at the M masked places, and which places (B, L) those are."""
+        """Cross entropies (M,) at the M chosen positions, and the bool mask (B, L) of these positions."""
         ids, chosen = mask_tokens(batch.input_ids, special, lm.mask_token_id, len(lm.tokenizer), generator)
         masked = replace(batch, input_ids=ids)
         if lm.num_labels:  # the label stands where token types were (§3.2)
@@ -214,10 +214,10 @@ def _train(
 
     def loss(batch: Batch, progress: float) -> Tensor:
         values, chosen = losses(lm.model, batch)
-        return values.sum() / max(1, int(chosen.sum()))  # a last batch of one short text may have nothing masked
+        return values.sum() / max(1, int(chosen.sum()))  # in a small last batch, no token may be chosen
 
     def dev_losses(model: nn.Module, batch: Batch) -> Tensor:
-        """Sum of the cross entropies and number of masked places, (B, 2); the same places at every call."""
+        """Sum of the cross entropies and number of chosen positions, (B, 2); the same positions at each call."""
         assert isinstance(model, PreTrainedModel)
         values, chosen = losses(model, batch, torch.Generator().manual_seed(int(batch.index[0])))
         sums = values.new_zeros(len(chosen)).index_add(0, chosen.nonzero()[:, 0], values)
@@ -230,7 +230,7 @@ def _train(
         total, places = predict(model, dev_loader, dev_losses, accelerator).sum(dim=0).tolist()
         return {"metric": -total / max(1.0, places), "dev masked-LM loss": total / max(1.0, places)}
 
-    # Word embeddings are half of a small encoder's weights, and the task's texts meet few of them: they stay as they are.
+    # Word embeddings are half of a small encoder's weights, and the task's texts use few of them. They are not trained.
     lm.model.get_input_embeddings().weight.requires_grad_(False)
     trained = [(name, weight) for name, weight in lm.model.named_parameters() if weight.requires_grad]
     new = [weight for name, weight in trained if name in new_weights]

@@ -1,68 +1,56 @@
-"""Synonyms out of WordNet 3.0: the other words of every synset that a word, or its base form, belongs to."""
+"""Synonyms from WordNet 3.0, read with NLTK: the other words of every synset of a word or of its base forms."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+import warnings
 from functools import cache
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import nltk.data
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from nltk.data import FileSystemPathPointer
 
 from compress.data.assets import wordnet
-
-# Morphy, WordNet's own rules of detachment (morphy(7WN)): an ending and what takes its place.
-_ENDINGS = {
-    "noun": [("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y")],
-    "verb": [("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")],
-    "adj": [("er", ""), ("est", ""), ("er", "e"), ("est", "e")],
-    "adv": [],
-}  # fmt: skip
-_MARKER = re.compile(r"\((p|a|ip)\)$")  # where an adjective may stand
-
-Synsets = dict[str, list[tuple[str, ...]]]  # word → the words of each of its synsets
 
 
 @cache
 def synonyms(word: str) -> tuple[str, ...]:
-    """Synonyms of a lower-case word in any part of speech, sorted; a synonym may be of several words.
+    """Synonyms of a lower-case word in any part of speech, sorted. A synonym may have several words.
+
+    NLTK finds the base forms of an inflected word (morphy(7WN)): "films" has the synonyms of "film".
 
     :raises UserError: WordNet is not cached and cannot be fetched.
     """
-    found: set[str] = set()
-    for part_of_speech in _ENDINGS:
-        synsets, exceptions = _load(part_of_speech)
-        for base in _base_forms(word, part_of_speech, synsets, exceptions):
-            found.update(_spoken(member) for synset in synsets[base] for member in synset)
+    found = {_as_text(name) for synset in _load().synsets(word) for name in synset.lemma_names()}
     return tuple(sorted(found - {word, ""}))
 
 
-def _base_forms(word: str, part_of_speech: str, synsets: Synsets, exceptions: dict[str, list[str]]) -> Iterator[str]:
-    """The word itself and what it may be a form of, as far as WordNet knows them."""
-    detached = [word.removesuffix(end) + new for end, new in _ENDINGS[part_of_speech] if word.endswith(end)]
-    # An irregular form has no regular reading: "was" is no plural of "wa".
-    for base in dict.fromkeys([word, *(exceptions.get(word) or detached)]):
-        if base in synsets:
-            yield base
+class _WordNetReader(WordNetCorpusReader):
+    """NLTK's reader for the files of the pinned package."""
+
+    def open(self, file: str) -> TextIOWrapper:
+        """A file, in memory, with the line ends of the original release.
+
+        Byte offsets in the index count a line end as one byte, and the package has two (CRLF).
+        NLTK's own `open` also refuses files that others may write. These files were checked by SHA-256.
+        """
+        content = Path(self.root.path, file).read_bytes()
+        return TextIOWrapper(BytesIO(content.replace(b"\r\n", b"\n")), encoding="ascii")
+
+    def map_wn(self, version: str = "wordnet") -> None:
+        """No map to other releases of WordNet: NLTK needs it for other languages, and needs more files for it."""
 
 
-def _spoken(member: str) -> str:
-    return re.sub(r"[_-]", " ", member).strip().lower()
+def _as_text(name: str) -> str:
+    return re.sub(r"[_-]", " ", name).strip().lower()
 
 
 @cache
-def _load(part_of_speech: str) -> tuple[Synsets, dict[str, list[str]]]:
-    """Parse `data.POS` (format: wndb(5WN)) and the irregular forms of `POS.exc`."""
-    directory = wordnet()
-    synsets: Synsets = defaultdict(list)
-    with (directory / f"data.{part_of_speech}").open(encoding="latin-1") as file:
-        for line in file:
-            if line.startswith("  "):  # the licence
-                continue
-            # offset, file, type, number of words in hexadecimal, then pairs of a word and its sense number
-            fields = line[: line.index("|")].split(" ")
-            members = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
-            members = [_MARKER.sub("", member) for member in members]
-            for member in members:
-                synsets[member.lower()].append(tuple(members))
-    with (directory / f"{part_of_speech}.exc").open(encoding="latin-1") as file:
-        forms = [line.split() for line in file]
-    return dict(synsets), {form: bases for form, *bases in forms}
+def _load() -> WordNetCorpusReader:
+    directory = str(wordnet())
+    nltk.data.path.append(directory)  # NLTK reads only below the directories of this list
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The multilingual functions are not available")
+        return _WordNetReader(FileSystemPathPointer(directory), omw_reader=None)

@@ -1,4 +1,4 @@
-"""Words of a text as whitespace parts them, and what an edit has to leave as it was: punctuation and capitals."""
+"""Words separated by whitespace, and the punctuation and capitals that an edit must keep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 _AFFIXES = re.compile(r"(\W*)(.*?)(\W*)", re.DOTALL)
 
-# Function words of English and the endings of contractions: they have no synonyms worth the name, and a replacement breaks the sentence.
+# English function words and the endings of contractions. They have no real synonyms, and replacing them breaks the sentence.
 _FUNCTION_WORDS = """
     a about above after again against all am an and any are as at be because been before being below between both but by
     can could did do does doing down during each few for from further had has have having he her here hers herself him
@@ -23,7 +23,7 @@ STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def split_affixes(word: str) -> tuple[str, str, str]:
-    """`("(", "great", "!)")` for `"(great!)"`; of a word without letters or digits, the core is empty."""
+    """Punctuation, core and punctuation: `("(", "great", "!)")` for `"(great!)"`. Without letters or digits, the core is empty."""
     matched = _AFFIXES.fullmatch(word)
     assert matched is not None, "the expression matches every string"
     return matched[1], matched[2], matched[3]
@@ -35,7 +35,7 @@ def is_stop_word(core: str) -> bool:
 
 
 def match_case(word: str, model: str) -> str:
-    """`word` with the capitals of `model`: all of them, the first one, or none."""
+    """`word` in the case of `model`: all letters upper-case, the first letter upper-case, or unchanged."""
     if len(model) > 1 and model.isupper():
         return word.upper()
     return word[:1].upper() + word[1:] if model[:1].isupper() else word

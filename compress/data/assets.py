@@ -66,7 +66,9 @@ def sentiment_corpus() -> Path:
 
 
 def wordnet() -> Path:
-    """Directory with WordNet 3.0's `data.POS` and `POS.exc` files, POS one of noun, verb, adj, adv.
+    """Directory with WordNet 3.0's `data.POS`, `index.POS`, `POS.exc` and `lexnames` files, POS one of noun, verb, adj, adv.
+
+    Their lines end in CRLF, but the byte offsets in them count one byte for each line end.
 
     :raises UserError: as `minilm`.
     """
@@ -212,6 +214,11 @@ _WORDNET = _Asset(
         "data.adv": "beda2c54c618137912706c62611cdbb60d26708d9fc96ed8fbe5adc36673762e",
         "data.noun": "0be5cc3ab9bf4dc907652ab8f72500b53f66dacf42b89e2b04349a04226a7db2",
         "data.verb": "7ea10c680e97e21a549169fce62bbcd8be8876b87063f4ff0d873dfb029ac331",
+        "index.adj": "bc9a9b5e258cdf1c17cde811f45df163b44ae341851d4aba6423337d49994318",
+        "index.adv": "0eede84f919839382c502d90d0fdb0c6aac46b8e9a272f824d15f50b11950c8f",
+        "index.noun": "c9828ab17300e93ca1caef25960921f11401b619e030f3ed1cbcc6f8e537435d",
+        "index.verb": "587285c1712e8f9aa6422bcbf22021331fef1389feab674362f5e51fa0f683cb",
+        "lexnames": "b4c809ae5a3eba3947192add844f4f02481cd9e4cf45405ca94c5b0d708f39b2",
         "adj.exc": "42c47c5a15b93852b3c7071e059e300bb2fc83c238bf84af020ed1ccc1cae61a",
         "adv.exc": "f276606e7ef4b5a8feeb19522ff40072bf1ac5869cddaabdcbed4d45b2d54ec1",
         "noun.exc": "2ee57b3eb38bc567aed55701afa7a79ce6ffac59c70392f3eb7db08bd9d890c1",

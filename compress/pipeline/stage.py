@@ -64,6 +64,7 @@ class Stage:
     texts: Callable[[Recipe], Iterable[Texts]] = nothing  # of the task
     after: tuple[str, ...] = ()  # stages whose results it reads, where the recipe has them
     needed: Callable[[Recipe], bool] = lambda recipe: True  # whether the recipe has this stage
+    versions: tuple[str, ...] = ()  # what else the result depends on, such as the version of a library
     shared: bool = True  # whether several recipes may use one result of it, see `Workspace.run_shared`
 
     def declared(self, recipe: Recipe) -> list[str]:
@@ -84,7 +85,7 @@ class Stage:
         values = {name: _identity(recipe, name) for name in self.declared(recipe)}
         kinds = sorted(kind.name for kind in self.texts(recipe))
         before = {name: keys[name] for name in self.after if name in keys}
-        return fingerprint(__version__, self.name, values, kinds, before)
+        return fingerprint(__version__, self.name, self.versions, values, kinds, before)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import nn
 from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.runtime.encode import Encoded
-from compress.training.loop import Schedule, OptimizerStep, fit, make_accelerator, predict
+from compress.training.loop import OptimizerStep, Schedule, fit, make_accelerator, predict
 
 
 class Choice(nn.Module):

@@ -1,4 +1,4 @@
-"""What every augmentation promises, and the stage that runs them."""
+"""The contract of every augmentation, and the stage that runs them."""
 
 import itertools
 import json
@@ -100,15 +100,15 @@ def test_an_endless_stream_is_no_trouble(augment: Augmentation) -> None:
     made = augment(endless, random.Random(0))
     assert next(made).text
     assert next(made).text
-    assert int(next(endless).text.split()[3]) <= 200  # what was read ahead
+    assert int(next(endless).text.split()[3]) <= 200  # examples read ahead
 
 
 def test_order_is_kept(augment: Augmentation) -> None:
-    """Each example has one word of its own, repeated, so that whatever is left tells whose it was."""
+    """Each example repeats its own word, so any part of it shows which example it came from."""
     stream = [Example(" ".join([f"x{i}y"] * 12), None, 0) for i in range(100)]
     made = list(augment(stream, random.Random(0)))
     own = [f"x{row}y" in example.text for row, example in enumerate(made)]
-    # Masks and words from elsewhere may take the place of a short n-gram; no text has another one's word otherwise.
+    # A short n-gram may consist of masks and of words sampled from other texts.
     assert sum(own) >= 90
 
 
@@ -168,11 +168,11 @@ def test_the_stage_writes_each_pass_in_order_and_reads_it_back(teacher: Path, tm
     assert split.texts == [line["text"] for line in lines]
     assert (split.texts_b is not None) == (method == "spans")
     assert split.texts[:40] != split.texts[40:80]
-    assert split == load_augmented(tmp_path / "two", corpus.splits["train"])  # a function of the recipe's seed alone
+    assert split == load_augmented(tmp_path / "two", corpus.splits["train"])  # depends only on the recipe's seed
 
 
 def test_the_embedded_encoder_suits_the_sampling_method(tmp_path: Path) -> None:
-    """Its mask token is what masked words become."""
+    """Its mask token replaces the masked words."""
     assert minilm().is_dir()
     recipe = write_recipe(tmp_path, '[augmentation]\nmethod = "sampling"\ncopies = 4\nmask = 0.5')
     make_augmented(recipe, tiny_corpus(20), None, tmp_path, tmp_path)

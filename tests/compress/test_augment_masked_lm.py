@@ -1,4 +1,4 @@
-"""The masked language model behind CBERT and TinyBERT's replacement, on a task where its words are foreseeable."""
+"""The masked language model of CBERT and of TinyBERT's replacement, on a task whose words can be predicted."""
 
 import random
 from dataclasses import replace
@@ -57,7 +57,7 @@ def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, corpus: Corpu
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny encoder with word embeddings as long as a trained one's, for their training is not the task's."""
+    """The tiny encoder, with word embeddings of a trained encoder's norm: the training does not change them."""
     directory = tiny_teacher(tmp_path_factory.mktemp("bert"))
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def conditional(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Mask
 
 
 def query(lm: MaskedLM, text: str, masked: str) -> Query:
-    """Ask for the word in the place of the first `masked`."""
+    """A query that masks the first token `masked`."""
     (encoding,) = encode_examples(lm.encoder.tokenizer, [Example(text, None, 0)])
     ids = np.array(encoding.ids)
     position = encoding.tokens.index(masked)
@@ -96,7 +96,7 @@ def query(lm: MaskedLM, text: str, masked: str) -> Query:
 
 
 def probability(lm: MaskedLM, words: list[str]) -> float:
-    """Of `words` together, at the place of the noun."""
+    """The probability of `words` together at the position of the noun."""
     ((logits, ids),) = lm.candidates([query(lm, TEXT, "film")], 1000)
     likely = logits.softmax(dim=1)[0]
     return sum(float(p) for p, token in zip(likely, ids[0], strict=True) if lm.vocabulary.text(int(token)) in words)
@@ -142,7 +142,9 @@ def test_a_saved_model_is_the_same_model(lm: MaskedLM, conditional: MaskedLM, tm
         for a, b in zip(model.model.parameters(), again.model.parameters(), strict=True):
             assert torch.equal(a, b)
         (logits, ids), (others, same) = (m.candidates([query(m, TEXT, "film")], 5)[0] for m in (model, again))
-        torch.testing.assert_close(logits, others)  # mapped from a file, weights lie otherwise in memory: an ulp
+        torch.testing.assert_close(
+            logits, others
+        )  # weights mapped from a file are aligned differently: a difference of an ulp
         assert torch.equal(ids, same)
 
 
@@ -161,7 +163,7 @@ def test_a_killed_training_goes_on_with_the_masks_it_would_have_drawn(
     def mask_or_die(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal calls
         calls += 1
-        if calls == 16:  # ten steps and one of dev an epoch: in the middle of the second
+        if calls == 16:  # an epoch has ten steps and one dev batch, so this is in the middle of the second
             raise KeyboardInterrupt
         return mask_tokens(*arguments)
 
@@ -183,7 +185,7 @@ def test_a_checkpoint_with_a_head_is_taken_as_it_is(lm: MaskedLM, tmp_path: Path
 
 
 def test_samples_follow_the_label_and_not_the_text(conditional: MaskedLM) -> None:
-    """The text's own adjective is of the other label, and so is never a sample that the label allows."""
+    """The text's own adjective has the other label, so samples that keep it are not counted."""
     augment = make_cbert(conditional, temperature=0.5)
     for label, own, other in ((0, BAD, GOOD), (1, GOOD, BAD)):
         example = Example(TEXT.replace("good", other[0]), None, label)

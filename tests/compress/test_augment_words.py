@@ -1,17 +1,25 @@
 """EDA's operations, WordNet, the tagger and the sampling of words by their tags."""
 
+import os
+import pickle
 import random
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from compress.augment import wordnet
 from compress.augment.eda import delete_words, insert_synonyms, replace_synonyms, swap_words
 from compress.augment.example import Example
 from compress.augment.sampling import WordSampler, make_sampling
 from compress.augment.tagger import load_tagger
 from compress.augment.wordnet import synonyms
 from compress.augment.words import match_case, split_affixes
+from compress.data import assets
 
 TEXT = ["The", "(great)", "film", "was", "Great,", "not", "bad!"]
 
@@ -66,6 +74,37 @@ def test_wordnet_knows_synonyms_of_inflected_words() -> None:
         assert word not in synonyms(word)
 
 
+def test_wordnet_finds_synonyms_in_every_part_of_speech_and_by_irregular_forms() -> None:
+    assert {"ox", "bos taurus", "wild ox"} <= set(synonyms("oxen"))  # a noun, by noun.exc
+    assert "travel" in synonyms("went")  # a verb, by verb.exc
+    assert "beneficial" in synonyms("better")  # an adjective, by adj.exc
+    assert {"speedily", "rapidly"} <= set(synonyms("quickly"))  # an adverb
+    assert "angry" in synonyms("raging")  # a satellite adjective
+
+
+def test_wordnet_is_read_from_files_that_others_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usual umask (002) makes such files; each file is checked by its SHA-256 instead."""
+    shutil.copytree(assets.wordnet(), tmp_path / "wordnet-3.0")
+    for path in (tmp_path / "wordnet-3.0").iterdir():
+        path.chmod(0o666)
+    expected = synonyms("film")
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path))
+    caches = (synonyms, wordnet._load)
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        assert synonyms("film") == expected
+        assert Path(wordnet._load().root.path) == tmp_path / "wordnet-3.0"
+    finally:
+        for cached in caches:
+            cached.cache_clear()
+
+
+def test_nltk_is_imported_only_by_the_methods_that_use_it() -> None:
+    code = "import sys, compress.augment.stage, compress.augment.spans; sys.exit('nltk' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
 def test_affixes_and_capitals() -> None:
     assert split_affixes("(great!)") == ("(", "great", "!)")
     assert split_affixes("don't...") == ("", "don't", "...")
@@ -82,6 +121,23 @@ def test_the_tagger_tells_word_classes_by_their_place() -> None:
     ):
         assert load_tagger().tag(text.split()) == tags.split()
     assert load_tagger().tag([]) == []
+
+
+def test_a_sentence_starts_with_the_history_of_the_tagger_s_training() -> None:
+    """The previous tag is -START- and the one before is -START2-. In the other order, the second word becomes NNP."""
+    assert load_tagger().tag(["The", "Chargers", "'", "action", "filled", "the", "last"])[:4] == [
+        "DT",
+        "NNPS",
+        "POS",
+        "NN",
+    ]
+
+
+def test_a_pickle_of_anything_but_plain_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trontagger-0.1.0.pickle").write_bytes(pickle.dumps((os.getcwd, {}, set())))
+    monkeypatch.setattr("compress.augment.tagger.perceptron_tagger", lambda: tmp_path)
+    with pytest.raises(pickle.UnpicklingError, match=r"posix\.getcwd"):
+        load_tagger.__wrapped__()
 
 
 TEXTS = ["The camera takes wonderful pictures.", "The phone takes awful pictures!", "The camera's menus were awful."]

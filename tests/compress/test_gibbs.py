@@ -1,4 +1,4 @@
-"""The Gibbs sampler against distributions that can be worked out."""
+"""The Gibbs sampler against distributions that can be computed exactly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from compress.recipe.sections import GibbsOptions
 from compress.runtime.encode import TextEncoder
 
 WORDS = ["ant", "bee", "cat"]
-# p(first | second) in rows of the second word, p(second | first) in rows of the first.
+# (p(first | second), p(second | first)); each row is one given word.
 JOINT = torch.tensor([[0.30, 0.02, 0.08], [0.05, 0.20, 0.05], [0.10, 0.15, 0.05]])
 CONSISTENT = ((JOINT / JOINT.sum(dim=0)).T, JOINT / JOINT.sum(dim=1, keepdim=True))
 INCONSISTENT = (
@@ -31,7 +31,7 @@ INCONSISTENT = (
 
 
 class TwoTokens(nn.Module):
-    """A masked language model of texts of two words, its conditionals given as tables."""
+    """A masked language model for texts of two words, with its conditionals given as tables."""
 
     def __init__(self, conditionals: tuple[Tensor, Tensor], ids: list[int], vocabulary: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def toy(folder: Path, conditionals: tuple[Tensor, Tensor]) -> MaskedLM:
 
 
 def frequencies(lm: MaskedLM, options: GibbsOptions, count: int = 2000) -> Tensor:
-    """Of the nine texts, after chains that all start from the same one."""
+    """Frequencies (3, 3) of the nine texts, after chains that all start from the same text."""
     made = gibbs_samples(lm, [Example("cat ant", None, 0)] * count, options, random.Random(0))
     found = Counter(sample.example.text for sample in made)
     assert sum(found[f"{a} {b}"] for a in WORDS for b in WORDS) == count
@@ -82,7 +82,7 @@ def test_the_stationary_distribution_is_the_exact_one(tmp_path: Path) -> None:
 def test_metropolis_acceptance_leads_to_the_pseudo_likelihood(
     tmp_path: Path, temperature: float, without: float
 ) -> None:
-    """The two conditionals belong to no joint distribution; the target is their product, at the temperature."""
+    """The two conditionals belong to no joint distribution. The target is their product, to the power 1 / temperature."""
     lm = toy(tmp_path, INCONSISTENT)
     first, second = INCONSISTENT
     exact = (first.T * second) ** (1 / temperature)
@@ -91,7 +91,7 @@ def test_metropolis_acceptance_leads_to_the_pseudo_likelihood(
     found = frequencies(lm, options, 1500)
     assert (found - exact).abs().max() < 0.03
     plain = frequencies(lm, options.model_copy(update={"metropolis": False}), 1500)
-    assert (plain - exact).abs().max() > without  # the correction is what does it
+    assert (plain - exact).abs().max() > without  # only the correction leads there
 
 
 def test_a_short_chain_stays_near_its_start(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_log_likelihood_is_that_of_the_words_drawn(tmp_path: Path) -> None:
 def test_temperature_and_top_k_narrow_the_choice(tmp_path: Path) -> None:
     lm = toy(tmp_path, CONSISTENT)
     one = frequencies(lm, GibbsOptions(sweeps=4, top_k=1), 300)
-    assert one[0, 0] + one[1, 1] == 1  # each word's likeliest companion is the same word
+    assert one[0, 0] + one[1, 1] == 1  # the most probable other word is the same word
     cold = frequencies(lm, GibbsOptions(sweeps=8, top_k=0, temperature=0.3), 1000)
     hot = frequencies(lm, GibbsOptions(sweeps=8, top_k=0, temperature=5.0), 1000)
     assert hot.max() < JOINT.max() < cold.max()
@@ -130,7 +130,7 @@ def test_the_words_of_a_block_are_drawn_without_each_other(tmp_path: Path) -> No
         for options in (GibbsOptions(sweeps=1, top_k=0, block=size) for size in (1, 2))
     )
     assert len(alone) > 5
-    assert len(together) == 1  # beside a mask, the toy takes all words to be alike
+    assert len(together) == 1  # next to a mask, the toy gives all words the same probability
 
 
 def test_pairs_stay_pairs_and_a_seed_gives_the_same_samples(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from compress.data.batches import Batch, EncodedSplit, LengthBatches, make_loader
 from compress.runtime.encode import Encoded
-from compress.training.loop import Schedule, OptimizerStep, _moving_average, fit, make_accelerator, predict
+from compress.training.loop import OptimizerStep, Schedule, _moving_average, fit, make_accelerator, predict
 from tests.tiny_task import KilledError, killed_at
 
 
