@@ -27,7 +27,7 @@ def render(results: Results) -> Summary:
     """
     summary = Summary(results.table, results.read())
     if not summary.entries:
-        raise UserError(f"{results.path}: no results yet; run `python -m bench paper {results.table.name}`")
+        raise UserError(f"{results.path}: no results yet; run `python -m bench table {results.table.name}`")
     write_text(results.directory / f"{results.table.name}.md", to_markdown(summary))
     write_plot(summary, results.directory)
     return summary
@@ -128,7 +128,7 @@ def _commands(summary: Summary) -> str:
     files = ", DIR being the folder with the files that the table's `[data]` names" if folder else ""
     last = max(summary.entries, key=lambda entry: entry.date).run
     only = f"method={last.method},data={last.data},seed={last.seed}"
-    command = f"python -m bench paper {table.name}{folder}"
+    command = f"python -m bench table {table.name}{folder}"
     return (
         f"All of it{files}:\n\n```sh\n{command}\n```\n\n"
         f"One run again, against the value kept:\n\n```sh\n{command} --only {only} --force\n```"

@@ -31,7 +31,7 @@ PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu")  # that d
 
 
 @dataclass(frozen=True)
-class PaperOptions:
+class TableOptions:
     """What the command line adds to a table."""
 
     data: Path | None = None  # holds the files of the table's columns
@@ -53,7 +53,7 @@ class Planned:
     state: str  # "finished", "changed" (made from other inputs) or "to do"
 
 
-def plan(table: Table, options: PaperOptions) -> list[Planned]:
+def plan(table: Table, options: TableOptions) -> list[Planned]:
     """The runs that `options.only` chooses, in the order they are made.
 
     :raises UserError: a wrong choice, a missing file, a wrong recipe.
@@ -68,7 +68,7 @@ def plan(table: Table, options: PaperOptions) -> list[Planned]:
     return planned
 
 
-def run_table(table: Table, options: PaperOptions) -> list[str]:
+def run_table(table: Table, options: TableOptions) -> list[str]:
     """Train every planned run that is not finished, then measure the agreements and the latencies that are missing.
 
     Results are written after every run, so that stopping loses the run at work only, and its finished stages not even
@@ -92,7 +92,7 @@ def run_table(table: Table, options: PaperOptions) -> list[str]:
 @dataclass
 class _Invocation:
     table: Table
-    options: PaperOptions
+    options: TableOptions
     results: Results
     failed: list[str] = field(default_factory=list)
     retrained: set[Run] = field(default_factory=set)

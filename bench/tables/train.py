@@ -42,7 +42,7 @@ class Outcome:
 
 def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
     """Where a run's artifacts are. What runs share (the teacher, its outputs) is kept in one store for all tables."""
-    root = artifacts / "paper"
+    root = artifacts / "tables"
     return Workspace(root / table.name / f"{run.data}-{run.seed}" / run.method, store=root / "store")
 
 
@@ -88,8 +88,8 @@ def _searched(table: Table, run: Run, search: Recipe, artifacts: Path) -> Path:
     origin = table.search_of(run)
     assert origin is not None  # else there is no recipe for it
     workspace = Workspace(
-        artifacts / "paper" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
-        store=artifacts / "paper" / "store",
+        artifacts / "tables" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
+        store=artifacts / "tables" / "store",
     )
     with workspace.locked(wait=True):
         return compress(search, workspace, until="architecture", latency=int8_latency) / "genotype.json"
