@@ -99,7 +99,7 @@ def _bounded(recipe: Recipe, bound: float) -> Recipe:
 
 def _warn_if_busy() -> None:
     share = busy_share()
-    if share is not None and share > BUSY_SHARE:
+    if share > BUSY_SHARE:
         console.print(
             f"  [bold yellow]latency: {share:.0%} of the CPUs are busy with other work, so the times are not valid; "
             "run the same command again when the machine is idle[/]"

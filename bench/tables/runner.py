@@ -192,7 +192,7 @@ class _Invocation:
         with console.status("") as status:
             for item in self._untimed(planned):
                 share = busy_share()
-                if share is not None and share > BUSY_SHARE:
+                if share > BUSY_SHARE:
                     console.print(
                         f"[yellow]latency: not measured, {share:.0%} of the CPUs are busy with other work; "
                         "run the same command again when the machine is idle[/]"

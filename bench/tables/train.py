@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engines import count_weights
+from bench.engines.onnx import count_weights
 from bench.tables.table import Run, Table
 from compress.data.corpus import Corpus, Split
 from compress.data.domains import load_student_corpus

@@ -152,7 +152,9 @@ def test_a_changed_recipe_is_run_again_and_said_so(folder, bench_table, finished
     assert new["teacher", "accuracy"] == old["teacher", "accuracy"]
 
 
-def test_latency_is_measured_afterwards_and_only_on_an_idle_machine(folder, bench_table, finished, tmp_path, monkeypatch):
+def test_latency_is_measured_afterwards_and_only_on_an_idle_machine(
+    folder, bench_table, finished, tmp_path, monkeypatch
+):
     shutil.copytree(finished.parent, tmp_path / "results")
     results = ["--results", str(tmp_path / "results")]
     monkeypatch.setattr(runner, "busy_share", lambda: 0.9)
