@@ -1,4 +1,4 @@
-"""Which engines there are, how they travel, and that those which should give the same answer do."""
+"""Which engines there are, their way to another process, and that equal models give equal answers."""
 
 import json
 from pathlib import Path

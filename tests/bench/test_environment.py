@@ -1,4 +1,4 @@
-"""What is said of the machine, and when a measurement on it counts."""
+"""The description of the machine, and when it is too busy to measure on."""
 
 import psutil
 import pytest

@@ -1,4 +1,4 @@
-"""The table of Meta-KD in miniature: columns that are domains, teachers that they share, an average for each group."""
+"""A small table of Meta-KD: its columns are domains and share teachers, and each group has an average."""
 
 import json
 import statistics
@@ -79,7 +79,7 @@ def test_columns_are_domains_and_share_the_meta_teacher(folder: Path) -> None:
 
 
 def test_the_table_of_the_project_can_be_planned() -> None:
-    """Every run of it has a recipe; the data themselves are not here."""
+    """Every run of the table has a recipe. The data are not in the repository."""
     table = load_table("metakd")
     rows = {(run.method, run.data) for run in table.runs()}
     assert len(rows) == 10 * 4 + 7 * 5 + 5  # amazon, mnli, and fiction unseen, where no teacher is of fiction alone

@@ -1,4 +1,4 @@
-"""The results file and what is made of it; every number here was worked out by hand."""
+"""The results file and what is rendered from it. All expected numbers are computed by hand."""
 
 import json
 import multiprocessing
