@@ -118,9 +118,8 @@ class Summary:
         others on the same column. In points. The spread is the standard error of the mean over columns and seeds. None:
         there is nothing to compare.
         """
-        values: dict[
-            tuple[str, int], tuple[list[float], list[float]]
-        ] = {}  # value of the column's own architecture, values of the others
+        # By column and seed: the value of the column's own architecture, the values of the others.
+        values: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
         for method, row in self.table.method.items():
             if row.searched_on is None:
                 continue
