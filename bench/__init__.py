@@ -1,1 +1,1 @@
-"""Measuring: latency, throughput and accuracy against the uncompressed BERT."""
+"""Measure latency, throughput and accuracy against the uncompressed BERT."""

@@ -1,10 +1,11 @@
-"""`python -m bench`: how fast and how accurate, against the uncompressed BERT."""
+"""`python -m bench`: how fast and how accurate models are, against the uncompressed BERT."""
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,14 +14,19 @@ from rich.table import Table
 from bench.baseline import BaselineOptions
 from bench.compare import CompareOptions, compare
 from bench.report import summary
+from bench.sweep import BOUNDS, sweep
+from bench.sweep import table as sweep_table
 from bench.tables.render import render
 from bench.tables.results import Results
-from bench.tables.runner import PaperOptions, Planned, plan, run_table
+from bench.tables.runner import Planned, TableOptions, plan, run_table
 from bench.tables.table import load_table
+from compress import processes
 from compress.console import console, run_cli
+from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
 
 class Device(StrEnum):
@@ -37,9 +43,9 @@ def main() -> None:
 
 @app.command("compare")
 def compare_command(
-    recipe: Annotated[Path, typer.Argument(help="The task; its teacher and bundle must have been made.")] = Path(
-        "recipes/sentiment.toml"
-    ),
+    recipe: Annotated[
+        Path, typer.Argument(help="The task; its teacher and bundle must have been made.")
+    ] = DEFAULT_RECIPE,
     bundle: Annotated[Path | None, typer.Option(help="Measure this bundle instead of artifacts/NAME/bundle.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. bench.seconds=1.")
@@ -66,8 +72,8 @@ def compare_command(
 ) -> None:
     """Accuracy, size, latency and throughput of BERT-base, teacher and student, side by side.
 
-    Each engine runs in a process of its own with pinned threads; BERT-base takes minutes. Keep the machine idle.
-    Writes report.md, report.json (every sample) and a plot.
+    Each engine runs in its own process with pinned threads. BERT-base takes minutes. Keep the machine idle.
+    Writes report.md, report.json (with every sample) and a plot.
     """
     task = load_recipe(recipe, settings)
     options = CompareOptions(
@@ -86,8 +92,32 @@ def compare_command(
     console.print(f"report: {directory / 'report.md'}")
 
 
-@app.command("paper")
-def paper_command(
+@app.command("sweep")
+def sweep_command(
+    recipe: Annotated[Path, typer.Argument(help="The task; its student must be a searched cnn.")] = DEFAULT_RECIPE,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. compress.epochs=3.")
+    ] = None,
+    artifacts: Annotated[
+        Path, typer.Option(metavar="DIR", help="Results go there, in a folder named after the recipe.")
+    ] = Path("artifacts"),
+    max_cost: Annotated[
+        list[float] | None, typer.Option(metavar="SHARE", help="A bound on the architecture's cost; give several.")
+    ] = None,
+) -> None:
+    """Search once, train a student for each of several budgets, and show accuracy against latency.
+
+    Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
+    """
+    processes.require_one("sweep")
+    loaded = load_recipe(recipe, settings)
+    points, directory = sweep(loaded, Workspace(artifacts / loaded.name), max_cost or BOUNDS)
+    _print(*sweep_table(points))
+    console.print(f"table and plot: {directory / 'sweep.md'}")
+
+
+@app.command("table")
+def table_command(
     table: Annotated[str, typer.Argument(help="Name of a table in recipes/tables, or a .toml file.")],
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that holds the table's data.")] = None,
     only: Annotated[
@@ -101,23 +131,25 @@ def paper_command(
         bool, typer.Option("--force", help="Train finished runs again too, and compare with the values kept.")
     ] = False,
     list_only: Annotated[bool, typer.Option("--list", help="Show what would run.")] = False,
-    render_only: Annotated[bool, typer.Option("--render", help="Show the results there are; run nothing.")] = False,
+    render_only: Annotated[
+        bool, typer.Option("--render", help="Show the results that are there; run nothing.")
+    ] = False,
     latency: Annotated[
         bool, typer.Option(help="Measure latency after the trainings; the machine must be idle.")
     ] = True,
     results: Annotated[Path, typer.Option(metavar="DIR", help="Keep the results there.")] = Path("bench/results"),
-    artifacts: Annotated[Path, typer.Option(metavar="DIR", help="Keep students and bundles there, in paper/.")] = Path(
+    artifacts: Annotated[Path, typer.Option(metavar="DIR", help="Keep students and bundles there, in tables/.")] = Path(
         "artifacts"
     ),
 ) -> None:
-    """Make a named table of methods × data sets × seeds; finished runs are not made again.
+    """Make a named table of methods × data sets × seeds. Finished runs are not made again.
 
-    --force makes the student and its bundle anew from the stored teacher; in a teacher's row it trains the teacher.
+    --force makes the student and its bundle again from the stored teacher. In a teacher's row it trains the teacher.
     Writes TABLE.json (the evidence), TABLE.md and a plot.
     """
     loaded = load_table(table)
     kept = Results(loaded, results)
-    options = PaperOptions(data, results, artifacts, only, force, latency)
+    options = TableOptions(data, results, artifacts, only, force, latency)
     if list_only:
         _print_plan(plan(loaded, options))
         return
@@ -126,7 +158,7 @@ def paper_command(
         if not render_only:
             failed = run_table(loaded, options)
     except KeyboardInterrupt:
-        if kept.path.exists():  # what is finished is kept, and shown
+        if kept.path.exists():  # finished runs are kept, so show them
             _print_results(kept)
         raise
     if render_only or kept.path.exists():
@@ -134,6 +166,15 @@ def paper_command(
     if failed:
         console.print(f"{len(failed)} failed:", *failed, sep="\n  ", style="bold red", markup=False)
         raise typer.Exit(1)
+
+
+# For one release only: 0.1.0 is the last one that knows the old name.
+@app.command("paper", hidden=True)
+@functools.wraps(table_command)
+def paper_command(*args: Any, **kwargs: Any) -> None:
+    """The old name of `table`: says so, then does the same."""
+    console.print("`python -m bench paper` is now `python -m bench table`")
+    table_command(*args, **kwargs)
 
 
 def _print_results(kept: Results) -> None:
@@ -150,7 +191,7 @@ def _names(text: str) -> list[str]:
 
 
 def _print(header: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout, so that it can be piped; what is said about it goes to stderr."""
+    """Print a table on stdout, so that it can be piped. All messages go to stderr."""
     table = Table(*header)
     for column in table.columns[1:]:
         column.justify, column.overflow = "right", "fold"

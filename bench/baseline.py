@@ -1,4 +1,4 @@
-"""The uncompressed BERT: a checkpoint, its ONNX export and its INT8 form, made once and kept in the user's cache."""
+"""The uncompressed BERT: a checkpoint, its ONNX export and its INT8 form. They are made once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ _MAKERS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
 @dataclass(frozen=True)
 class BaselineOptions:
-    """Which BERT the others are compared with; by default BERT-base with random weights and no network access."""
+    """Which BERT the other engines are compared with. By default: BERT-base with random weights; this needs no network."""
 
-    model: str | None = None  # a hub id or a directory: its weights, under an untrained classification head
-    config: Path | None = None  # config.json of another size, random weights
+    model: str | None = None  # a hub id or a directory with weights; the classification head is untrained
+    config: Path | None = None  # config.json of a BERT of another size; the weights are random
 
 
 class Baseline:
-    """The files of one BERT classifier, each made when it is first asked for.
+    """The files of one BERT classifier. Each is made when it is first needed.
 
-    :param tokenizer_file: the tokenizer whose ids it must take.
-    :raises UserError: a config or model that cannot be used.
+    :param tokenizer_file: the vocabulary has all ids of this tokenizer.
+    :param labels: number of labels.
+    :raises UserError: the config or the model cannot be used.
     """
 
     def __init__(self, options: BaselineOptions, tokenizer_file: Path, labels: int) -> None:
@@ -55,31 +56,31 @@ class Baseline:
 
     @property
     def title(self) -> str:
-        """BERT-base, or another BERT by layers and width."""
+        """`BERT-base`; a BERT of another size by its layers and width."""
         layers, width = self._config.num_hidden_layers, self._config.hidden_size
         return "BERT-base" if (layers, width) == (12, 768) else f"BERT {layers}×{width}"
 
     @property
     def note(self) -> str:
-        """Why it has no accuracy."""
+        """Why no accuracy is shown for it."""
         return "untrained head: time only" if self._options.model else "random weights: time only"
 
     @property
     def max_length(self) -> int:
-        """Tokens it has positions for."""
+        """Number of its position embeddings: the longest text in tokens."""
         return int(self._config.max_position_embeddings)
 
     def checkpoint(self) -> Path:
-        """A directory that `from_pretrained` opens."""
+        """A directory for `from_pretrained`."""
         return self._made("checkpoint", self._make_checkpoint)
 
     def onnx(self) -> Path:
-        """The checkpoint as fp32 ONNX, by Optimum's exporter."""
+        """The checkpoint as an fp32 .onnx file, made by Optimum's exporter."""
         return self._made("model.onnx", self._make_onnx)
 
     def int8(self) -> Path:
-        """The ONNX file with dynamically quantised matrix products."""
-        # Without VNNI, the sum of two 8 × 8-bit products saturates 16 bits: keep the weights to 7.
+        """The .onnx file with dynamic quantisation of its matrix products."""
+        # Without VNNI, the CPU adds two 8 × 8-bit products in 16 bits, which can overflow. Weights of 7 bits prevent that.
         reduce_range = not cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp"}
         name = "model.int8-7bit.onnx" if reduce_range else "model.int8.onnx"
         return self._made(name, lambda target: self._make_int8(target, reduce_range))
@@ -99,7 +100,7 @@ class Baseline:
             make(made)
             try:
                 os.replace(made, target)
-            except OSError:  # a directory that another run put there in the meantime is the same one
+            except OSError:  # another run has made the same directory in the meantime
                 if not target.exists():
                     raise
         return target
@@ -113,7 +114,7 @@ class Baseline:
             if self._options.model is None:
                 model = AutoModelForSequenceClassification.from_config(self._config)
                 for vector in (p for p in model.parameters() if p.dim() == 1):
-                    # Biases start equal, and the exporter stores equal tensors once: a smaller model than the real one.
+                    # The exporter stores equal tensors once. New biases are equal, so the file would be too small.
                     torch.nn.init.normal_(vector.data, mean=float(vector.data[0]), std=self._config.initializer_range)
             else:
                 try:
@@ -176,7 +177,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the chatter of loading, exporting and quantising: an untrained head is what is asked for here."""
+    """Hide the warnings of loading, exporting and quantising. They say that the head is untrained, which is intended here."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

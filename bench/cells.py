@@ -1,4 +1,4 @@
-"""The cells of the table for one engine, and its accuracy. Runs in the engine's own process."""
+"""The times and the accuracy of one engine. This code runs in the engine's own process."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, computed_field
 
-from bench.engines import Engine, EngineSpec
+from bench.engines import AnyEngine, Model
 from bench.inputs import TextBuilder, Texts, batches, sorted_by_length, token_counts
 from bench.latency import Limits, measure, percentiles, throughput
 
 OWN_TEXTS = "own texts"
-MINIMUM_SINGLE, MINIMUM_BATCHED = 20, 3  # samples of a cell, however slow the engine is
+MINIMUM_SINGLE, MINIMUM_BATCHED = 20, 3  # a cell has at least so many samples, at batch 1 and at larger batches
 
 
 class Labelled(BaseModel):
-    """Texts with labels, as indices of the logits."""
+    """Texts with their labels; a label is an index of the logits."""
 
     texts: Texts
     labels: list[int]
@@ -27,21 +27,21 @@ class Labelled(BaseModel):
 class Job(BaseModel):
     """What one process measures."""
 
-    spec: EngineSpec
+    spec: AnyEngine  # the engine
     device: str
     threads: int
-    cpus: list[int] | None  # the process is confined to these; None: the system cannot
-    lengths: list[int]
+    cpus: list[int] | None  # the process may use only these; None: the system cannot pin a process
+    lengths: list[int]  # tokens
     batch_size: int
-    seconds: float  # of one cell
-    texts: Texts  # the task's own, timed
-    scored: Labelled | None  # the split that accuracy is computed on
+    seconds: float  # each cell is measured for so long
+    texts: Texts  # the task's own texts, for the timings
+    scored: Labelled | None  # the split for the accuracy; None: it has no meaning for this engine
 
 
 class Summary(BaseModel):
-    """What the samples of a cell come to; a percentile that they are too few for is None."""
+    """Figures of a cell's samples. A percentile is None if there are too few samples for it."""
 
-    total_ms: dict[str, float | None]  # p50, p90, p95, p99 of tokenisation and model together
+    total_ms: dict[str, float | None]  # p50, p90, p95 and p99 of tokenisation plus model
     tokenise_ms: dict[str, float | None]
     model_ms: dict[str, float | None]
     total_texts_per_s: float
@@ -49,20 +49,20 @@ class Summary(BaseModel):
 
 
 class Cell(BaseModel):
-    """Samples of one input at one batch size, in ms; a sample is one batch."""
+    """Samples of one input at one batch size, in ms. A sample is the time of one batch."""
 
     input: str
-    length: int | None  # tokens of every text; None: the task's own texts
+    length: int | None  # tokens of every text; None: the task's own texts, which differ in length
     batch_size: int
     texts: int  # in all samples together
-    mean_tokens: float  # of a text, special tokens included
+    mean_tokens: float  # tokens of a text on average, special tokens included
     warm_up: int  # calls before the first sample
     tokenise_ms: list[float]
     model_ms: list[float]
 
     @property
     def total_ms(self) -> list[float]:
-        """Tokenisation and model together, sample by sample."""
+        """Tokenisation plus model, for each sample."""
         return [a + b for a, b in zip(self.tokenise_ms, self.model_ms, strict=True)]
 
     @computed_field  # type: ignore[prop-decorator]
@@ -79,49 +79,50 @@ class Cell(BaseModel):
 
 
 class Accuracy(BaseModel):
-    """Right answers on a split."""
+    """Number of right answers on a split."""
 
     correct: int
     total: int
 
     @property
     def percent(self) -> float:
-        """Share of right answers, 0 … 100."""
+        """Accuracy in %."""
         return 100 * self.correct / self.total
 
 
 class EngineResult(BaseModel):
-    """All that was measured of one engine."""
+    """All that was measured for one engine."""
 
-    spec: EngineSpec
+    spec: AnyEngine  # the engine
     parameters: int | None
     file_bytes: int
-    load_s: float  # opening tokenizer and model, imports included
-    peak_memory_bytes: int | None  # resident, of the whole process; None: the system does not tell
+    load_s: float  # time to open tokenizer and model, in seconds, imports included
+    peak_memory_bytes: int | None  # resident memory of the whole process; None: the system does not tell
     accuracy: Accuracy | None
     cells: list[Cell]
 
 
 def measure_engine(job: Job, progress: Callable[[str], None]) -> EngineResult:
-    """Open the job's engine and measure every cell, then its accuracy.
+    """Open the job's engine, measure every cell, then the accuracy.
 
-    :raises UserError: the engine cannot be opened, or the texts cannot make up a length.
+    :param progress: is told in a few words what is being measured.
+    :raises UserError: the engine cannot be opened, or no text of a wanted length can be made.
     """
     progress("loading")
     started = time.perf_counter()
-    engine = Engine(job.spec, threads=job.threads, device=job.device)
+    model = job.spec.open(job.threads, job.device)
     load_s = time.perf_counter() - started
-    cells = [cell for length in job.lengths for cell in _cells_of_length(engine, job, length, progress)]
-    cells += _cells_of_own_texts(engine, job, progress)
-    peak = _peak_memory()  # before the scored split, which is larger than what a server holds
+    cells = [cell for length in job.lengths for cell in _cells_of_length(model, job, length, progress)]
+    cells += _cells_of_own_texts(model, job, progress)
+    peak = _peak_memory()  # read before the accuracy: a server never holds a whole split
     accuracy = None
     if job.scored:
         progress("accuracy")
-        accuracy = _accuracy(engine, job.scored, job.batch_size)
+        accuracy = _accuracy(model, job.scored, job.batch_size)
     return EngineResult(
         spec=job.spec,
-        parameters=engine.model.parameters(),
-        file_bytes=engine.model.file_bytes,
+        parameters=model.parameters(),
+        file_bytes=model.file_bytes,
         load_s=round(load_s, 3),
         peak_memory_bytes=peak,
         accuracy=accuracy,
@@ -129,32 +130,35 @@ def measure_engine(job: Job, progress: Callable[[str], None]) -> EngineResult:
     )
 
 
-def _cells_of_length(engine: Engine, job: Job, length: int, progress: Callable[[str], None]) -> list[Cell]:
-    """Batch 1 over twenty different texts, and one batch; all of `length` tokens."""
+def _cells_of_length(model: Model, job: Job, length: int, progress: Callable[[str], None]) -> list[Cell]:
+    """Two cells of texts with `length` tokens: batch 1 over twenty different texts, and one large batch."""
     texts = TextBuilder(job.spec.tokenizer, job.texts).build(length, max(job.batch_size, MINIMUM_SINGLE))
     name = f"{length} tokens"
     progress(f"{name}, batch 1")
-    single = _cell(engine, job, name, length, batches(texts.take(range(MINIMUM_SINGLE)), 1), 1)
+    single = _cell(model, job, name, length, batches(texts.take(range(MINIMUM_SINGLE)), 1), 1)
     progress(f"{name}, batch {job.batch_size}")
-    batched = _cell(engine, job, name, length, [texts.take(range(job.batch_size))], job.batch_size)
+    batched = _cell(model, job, name, length, [texts.take(range(job.batch_size))], job.batch_size)
     return [single, batched]
 
 
-def _cells_of_own_texts(engine: Engine, job: Job, progress: Callable[[str], None]) -> list[Cell]:
-    """Batch 1 in the given order, and batches of similar length, as a server that scores a backlog forms them."""
+def _cells_of_own_texts(model: Model, job: Job, progress: Callable[[str], None]) -> list[Cell]:
+    """Two cells of the task's own texts: batch 1 in the given order, and large batches of texts of similar length.
+
+    A program that classifies many stored texts forms its batches in the same way.
+    """
     progress(f"{OWN_TEXTS}, batch 1")
-    single = _cell(engine, job, OWN_TEXTS, None, batches(job.texts, 1), 1)
+    single = _cell(model, job, OWN_TEXTS, None, batches(job.texts, 1), 1)
     progress(f"{OWN_TEXTS}, batch {job.batch_size}")
-    in_order = sorted_by_length(job.texts, engine.encoder)
-    batched = _cell(engine, job, OWN_TEXTS, None, batches(in_order, job.batch_size), job.batch_size)
+    in_order = sorted_by_length(job.texts, model.encoder)
+    batched = _cell(model, job, OWN_TEXTS, None, batches(in_order, job.batch_size), job.batch_size)
     return [single, batched]
 
 
-def _cell(engine: Engine, job: Job, name: str, length: int | None, inputs: list[Texts], batch_size: int) -> Cell:
+def _cell(model: Model, job: Job, name: str, length: int | None, inputs: list[Texts], batch_size: int) -> Cell:
     minimum = MINIMUM_SINGLE if batch_size == 1 else MINIMUM_BATCHED
-    samples = measure(engine.encode, engine.logits, inputs, Limits(job.seconds, minimum))
+    samples = measure(model.encode, model.logits, inputs, Limits(job.seconds, minimum))
     passes = len(samples.model_ms) // len(inputs)
-    tokens = [count for batch in inputs for count in token_counts(batch, engine.encoder)]
+    tokens = [count for batch in inputs for count in token_counts(batch, model.encoder)]
     return Cell(
         input=name,
         length=length,
@@ -167,20 +171,20 @@ def _cell(engine: Engine, job: Job, name: str, length: int | None, inputs: list[
     )
 
 
-def _accuracy(engine: Engine, scored: Labelled, batch_size: int) -> Accuracy:
-    lengths = token_counts(scored.texts, engine.encoder)
+def _accuracy(model: Model, scored: Labelled, batch_size: int) -> Accuracy:
+    lengths = token_counts(scored.texts, model.encoder)
     order = np.argsort(lengths, kind="stable").tolist()
     labels = np.asarray(scored.labels)[order]
     answers = [
-        engine.logits(engine.encode(batch)).argmax(axis=-1) for batch in batches(scored.texts.take(order), batch_size)
+        model.logits(model.encode(batch)).argmax(axis=-1) for batch in batches(scored.texts.take(order), batch_size)
     ]
     return Accuracy(correct=int((np.concatenate(answers) == labels).sum()), total=len(labels))
 
 
 def _peak_memory() -> int | None:
-    """Peak resident memory of this process in bytes, from Linux.
+    """Peak resident memory of this process in bytes, as Linux counts it. None on other systems.
 
-    Not `getrusage`: its ru_maxrss starts from what the parent process held when it forked.
+    `getrusage` would be wrong: its ru_maxrss starts from the memory of the parent process at the fork.
     """
     status = Path("/proc/self/status")
     if not status.exists():

@@ -1,4 +1,4 @@
-"""One comparison from start to end: choose engines, measure each in its own process, write the report."""
+"""A comparison from start to end: choose the engines, measure each in its own process, write the report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bench.baseline import BaselineOptions
 from bench.cells import EngineResult, Job, Labelled
-from bench.engines import EngineSpec
+from bench.engines import Engine
 from bench.environment import busy_share, describe
 from bench.inputs import Texts
 from bench.isolate import choose_cpus, run_isolated
 from bench.plot import write_plot
 from bench.report import Report, write_report
 from bench.roster import Roster, select
+from bench.task import Task
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import load_student_corpus
@@ -30,7 +31,7 @@ from compress.runtime.errors import UserError
 class CompareOptions:
     """What the command line adds to a recipe."""
 
-    workspace: Path  # artifacts/NAME: teacher and bundle in it, the report goes there
+    workspace: Path  # artifacts/NAME: holds teacher and bundle; the report goes there
     bundle: Path | None = None  # instead of the workspace's
     out: Path | None = None  # instead of WORKSPACE/bench
     only: list[str] = field(default_factory=list)
@@ -40,9 +41,9 @@ class CompareOptions:
 
 
 def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
-    """Measure the engines of a recipe; the report and the directory it was written to.
+    """Measure the engines of a recipe. Return the report and the directory that it was written to.
 
-    :raises UserError: something to be measured is missing or cannot be used; nothing is written then.
+    :raises UserError: a model is missing or cannot be used. Then nothing is written.
     """
     _check_device(options.device)
     environment = describe(options.device).model_copy(update={"busy_share": busy_share()})
@@ -50,14 +51,15 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"
     roster = Roster(
-        options.workspace / "teacher", bundle, corpus.labels, recipe.target.max_length, options.device, options.baseline
+        Task(options.workspace / "teacher", bundle, corpus, recipe.target.max_length, options.device, options.baseline)
     )
     names = select(roster.names(), options.only, options.skip)
     with Workspace(options.workspace).locked():
-        specs = _specs(roster, names, recipe.bench.lengths)
+        engines = roster.engines(names)
+        _check_lengths(engines, recipe.bench.lengths)
         jobs = [
             Job(
-                spec=spec,
+                spec=engine,
                 device=options.device,
                 threads=recipe.bench.threads,
                 cpus=cpus,
@@ -65,9 +67,9 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
                 batch_size=recipe.bench.batch_size,
                 seconds=recipe.bench.seconds,
                 texts=own_texts(corpus, recipe),
-                scored=_labelled(corpus) if spec.scored else None,
+                scored=_labelled(corpus) if engine.scored else None,
             )
-            for spec in specs
+            for engine in engines
         ]
         results = _run(jobs)
         report = Report(
@@ -90,13 +92,12 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     return report, out
 
 
-def _specs(roster: Roster, names: list[str], lengths: list[int]) -> list[EngineSpec]:
-    """The engines in the order of `names`; BERT is resolved last, since its files take a minute to make."""
-    found = {name: roster.spec(name) for name in sorted(names, key=lambda name: name.startswith("bert"))}
-    for name, spec in found.items():
-        if max(lengths) > spec.max_length:
-            raise UserError(f"bench.lengths: {name} takes {spec.max_length} tokens at most, not {max(lengths)}")
-    return [found[name] for name in names]
+def _check_lengths(engines: list[Engine], lengths: list[int]) -> None:
+    for engine in engines:
+        if max(lengths) > engine.max_length:
+            raise UserError(
+                f"bench.lengths: {engine.name} takes {engine.max_length} tokens at most, not {max(lengths)}"
+            )
 
 
 def _run(jobs: list[Job]) -> list[EngineResult]:
@@ -110,7 +111,10 @@ def _run(jobs: list[Job]) -> list[EngineResult]:
 
 
 def own_texts(corpus: Corpus, recipe: Recipe) -> Texts:
-    """A fixed random choice: the first rows of a table are often of one kind."""
+    """The task's own texts for the timings: a random choice with the recipe's seed.
+
+    The first rows of a table would be wrong: they are often of one kind.
+    """
     split = corpus.splits[corpus.report_split]
     rows = random.Random(recipe.seed).sample(range(len(split)), min(recipe.bench.texts, len(split)))
     return Texts(split.texts, split.texts_b).take(rows)

@@ -1,14 +1,16 @@
-"""The machine and the software a measurement was made with."""
+"""The machine and the software that a measurement was made with."""
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
-import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import psutil
+from cpuinfo import get_cpu_info
 from pydantic import BaseModel
 
 from compress import __version__
@@ -28,40 +30,43 @@ SIMD = (
     "i8mm",
     "sve",
 )
-BUSY_SHARE = 0.25  # of the CPUs: more than that, used by others, and a time is not to be trusted
+BUSY_SHARE = 0.25  # if other work uses a larger share of the CPUs, no time can be trusted
 _WATCHED_S = 1.0
 
 
 class Environment(BaseModel):
-    """What a reader needs to judge a time, or to take it again."""
+    """What a reader needs to judge a time, or to measure it again."""
 
     cpu: str
     simd: list[str]
     logical_cpus: int
     memory_bytes: int | None
-    gpu: str | None  # only where the engines ran on one
+    gpu: str | None  # None: the engines ran on the CPU
     system: str
     python: str
     packages: dict[str, str]
     pocketbert: str
-    commit: str | None  # "+" at the end: with uncommitted changes
-    busy_share: float | None = None  # of the CPUs, in use just before the first measurement; None: not looked at
+    commit: str | None  # "+" at the end: there were uncommitted changes; None: no git checkout
+    busy_share: float | None = None  # share of the CPUs in use just before the first measurement; None: not measured
 
     @property
     def busy(self) -> bool:
-        """Whether other work kept so much of the machine busy that no time is to be trusted."""
+        """Whether other work used so much of the machine that no time can be trusted."""
         return self.busy_share is not None and self.busy_share > BUSY_SHARE
 
 
 def describe(device: str) -> Environment:
-    """Describe this machine as it is now; call it before anything heavy starts."""
+    """Describe this machine as it is now.
+
+    Call it before a training or a measurement starts: the commit may change while that runs.
+
+    :param device: "cpu" or "cuda"; with "cuda" the GPU's name is included.
+    """
     return Environment(
-        cpu=_cpu_model(),
+        cpu=_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
         simd=[flag for flag in SIMD if flag in cpu_flags()],
-        logical_cpus=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if "SC_PHYS_PAGES" in os.sysconf_names
-        else None,
+        logical_cpus=psutil.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
         gpu=_gpu_name() if device == "cuda" else None,
         system=platform.platform(),
         python=platform.python_version(),
@@ -71,46 +76,22 @@ def describe(device: str) -> Environment:
     )
 
 
-def busy_share() -> float | None:
-    """Share of all CPUs in use over the next second, in which this process sleeps; None where Linux is not there to tell.
+def busy_share() -> float:
+    """Share of all CPUs (0 … 1) that are in use over the next second. This process sleeps meanwhile.
 
-    Not the load average: it still remembers the trainings that this command has just finished.
+    The load average would be wrong here: for minutes it still counts trainings that have finished.
     """
-    before = _cpu_times()
-    time.sleep(_WATCHED_S)
-    after = _cpu_times()
-    if before is None or after is None:
-        return None
-    idle, total = after[0] - before[0], after[1] - before[1]
-    return 1 - idle / total if total else None
-
-
-def _cpu_times() -> tuple[int, int] | None:
-    """Idle and total time of all CPUs since the start, in ticks."""
-    path = Path("/proc/stat")
-    if not path.exists():
-        return None
-    # user nice system idle iowait irq softirq steal; what follows is part of user
-    times = [int(value) for value in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return times[3] + times[4], sum(times)
+    return psutil.cpu_percent(interval=_WATCHED_S) / 100
 
 
 def cpu_flags() -> set[str]:
-    """Instruction sets of the CPU as Linux names them; empty elsewhere."""
-    return set(_cpuinfo("flags").split()) | set(_cpuinfo("Features").split())
+    """Instruction sets of the CPU, by the names that Linux gives them. Empty if the system does not tell."""
+    return set(_cpu_info().get("flags", ()))
 
 
-def _cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(key: str) -> str:
-    """First value of `key` in /proc/cpuinfo, or an empty string."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next(
-        (value.strip() for line in lines for name, _, value in [line.partition(":")] if name.strip() == key), ""
-    )
+@cache  # it starts other processes to ask the CPU, and takes about a second
+def _cpu_info() -> dict[str, Any]:
+    return get_cpu_info()
 
 
 def _gpu_name() -> str:
@@ -127,7 +108,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of this source tree; None where it is no git checkout."""
+    """Commit of this source tree; None if it is no git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:

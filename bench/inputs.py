@@ -1,4 +1,4 @@
-"""The texts that are timed: the task's own, and ones made of them that come to an exact number of tokens."""
+"""The texts for the timings: the task's own texts, and texts made of their words with an exact number of tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_TRUNCATION = 1 << 16  # tokens
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts, or pairs of texts; the two lists have the same length."""
+    """Texts, or pairs of texts. Both lists have the same length."""
 
     first: list[str]
     second: list[str] | None = None
@@ -26,30 +26,30 @@ class Texts:
         return len(self.first)
 
     def take(self, rows: Sequence[int]) -> Texts:
-        """The texts of those rows, in that order."""
+        """The texts of these rows, in this order."""
         return Texts([self.first[i] for i in rows], None if self.second is None else [self.second[i] for i in rows])
 
 
 def batches(texts: Texts, batch_size: int) -> list[Texts]:
-    """Cut into batches in the given order; the last one may be smaller."""
+    """Batches in the given order. The last one may be smaller."""
     return [texts.take(range(start, min(start + batch_size, len(texts)))) for start in range(0, len(texts), batch_size)]
 
 
 def sorted_by_length(texts: Texts, encoder: TextEncoder) -> Texts:
-    """Shortest first, in tokens, so that little of a batch is padding."""
+    """The texts sorted by number of tokens, the shortest first. Batches then have little padding."""
     return texts.take(np.argsort(token_counts(texts, encoder), kind="stable").tolist())
 
 
 def token_counts(texts: Texts, encoder: TextEncoder) -> list[int]:
-    """Tokens of each text or pair, special tokens included."""
+    """Number of tokens of each text or pair, special tokens included."""
     return [len(encoded) for encoded in encoder.encode(texts.first, texts.second)]
 
 
 class TextBuilder:
-    """Texts of an exact number of tokens, special tokens included, made of consecutive words of a task's own texts.
+    """Makes texts with an exact number of tokens, special tokens included, of consecutive words of the task's own texts.
 
-    :param tokenizer_file: the counts are this tokenizer's.
-    :param texts: the task's own; pairs give pairs, half of the tokens in each text.
+    :param tokenizer_file: the tokenizer that counts.
+    :param texts: the task's own texts. Of pairs it makes pairs, with half of the tokens in each text.
     """
 
     def __init__(self, tokenizer_file: Path, texts: Texts) -> None:
@@ -58,9 +58,9 @@ class TextBuilder:
         self._words = self._split(" " + " ".join(texts.first + (texts.second or [])))
 
     def build(self, length: int, number: int) -> Texts:
-        """`number` texts of `length` tokens, each starting at another place of the task's texts.
+        """`number` texts of `length` tokens. Each starts at another place of the task's texts.
 
-        :raises UserError: `length` cannot be reached with these words.
+        :raises UserError: these words cannot make a text of exactly `length` tokens.
         """
         starts = [i * len(self._words) // number for i in range(number)]
         if not self._pair:
@@ -73,7 +73,7 @@ class TextBuilder:
         return Texts(first, second)
 
     def _fill(self, start: int, length: int, count: Callable[[str], int]) -> str:
-        """Add word after word from `start` on, leaving out those that would make it too long."""
+        """Add word after word from `start` on. Leave out words that would make the text too long."""
         text, position, left_out = "", start, 0
         while left_out < len(self._words):
             longer = text + self._words[position % len(self._words)]
@@ -90,7 +90,10 @@ class TextBuilder:
         return len(self._encoder.encode([text], None if text_b is None else [text_b])[0])
 
     def _split(self, text: str) -> list[str]:
-        """The words as the tokenizer sees them, with the space before each; a cut inside would change the tokens."""
+        """The words as the tokenizer sees them, each with the space before it.
+
+        A cut inside a word would change its tokens.
+        """
         encoding = self._encoder.tokenizer.encode(text, add_special_tokens=False)
         ends: dict[int, int] = {}
         for word, (_, end) in zip(encoding.word_ids, encoding.offsets, strict=True):

@@ -1,15 +1,15 @@
 """One fresh process per engine, with its threads pinned: `python -m bench.isolate JOB.json RESULT.json`.
 
-In one process, the engines would share thread pools, allocators and memory, and the order would matter. In a child
-each starts from nothing. Threads are held to `bench.threads` twice over:
-- every library is told (torch and ONNX Runtime by their own settings, OpenMP, BLAS and the tokenizers' Rayon through
-  the environment, set before the child starts, because they read it when they are imported);
-- the child may run on that many CPUs only, on different physical cores where there are enough. So no helper thread of
-  one library wins it an extra core, whatever the library, and no measured thread migrates.
-The price: a pinned thread cannot move away from a busy CPU, so the machine must be idle, for every engine alike.
+In one process, the engines would share thread pools, allocators and memory, and their order would matter. A child
+process starts from nothing. Two things limit its threads to `bench.threads`:
+- Every library is told. torch and ONNX Runtime have settings for it. OpenMP, BLAS and the tokenizers' Rayon read
+  environment variables when they are imported, so these are set before the child starts.
+- The child may use only that many CPUs. They are on different physical cores if there are enough. So no library gets an
+  extra core by a helper thread, and no measured thread moves to another core.
+A pinned thread cannot leave a busy CPU. So the machine must be idle, for every engine.
 """
 
-# Nothing heavy is imported at the top: the child must confine itself before libraries start their threads.
+# No large import at the top: the child must limit its CPUs before a library starts threads.
 from __future__ import annotations
 
 import os
@@ -36,11 +36,11 @@ _PROGRESS = "progress: "
 
 
 def choose_cpus(threads: int) -> list[int] | None:
-    """As many CPUs as threads, each on a core of its own while there are cores; None where the system cannot pin.
+    """As many CPUs as threads, each on its own physical core as long as there are cores. None: the system cannot pin.
 
-    CPU 0's core comes last, since it serves most interrupts.
+    The core of CPU 0 is taken last, because it handles most interrupts.
 
-    :raises UserError: the process may use fewer CPUs than that.
+    :raises UserError: this process may use fewer CPUs than threads.
     """
     if not hasattr(os, "sched_getaffinity"):
         return None
@@ -63,16 +63,16 @@ def child_environment(threads: int) -> dict[str, str]:
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
-        "HF_HUB_OFFLINE": "1",  # everything is on disk by now: nothing may wait for a network
+        "HF_HUB_OFFLINE": "1",  # all files are on the disk now, so nothing may wait for a network
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
 
 
 def run_isolated(job: Job, progress: Callable[[str], None]) -> EngineResult:
-    """Measure one engine in a process of its own.
+    """Measure one engine in its own process.
 
-    :param progress: told in a few words what is being measured.
-    :raises UserError: the engine cannot be opened or its process died.
+    :param progress: is told in a few words what is being measured.
+    :raises UserError: the engine cannot be opened, or its process died.
     """
     from bench.cells import EngineResult
 
@@ -101,7 +101,7 @@ def run_isolated(job: Job, progress: Callable[[str], None]) -> EngineResult:
 
 
 def _core(cpu: int) -> str:
-    """Which physical core a CPU belongs to."""
+    """Name of the physical core of a CPU: the list of the CPUs on it."""
     try:
         return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
     except OSError:

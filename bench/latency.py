@@ -1,4 +1,4 @@
-"""Measuring: warm-up, raw samples, percentiles, throughput. Knows nothing of models."""
+"""Timing of any two functions: warm-up, raw samples, percentiles, throughput."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ WARM_UP_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Limits:
-    """How long one cell of the table is measured."""
+    """How long one cell of a table is measured."""
 
     seconds: float
-    minimum: int  # samples, even if they take longer than `seconds`
-    maximum: int = 2000  # samples, even if there is time for more
+    minimum: int  # number of samples, even if they take longer than `seconds`
+    maximum: int = 2000  # number of samples, even if there is time for more
 
 
 @dataclass
 class Samples:
-    """Raw samples in milliseconds, in the order they were taken; entry i of both lists belongs to one call."""
+    """Raw samples in milliseconds, in the order of the calls. Entry i of both lists belongs to the same call."""
 
     warm_up: int = 0  # calls made before the first sample
     tokenise_ms: list[float] = field(default_factory=list)
@@ -43,16 +43,19 @@ def measure(
     limits: Limits,
     clock: Clock = time.perf_counter_ns,
 ) -> Samples:
-    """Time `encode` and `logits`, apart and back to back, over whole passes through `inputs`.
+    """Time `encode` and `logits` for each input, one directly after the other but with separate times.
 
-    Whole passes, because a pass cut short would favour whichever inputs come first. So there is always one pass,
-    then more until `limits.minimum` samples and `limits.seconds` are reached or another would exceed `limits.maximum`.
+    Every pass goes through all `inputs`, because half a pass would count the first inputs more often. There is at least
+    one pass. Passes end when `limits.minimum` samples are taken and `limits.seconds` have passed, or when another pass
+    would exceed `limits.maximum`.
 
+    :param encode: makes a batch of an input.
+    :param logits: runs the model on a batch.
     :param clock: monotonic time in ns.
     """
     samples = Samples(warm_up=_warm_up(encode, logits, inputs, limits.seconds * WARM_UP_SHARE, clock))
     gc.collect()
-    gc.disable()  # a collection's pause belongs to the process, not to the engine
+    gc.disable()  # the pauses of garbage collection are not the engine's
     try:
         start = clock()
         while not _is_enough(len(samples.model_ms), len(inputs), (clock() - start) / 1e9, limits):
@@ -76,10 +79,10 @@ def _warm_up(
     seconds: float,
     clock: Clock,
 ) -> int:
-    """Call without recording until the time is up, at least once; the number of calls."""
+    """Call both functions without recording for `seconds`, at least once. Return the number of calls."""
     start = clock()
     calls = 0
-    # Backwards: sorted batches end with the longest, whose buffers the others then fit into.
+    # Backwards: sorted batches end with the longest one. The buffers made for it are large enough for the others.
     while calls == 0 or (clock() - start) / 1e9 < seconds:
         logits(encode(inputs[-1 - calls % len(inputs)]))
         calls += 1
@@ -93,9 +96,9 @@ def _is_enough(taken: int, one_pass: int, seconds: float, limits: Limits) -> boo
 
 
 def percentile(ms: Sequence[float], q: int) -> float | None:
-    """The q-th percentile, linear between the two nearest samples; None if there are fewer than 100 / (100 − q).
+    """The q-th percentile, linear between the two nearest samples. None with fewer than 100 / (100 − q) samples.
 
-    With fewer samples than that (100 for p99) the figure would only repeat the largest one.
+    With fewer samples (for p99: fewer than 100) the figure would be about the largest sample.
     """
     if len(ms) * (100 - q) < 100 and q != 50:
         return None
@@ -103,10 +106,10 @@ def percentile(ms: Sequence[float], q: int) -> float | None:
 
 
 def percentiles(ms: Sequence[float]) -> dict[str, float | None]:
-    """`p50`, `p90`, `p95` and `p99` in the unit of the samples."""
+    """`p50`, `p90`, `p95` and `p99`, in the unit of the samples."""
     return {f"p{q}": percentile(ms, q) for q in QUANTILES}
 
 
 def throughput(texts: int, ms: Sequence[float]) -> float:
-    """Texts per second: all the texts of the samples over all their time."""
+    """Texts per second: the number of texts in all samples, divided by the time of all samples."""
     return texts / (sum(ms) / 1e3)

@@ -1,4 +1,4 @@
-"""The picture: latency against accuracy, one mark per engine."""
+"""The plot of a comparison: latency against accuracy, with one mark for each engine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import EngineResult
+from bench.engines import Family
 from bench.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0"}
-MARKERS = {"bert": "D", "teacher": "s", "student": "o"}
+COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "simple": "#3d8b57"}
+MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "simple": "^"}
 INK, GRID = "#22262b", "#e3e6ea"
-NEAR = 10  # labels of points whose latencies differ by a smaller factor could overlap
+NEAR = 10  # labels of two points can overlap if their latencies differ by a smaller factor
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class _Mark:
     ms: float
     accuracy: float | None  # %
     title: str
-    family: str
+    family: Family
 
 
 def write_plot(report: Report, directory: Path) -> None:
     """Write `latency_accuracy.png` and `.svg`: p50 at batch 1 (log scale, tokenisation included) against accuracy.
 
-    Engines without an accuracy are vertical lines.
+    An engine without an accuracy is a vertical line.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
@@ -50,7 +51,7 @@ def _draw(axes: Axes, report: Report) -> None:
     _set_scales(axes, marks)
     for mark in marks:
         if mark.accuracy is None:
-            # Lines often stand close; the slowest has room on its other side.
+            # Lines are often close to each other. The slowest one has free space on its left.
             _draw_line(axes, mark, "left" if mark.ms == max(m.ms for m in marks) else "right")
         else:
             _draw_point(axes, mark, _label_place(axes, mark, marks))
@@ -75,7 +76,7 @@ def _set_scales(axes: Axes, marks: list[_Mark]) -> None:
     latencies, accuracies = [mark.ms for mark in marks], [mark.accuracy for mark in marks if mark.accuracy is not None]
     decades = max(log10(max(latencies) / min(latencies)), 1)
     axes.set_xscale("log")
-    # Room for half a label on the left; on the right, lines carry theirs on their left side.
+    # Space for half a label on the left. On the right, the labels of lines are on the left of the line.
     axes.set_xlim(min(latencies) / 10 ** (0.22 * decades), max(latencies) * 10 ** (0.08 * decades))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -135,7 +136,7 @@ def _draw_point(axes: Axes, mark: _Mark, place: str) -> None:
 
 
 def _label_place(axes: Axes, mark: _Mark, marks: list[_Mark]) -> str:
-    """Left of a point in the right half, else above it, or below it where a neighbour is more accurate."""
+    """Where a point's label is: on the left in the right half of the plot; else above, or below if a neighbour is more accurate."""
     low, high = map(log10, axes.get_xlim())
     if (log10(mark.ms) - low) / (high - low) > 0.5:
         return "left"
@@ -145,7 +146,7 @@ def _label_place(axes: Axes, mark: _Mark, marks: list[_Mark]) -> str:
 
 
 def _halo() -> list[Any]:
-    """A white outline, so that no grid line strikes a label through."""
+    """A white outline, so that no grid line crosses a label."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=3, foreground="white")]

@@ -1,4 +1,4 @@
-"""The report: everything measured as JSON, its tables as Markdown."""
+"""The report of a comparison: all that was measured as JSON, and tables of it as Markdown."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ class Report(BaseModel):
     command: str
     device: str
     threads: int
-    cpus: list[int] | None  # that every engine was confined to; None: not confined
+    cpus: list[int] | None  # every engine could use only these; None: all CPUs
     batch_size: int
-    seconds: float  # of one cell
-    own_texts: int
-    split: str  # that accuracy is computed on and the own texts are drawn from
+    seconds: float  # each cell was measured for so long
+    own_texts: int  # number of the task's own texts that were timed
+    split: str  # the accuracies and the own texts are of this split
     environment: Environment
     timing: list[str] = TIMING
     engines: list[EngineResult]
 
     def cell(self, engine: EngineResult, name: str, batch_size: int) -> Cell:
-        """The engine's cell of that input and batch size."""
+        """The engine's cell with this input and this batch size."""
         return next(cell for cell in engine.cells if cell.input == name and cell.batch_size == batch_size)
 
     @property
     def inputs(self) -> list[str]:
-        """The inputs that every engine was timed on, in the order of the tables."""
+        """The inputs of the timings, in the order of the tables. They are the same for all engines."""
         return list(dict.fromkeys(cell.input for cell in self.engines[0].cells))
 
     @property
     def headline(self) -> str:
-        """The input of the summary and the plot: 128 tokens if it was measured, else the longest length."""
+        """The input in the summary and the plot: 128 tokens if this length was measured, else the largest length."""
         lengths = {cell.length: cell.input for cell in self.engines[0].cells if cell.length}
         return lengths.get(128) or lengths[max(lengths)]
 
     @property
     def reference(self) -> EngineResult | None:
-        """The engine that speed-ups are against, if it was measured."""
+        """The engine that speed-ups are relative to; None if it was not measured."""
         return next((engine for engine in self.engines if engine.spec.name == REFERENCE), None)
 
     @property
     def warning(self) -> str | None:
-        """Why the times are not to be trusted, if so."""
+        """Why the times cannot be trusted; None if they can."""
         if not self.environment.busy:
             return None
         return (
@@ -79,7 +79,7 @@ class Report(BaseModel):
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write `report.json` (every raw sample in it) and `report.md`, each as a whole or not at all."""
+    """Write `report.json`, which holds every raw sample, and `report.md`. No file is ever half written."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     one_line_arrays = re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text)
@@ -88,14 +88,14 @@ def write_report(report: Report, directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one."""
+    """Write a file in one step: a reader sees the old text or the new one, never a part of it."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
 def to_markdown(report: Report) -> str:
-    """The report for people."""
+    """The report as people read it."""
     parts = [f"# {report.name}: speed and accuracy"]
     if report.warning:
         parts.append(f"> **Not valid.** {report.warning}")
@@ -120,7 +120,7 @@ def to_markdown(report: Report) -> str:
 
 
 def summary(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the one table to read first."""
+    """Header and rows of the first table: one row for each engine."""
     total = next((engine.accuracy.total for engine in report.engines if engine.accuracy), None)
     header = [
         "Engine",
@@ -228,11 +228,11 @@ def significant(value: float | None) -> str:
 
 
 def millions(count: int | None) -> str:
-    """A number of weights, as `4.14 M`."""
+    """A number of weights in millions, such as `4.14 M`."""
     return MISSING if count is None else f"{significant(count / 1e6)} M"
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, all columns but the first flush right."""
+    """A Markdown table. The first column is aligned left, the others right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

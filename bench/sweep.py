@@ -1,4 +1,4 @@
-"""One search, many budgets: the trade-off between accuracy and latency, as a table and a plot."""
+"""One search, several budgets: accuracy against latency, as a table and a plot."""
 
 from __future__ import annotations
 
@@ -26,33 +26,42 @@ from compress.students.genotype import Genotype, read_genotype
 from export.build import build_bundle
 from export.bundle import Bundle
 
-BOUNDS = (0.8, 0.5, 0.35, 0.25, 0.15, 0.08, 0.0)  # of search.max_cost: each about two thirds of the one before it
+BOUNDS = (
+    0.8,
+    0.5,
+    0.35,
+    0.25,
+    0.15,
+    0.08,
+    0.0,
+)  # values of search.max_cost; each is about two thirds of the one before
 
 
 @dataclass(frozen=True)
 class Point:
-    """A student of the sweep. Accuracies are fractions of 1, of the split that figures are reported on."""
+    """One student of the sweep. Accuracies are fractions of 1, on the split for reported figures."""
 
     max_cost: float
-    cost: float  # of its architecture, as a share of the costliest one's
+    cost: float  # of its architecture, as a share of the cost of the costliest one
     architecture: str
     parameters: int
-    megabytes: float  # of the INT8 file, or of the default's where INT8 fails the gate
-    precision: str
+    megabytes: float  # size of the file of `precision`
+    precision: str  # the bundle's default: INT8, or another one if INT8 fails the accuracy gate
     fp32_accuracy: float
     accuracy: float  # at `precision`
     latency_ms: float  # p50 at batch 1 over the task's own texts, tokenisation included, one thread
-    on_front: bool = False  # no other student is both faster and at least as accurate
+    on_front: bool = False  # on the Pareto front: no other student is both faster and at least as accurate
 
 
 def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS) -> tuple[list[Point], Path]:
-    """Search once, then train, export and time a student for each bound on the architecture's cost, dearest first.
+    """Search once, then train, export and time a student for each bound on the architecture's cost, the largest first.
 
-    Bounds that give the same architecture give one student. What is already made is not made again. Results are
+    Two bounds with the same architecture give one student. Finished stages are not made again. The results are
     `sweep.json`, `sweep.md` and a plot in `workspace.root/sweep`.
 
-    :param bounds: values of `search.max_cost`, which the recipe's own, like its other bounds, gives way to.
-    :raises UserError: the recipe does not search, or another run is at work on it.
+    :param bounds: values of `search.max_cost`. The recipe's own bounds are ignored.
+    :return: the students, the fastest first, and the directory of the results.
+    :raises UserError: the recipe does not search, a bound is not in 0 … 1, or another process works on the recipe.
     """
     if not isinstance(recipe.student, CnnOptions) or recipe.student.architecture != "searched":
         raise UserError('student: only a searched cnn is swept; set student.kind = "cnn" and no other architecture')
@@ -86,7 +95,7 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
 
 
 def mark_front(points: Sequence[Point]) -> list[Point]:
-    """The points, fastest first, with those on the Pareto front of latency and accuracy marked."""
+    """The points, the fastest first. `on_front` marks the Pareto front of latency and accuracy."""
     marked, best = [], -1.0
     for point in sorted(points, key=lambda p: (p.latency_ms, -p.accuracy)):
         marked.append(replace(point, on_front=point.accuracy > best))
@@ -101,7 +110,7 @@ def _bounded(recipe: Recipe, bound: float) -> Recipe:
 
 def _warn_if_busy() -> None:
     share = busy_share()
-    if share is not None and share > BUSY_SHARE:
+    if share > BUSY_SHARE:
         console.print(
             f"  [bold yellow]latency: {share:.0%} of the CPUs are busy with other work, so the times are not valid; "
             "run the same command again when the machine is idle[/]"
@@ -135,7 +144,7 @@ def _point(place: Workspace, recipe: Recipe, bundle: Bundle, corpus: Corpus) -> 
 
 
 def table(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for people."""
+    """Header and rows of the table of the students."""
     header = ["max_cost", "Cost", "p50 ms", "Accuracy, %", "fp32, %", "Parameters", "MB", "Front", "Cell × cells"]
     rows = [
         [

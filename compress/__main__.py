@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from compress import processes
-from compress.console import console, run_cli
+from compress.console import run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
@@ -43,30 +41,14 @@ def run(
         make(loaded, workspace, force=force, latency=int8_latency)
 
 
-@app.command()
-def sweep(
-    recipe: RecipeArgument = DEFAULT_RECIPE,
-    set: SetOption = [],  # noqa: B006 - typer copies the default
-    artifacts: ArtifactsOption = Path("artifacts"),
-    max_cost: Annotated[
-        list[float] | None, typer.Option(metavar="SHARE", help="a bound on the architecture's cost; give several")
-    ] = None,
-) -> None:
-    """Search once, train a student for each of several budgets, and show accuracy against latency.
+# For one release only: 0.1.0 is the last one that knows the old name.
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def sweep() -> None:
+    """Say where the command is now.
 
-    Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
+    :raises UserError: always.
     """
-    processes.require_one("sweep")
-    loaded = load_recipe(recipe, set)
-    from bench import sweep as swept
-
-    points, directory = swept.sweep(loaded, Workspace(artifacts / loaded.name), max_cost or swept.BOUNDS)
-    header, rows = swept.table(points)
-    shown = Table(*header)
-    for row in rows:
-        shown.add_row(*row)
-    Console().print(shown)
-    console.print(f"table and plot: {directory / 'sweep.md'}")
+    raise UserError("sweep: is now `python -m bench sweep`, with the same arguments and options")
 
 
 @app.command()

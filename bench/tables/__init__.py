@@ -1,1 +1,1 @@
-"""Tables of methods × data × seeds: run, kept as evidence, shown."""
+"""Tables of methods × data sets × seeds: train their runs, keep the results as evidence, show them."""

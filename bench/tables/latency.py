@@ -1,4 +1,4 @@
-"""The second pass: time the kept bundles, once nothing else runs."""
+"""Latency of a run's model. It is measured after all trainings, when nothing else runs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from bench.baseline import BaselineOptions
 from bench.cells import Job
 from bench.compare import own_texts
-from bench.engines import EngineSpec
+from bench.engines import BundleEngine, Engine, TorchEngine
 from bench.environment import Environment
 from bench.isolate import choose_cpus, run_isolated
-from bench.roster import Roster
+from bench.task import Task
 from compress.data.corpus import Corpus
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from export.bundle import MANIFEST, Bundle
+from export.bundle import MANIFEST
 
-SECONDS = 1.0  # of measuring; there is always one whole pass over the texts
+SECONDS = 1.0  # a model is measured for so long, but for at least one pass over the texts
 
 
 def is_kept(workspace: Workspace, *, teacher: bool) -> bool:
-    """Whether what is to be timed is still among the artifacts."""
+    """Whether the teacher, or the student's bundle, is still in the workspace."""
     return (workspace.root / ("teacher/config.json" if teacher else f"bundle/{MANIFEST}")).is_file()
 
 
@@ -30,14 +30,15 @@ def measure_latency(
 ) -> tuple[float, str]:
     """p50 in ms at batch 1 over the task's own texts, tokenisation included, and the precision that was timed.
 
-    In a process of its own on one pinned thread, as `bench compare` does it: INT8 if the bundle has it, or else its
-    default; the teacher in PyTorch fp32.
+    A student is timed in INT8 if its bundle has it, else in the bundle's default precision. A teacher is timed in
+    PyTorch fp32. Each has a process of its own with one pinned thread, as in `bench compare`.
 
+    :param progress: is told in a few words what is being measured.
     :raises UserError: the model cannot be opened.
     """
-    spec = _spec(recipe, corpus.labels, workspace.root, teacher)
+    engine = _engine(recipe, corpus, workspace.root, teacher)
     job = Job(
-        spec=spec,
+        spec=engine,
         device="cpu",
         threads=1,
         cpus=choose_cpus(1),
@@ -50,19 +51,18 @@ def measure_latency(
     single, *_ = run_isolated(job, progress).cells
     ms = single.summary.total_ms["p50"]
     assert ms is not None  # p50 needs one sample only
-    return round(ms, 4), spec.precision
+    return round(ms, 4), engine.precision
 
 
-def _spec(recipe: Recipe, labels: list[str], root: Path, teacher: bool) -> EngineSpec:
-    roster = Roster(root / "teacher", root / "bundle", labels, recipe.target.max_length, "cpu", BaselineOptions())
+def _engine(recipe: Recipe, corpus: Corpus, root: Path, teacher: bool) -> Engine:
+    task = Task(root / "teacher", root / "bundle", corpus, recipe.target.max_length, "cpu", BaselineOptions())
     if teacher:
-        return roster.spec("teacher-torch")
-    manifest = Bundle(root / "bundle").manifest
-    return roster.spec(f"student-{'int8' if 'int8' in manifest.models else manifest.default}")
+        return TorchEngine.of_teacher(task)
+    return BundleEngine.of_student(task, "int8" if "int8" in task.manifest.models else task.manifest.default)
 
 
 def describe_machine(environment: Environment, threads: int | None = None) -> str:
-    """The machine in a line: CPU, its number and instruction sets, threads of a training, GPU."""
+    """The machine in one line: the CPU, how many there are, their instruction sets, a training's threads, the GPU."""
     simd = f" ({', '.join(environment.simd)})" if environment.simd else ""
     parts = [f"{environment.cpu}, {environment.logical_cpus} CPUs{simd}"]
     if threads is not None:

@@ -1,4 +1,4 @@
-"""The picture of a table: a panel for each data set, a line for each method, dots with error bars."""
+"""The plot of a table: a panel for each data set, a line for each method, dots with error bars."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANEL, NAMES, LINE, MARGIN = 2.2, 1.4, 0.34, 1.3  # inches
-ROOM = 0.12  # of an axis, left free on both sides of the dots
-LEAST = 2.0  # points across an axis: smaller differences are not to look large
+ROOM = 0.12  # share of an axis that is empty on each side of the dots
+LEAST = 2.0  # an axis spans at least so many points, so that small differences do not look large
 
 
 def write_plot(summary: Summary, directory: Path) -> None:
-    """Write `TABLE.svg` and `TABLE.png`: the first precision as dots, the second as squares, each data set on an axis of its own."""
+    """Write `TABLE.svg` and `TABLE.png`. Dots are the first precision, squares the second. Each data set has its own axis."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
@@ -31,7 +31,7 @@ def write_plot(summary: Summary, directory: Path) -> None:
         for axes, data in zip(panels, columns, strict=True):
             _draw(axes, summary, data)
         panels[0].set_yticks(range(len(table.method)), list(table.method))
-        panels[0].invert_yaxis()  # the table's first row on top
+        panels[0].invert_yaxis()  # so that the table's first row is at the top
         figure.suptitle(table.title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         figure.supxlabel(_legend(summary), fontsize=8.5, color=COLOURS["bert"])
         for suffix in ("png", "svg"):
@@ -45,7 +45,7 @@ def _draw(axes: Axes, summary: Summary, data: str) -> None:
     ends: list[float] = []
     for line, (method, row) in enumerate(summary.table.method.items()):
         colour = COLOURS["teacher" if row.stop else "student"]
-        for precision in reversed(summary.table.precisions):  # the main one on top
+        for precision in reversed(summary.table.precisions):  # so that the main precision covers the other
             if score := summary.score(method, data, precision):
                 _dot(axes, score, line, colour, full=precision == summary.main)
                 ends += [score.mean - (score.spread or 0), score.mean + (score.spread or 0)]

@@ -1,4 +1,4 @@
-"""A table for people: Markdown with everything needed to judge it and to make it again, and a plot."""
+"""A table as people read it: Markdown with all that is needed to judge it and to make it again, and a plot."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ READING = {
 
 
 def render(results: Results) -> Summary:
-    """Write `TABLE.md`, `TABLE.svg` and `TABLE.png` beside the results.
+    """Write `TABLE.md`, `TABLE.svg` and `TABLE.png` next to the results.
 
     :raises UserError: there are no results yet.
     """
     summary = Summary(results.table, results.read())
     if not summary.entries:
-        raise UserError(f"{results.path}: no results yet; run `python -m bench paper {results.table.name}`")
+        raise UserError(f"{results.path}: no results yet; run `python -m bench table {results.table.name}`")
     write_text(results.directory / f"{results.table.name}.md", to_markdown(summary))
     write_plot(summary, results.directory)
     return summary
 
 
 def to_markdown(summary: Summary) -> str:
-    """The table, how to read it, what it was made with, and the commands that make it again."""
+    """The table, notes on how to read it, the machine and software, and the commands that make it again."""
     table = summary.table
     parts = [f"# {table.title}", table.note, markdown_table(*summary.rows()), _notes(summary)]
     parts += [f"![{table.title}]({table.name}.svg)", *_agreement(summary)]
@@ -70,7 +70,7 @@ def _notes(summary: Summary) -> str:
 
 
 def _agreement(summary: Summary) -> list[str]:
-    """How often the students answer as their teachers do; nothing where that has not been counted."""
+    """How often students give the same label as their teachers; empty if that was not counted."""
     rows = summary.agreement_rows()
     if rows is None:
         return []
@@ -84,7 +84,7 @@ def _agreement(summary: Summary) -> list[str]:
 
 
 def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | None:
-    """What each row has more than the one that the table compares with."""
+    """How much better each row is than the row `against`; None if the table has none, or no runs to compare."""
     against = summary.table.against
     if against is None:
         return None
@@ -96,7 +96,7 @@ def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | Non
 
 
 def _cut(*parts: Partial) -> str:
-    """How much of a column's data was used, where it was not all."""
+    """How much of a column's data was used; empty if all of it was."""
     data = reduce(deep_merge, parts).get("data", {})
     cuts = [f"a sample of {data['limit']:,} texts of each split"] if "limit" in data else []
     cuts += [f"{data['train_fraction']:.0%} of the training texts"] if data.get("train_fraction", 1) < 1 else []
@@ -105,7 +105,7 @@ def _cut(*parts: Partial) -> str:
 
 
 def _conditions(summary: Summary) -> str:
-    runs = list({entry.run: entry for entry in summary.entries}.values())  # one entry of each
+    runs = list({entry.run: entry for entry in summary.entries}.values())  # one entry of each run
     dates = sorted({entry.date for entry in runs})
     wanted = sum(1 for _ in summary.table.runs())
     lines = [
@@ -128,7 +128,7 @@ def _commands(summary: Summary) -> str:
     files = ", DIR being the folder with the files that the table's `[data]` names" if folder else ""
     last = max(summary.entries, key=lambda entry: entry.date).run
     only = f"method={last.method},data={last.data},seed={last.seed}"
-    command = f"python -m bench paper {table.name}{folder}"
+    command = f"python -m bench table {table.name}{folder}"
     return (
         f"All of it{files}:\n\n```sh\n{command}\n```\n\n"
         f"One run again, against the value kept:\n\n```sh\n{command} --only {only} --force\n```"
@@ -136,7 +136,7 @@ def _commands(summary: Summary) -> str:
 
 
 def _counted(texts: Iterable[str]) -> list[str]:
-    """Each text once, the commonest first; with the number of runs it holds for if there are several."""
+    """Each text once, the most frequent first. If there are several, each with its number of runs."""
     counts = Counter(texts).most_common()
     return [text + (f" ({count} runs)" if len(counts) > 1 else "") for text, count in counts]
 

@@ -1,4 +1,4 @@
-"""The evidence: `bench/results/TABLE.json`, one line for each metric of each finished run."""
+"""The results of a table, kept as evidence in `bench/results/TABLE.json`: one line for each metric of each finished run."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ class Entry(BaseModel):
     seed: int
     metric: str
     value: float  # a fraction of 1
-    split: str  # that the metric is of
-    agreement: float | None = None  # share of its texts that get the teacher's label; None: not measured
-    seconds: float | None  # that the student's own stages took (the teacher's, in a teacher's row)
+    split: str  # the metric is of this split
+    agreement: float | None = (
+        None  # share of the split's texts with the same label as from the teacher; None: not counted
+    )
+    seconds: float | None  # time of the student's own stages; in a teacher's row, of the teacher's
     parameters: int | None
     latency_ms: float | None = None  # p50 at batch 1, tokenisation included, one thread; None: not measured
-    latency_of: str | None = None  # what was timed, and where
-    machine: str  # that trained
+    latency_of: str | None = None  # precision and machine of the timing
+    machine: str  # of the training
     versions: dict[str, str]
-    commit: str | None  # "+" at the end: with uncommitted changes
+    commit: str | None  # "+" at the end: there were uncommitted changes
     date: str  # UTC
-    key: str  # identity of everything that the value depends on: data, recipe, code version
+    key: str  # hash of all that the value depends on: data, recipe, version of this project
 
     @property
     def id(self) -> Id:
-        """What there is one entry for."""
+        """The key of the entry: there is one for each of these."""
         return self.method, self.data, self.seed, self.metric
 
     @property
     def run(self) -> Run:
-        """The run that it comes from."""
+        """The run that gave this value."""
         return Run(method=self.method, data=self.data, seed=self.seed)
 
 
@@ -56,7 +58,7 @@ Entries = dict[Id, Entry]
 
 
 class Results:
-    """The results file of a table. Two invocations may write to it: each changes its own entries only."""
+    """The results file of a table. Several commands may write to it at once: each changes its own entries only."""
 
     def __init__(self, table: Table, directory: Path) -> None:
         self.table = table
@@ -64,7 +66,7 @@ class Results:
         self.path = directory / f"{table.name}.json"
 
     def read(self) -> Entries:
-        """All entries; none where there is no file yet.
+        """All entries; empty if there is no file yet.
 
         :raises UserError: the file is damaged.
         """
@@ -78,17 +80,20 @@ class Results:
         return {entry.id: entry for entry in entries}
 
     def of(self, run: Run) -> list[Entry]:
-        """The entries of a run, one a metric; fewer where the run is not finished."""
+        """The entries of a run, one for each metric; fewer if the run is not finished."""
         entries = self.read()
         ids = [(run.method, run.data, run.seed, metric) for metric in self.table.metrics_of(run)]
         return [entries[id_] for id_ in ids if id_ in entries]
 
     def put(self, new: list[Entry]) -> None:
-        """Add entries, or replace those of the same run and metric."""
+        """Add entries. An entry of the same run and metric is replaced.
+
+        :raises UserError: the file is damaged, or the directory cannot be written.
+        """
         self._change(lambda entries: entries.update({entry.id: entry for entry in new}))
 
     def _change(self, change: Callable[[Entries], None]) -> None:
-        """Read, change and write as one step, in the order of the table; other processes wait."""
+        """Read, change and write while other processes wait. The entries are written in the order of the table."""
         with _locked(self.directory):
             entries = self.read()
             change(entries)
@@ -96,7 +101,7 @@ class Results:
             write_text(self.path, "[\n" + ",\n".join(lines) + "\n]\n")
 
     def _sorted(self, entries: Entries) -> list[Entry]:
-        """In the table's order; what the table no longer has comes last, for evidence is not thrown away."""
+        """In the table's order. Entries that the table no longer has come last: evidence is never deleted."""
         methods, data = list(self.table.method), list(self.table.data)
 
         def place(names: list[str], name: str) -> tuple[int, str]:
@@ -110,7 +115,7 @@ class Results:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory itself: a lock file would lie among the committed results."""
+    """Lock the directory itself. A lock file would be in the way among the committed results."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY)

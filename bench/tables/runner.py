@@ -1,4 +1,4 @@
-"""One invocation: train what is not finished, compare it with its teacher, then time it."""
+"""One call of `bench table`: train the runs that are not finished, compare students with teachers, measure latencies."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 
-PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu")  # that decide what a training gives
+PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu")  # a result depends on their versions
 
 
 @dataclass(frozen=True)
-class PaperOptions:
+class TableOptions:
     """What the command line adds to a table."""
 
-    data: Path | None = None  # holds the files of the table's columns
+    data: Path | None = None  # the folder with the files of the table's columns
     results: Path = Path("bench/results")
     artifacts: Path = Path("artifacts")
     only: str = ""
@@ -44,19 +44,19 @@ class PaperOptions:
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with its recipe and what the results say of it."""
+    """A run with its recipe and its state."""
 
     run: Run
     recipe: Recipe
-    search: Recipe | None  # whose search gives the architecture, if that is not `recipe`
-    key: str
-    state: str  # "finished", "changed" (made from other inputs) or "to do"
+    search: Recipe | None  # the search of this recipe gives the architecture; None: that of `recipe` does
+    key: str  # see `run_key`
+    state: str  # "finished", "changed" (finished, but with other inputs) or "to do"
 
 
-def plan(table: Table, options: PaperOptions) -> list[Planned]:
-    """The runs that `options.only` chooses, in the order they are made.
+def plan(table: Table, options: TableOptions) -> list[Planned]:
+    """The runs that `options.only` selects, in the order of their training.
 
-    :raises UserError: a wrong choice, a missing file, a wrong recipe.
+    :raises UserError: `only` matches no run, a file is missing, or a recipe is wrong.
     """
     results = Results(table, options.results)
     planned = []
@@ -68,14 +68,14 @@ def plan(table: Table, options: PaperOptions) -> list[Planned]:
     return planned
 
 
-def run_table(table: Table, options: PaperOptions) -> list[str]:
-    """Train every planned run that is not finished, then measure the agreements and the latencies that are missing.
+def run_table(table: Table, options: TableOptions) -> list[str]:
+    """Train every planned run that is not finished. Then measure the agreements and latencies that are missing.
 
-    Results are written after every run, so that stopping loses the run at work only, and its finished stages not even
-    then. A run that fails does not stop the others.
+    Results are written after every run. Whoever stops the command loses the stage at work only. A run that fails does not
+    stop the others.
 
-    :return: what failed, a line each.
-    :raises UserError: nothing can be started; see `plan`.
+    :return: one line for each failure.
+    :raises UserError: see `plan`; then nothing was trained.
     """
     planned = plan(table, options)
     invocation = _Invocation(table, options, Results(table, options.results))
@@ -92,7 +92,7 @@ def run_table(table: Table, options: PaperOptions) -> list[str]:
 @dataclass
 class _Invocation:
     table: Table
-    options: PaperOptions
+    options: TableOptions
     results: Results
     failed: list[str] = field(default_factory=list)
     retrained: set[Run] = field(default_factory=set)
@@ -100,10 +100,10 @@ class _Invocation:
     _environment: Environment | None = None
 
     def train(self, item: Planned, number: str) -> None:
-        """One run, from the first stage that is missing to its entries in the results."""
-        # Asked again: another invocation may have finished it in the meantime.
+        """Make one run, from its first missing stage to its entries in the results."""
+        # Look again: another command may have finished this run in the meantime.
         if not self.options.force and _state(self.table, item.run, item.key, self.results) == "finished":
-            console.print(f"[bold]{number} {item.run}[/]: finished by another invocation")
+            console.print(f"[bold]{number} {item.run}[/]: finished by another command")
             return
         why = ": its inputs have changed, so it is made again" if item.state == "changed" else ""
         console.print(f"[bold]{number} {item.run}[/]{why}")
@@ -120,7 +120,7 @@ class _Invocation:
         except UserError as error:
             self._fail(item.run, str(error))
             return
-        except Exception as error:  # a table takes hours: a bug in one method must not cost the others
+        except Exception as error:  # a table takes hours: a bug in one method must not stop the others
             traceback.print_exc()
             self._fail(item.run, f"{type(error).__name__}: {error}")
             return
@@ -142,7 +142,7 @@ class _Invocation:
                 split=outcome.split,
                 seconds=outcome.seconds,
                 parameters=outcome.parameters,
-                # The same inputs give the same graph, so its time holds until it is measured again.
+                # The same inputs give the same graph, so the old latency is valid until it is measured again.
                 latency_ms=old[metric].latency_ms if metric in old and old[metric].key == item.key else None,
                 latency_of=old[metric].latency_of if metric in old and old[metric].key == item.key else None,
                 machine=describe_machine(environment, _threads()),
@@ -162,8 +162,10 @@ class _Invocation:
         )
 
     def compare(self, planned: list[Planned]) -> None:
-        """Count how often the students answer as their teachers do, where the models are still there."""
-        known: dict[tuple[Path, str], NDArray[np.int64]] = {}  # of one teacher: runs that share it follow each other
+        """Count how often students give the same label as their teachers, if both models are still there."""
+        known: dict[
+            tuple[Path, str], NDArray[np.int64]
+        ] = {}  # of one teacher only: runs with the same teacher are neighbours
         for item in planned:
             entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
             if not entries or entries[0].key != item.key or self.table.method[item.run.method].stop is not None:
@@ -188,11 +190,11 @@ class _Invocation:
             self.results.put([e.model_copy(update={"agreement": round(share, 5)}) for e, share in pairs])
 
     def measure(self, planned: list[Planned]) -> None:
-        """Time one seed, the first, of every method and column: those of the others are alike."""
+        """Measure the latency of every method and column, with the first seed only: other seeds give similar ones."""
         with console.status("") as status:
             for item in self._untimed(planned):
                 share = busy_share()
-                if share is not None and share > BUSY_SHARE:
+                if share > BUSY_SHARE:
                     console.print(
                         f"[yellow]latency: not measured, {share:.0%} of the CPUs are busy with other work; "
                         "run the same command again when the machine is idle[/]"
@@ -216,7 +218,7 @@ class _Invocation:
         console.print(f"[green]✓ {item.run}[/]: {ms:.3g} ms ({precision})")
 
     def _untimed(self, planned: list[Planned]) -> Iterator[Planned]:
-        """Finished runs without a latency, or made anew with `--force`, whose models are still there."""
+        """Finished runs that have no latency, or were just made again with `--force`, and whose models are still there."""
         for item in planned:
             entries = self.results.of(item.run)
             if item.run.seed != self.table.seeds_of(item.run.data)[0] or not entries or entries[0].key != item.key:
@@ -234,7 +236,7 @@ class _Invocation:
                 )
 
     def _describe(self) -> Environment:
-        """The machine as it was when the first training began, and the commit whose code is running."""
+        """The machine and the commit at the start of the first training: the code of that commit is running."""
         if self._environment is None:
             import torch
 
@@ -255,7 +257,7 @@ def _state(table: Table, run: Run, key: str, results: Results) -> str:
 
 
 def _compared(entry: Entry, old: Entry | None) -> str:
-    """What a run gave the last time, if it has been made before."""
+    """The value of the last time, and the difference to it; empty if the run is new."""
     if old is None:
         return ""
     difference = 100 * (entry.value - old.value)
@@ -272,6 +274,6 @@ def _student_corpus(recipe: Recipe) -> Corpus:
     return student_corpus(recipe, _corpus(recipe.target.model_dump_json()))
 
 
-@lru_cache(maxsize=1)  # the methods of a column follow each other
+@lru_cache(maxsize=1)  # runs with the same data are neighbours
 def _corpus(options: str) -> Corpus:
     return load_corpus(DataOptions.model_validate_json(options))

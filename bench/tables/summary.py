@@ -1,4 +1,4 @@
-"""What the results come to: mean and spread over the seeds, averages over the columns, and the table of them."""
+"""Figures of the results: mean and spread over the seeds, averages over the columns, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from bench.tables.table import Table
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one data set, in points (0 … 100)."""
+    """A mean over seeds or runs, in points (0 … 100)."""
 
     mean: float
-    spread: float | None  # sample standard deviation over the seeds; None: one seed
-    seeds: int
+    spread: float | None  # sample standard deviation, or standard error where a method says so; None: one value
+    seeds: int  # number of values
 
     @property
     def text(self) -> str:
-        """Mean ± spread."""
+        """`83.0 ± 3.6`: mean ± spread."""
         return f"{self.mean:.1f}{self._spread}"
 
     @property
     def signed(self) -> str:
-        """A difference, ± its spread."""
+        """`+4.0 ± 1.1`: a difference with its sign, ± its spread."""
         return f"{self.mean:+.1f}{self._spread}"
 
     @property
@@ -36,7 +36,7 @@ class Score:
 
 
 class Summary:
-    """A table's results, row by row and column by column; what is missing is None."""
+    """Figures of a table's results by row and column. A figure without results is None."""
 
     def __init__(self, table: Table, entries: Entries) -> None:
         self.table = table
@@ -44,25 +44,26 @@ class Summary:
         self.entries = [entry for entry in entries.values() if entry.run in runs]
 
     def score(self, method: str, data: str, precision: str) -> Score | None:
-        """Mean and spread over the seeds that are finished, in the column's metric."""
+        """Mean and sample standard deviation over the finished seeds, in the column's metric."""
         return _over_seeds([entry.value for entry in self.of(method, data, precision)])
 
     def agreement(self, method: str, data: str) -> Score | None:
-        """Likewise, of the share of texts to which the students give their teacher's label."""
+        """Likewise, of the share of texts with the same label from student and teacher."""
         shares = [entry.agreement for entry in self.of(method, data, self.main)]
         return _over_seeds([share for share in shares if share is not None])
 
     @property
     def main(self) -> str:
-        """The precision of the columns: the table's first."""
+        """The table's first precision: the columns show it."""
         return self.table.precisions[0]
 
     @property
     def shared(self) -> dict[str, list[str]]:
-        """The columns that an average is over, by the average's title; one that is over none is left out.
+        """The columns of each average, by the average's title. An average of no columns is left out.
 
-        Of the table's columns, or of each group's, they are those that every row has, of the rows that have any. A row
-        that the table leaves out of one of them has no average and no part in this.
+        There is one average over the table's columns, or one over each group's columns. It is over the columns that every
+        row has. Rows without any result do not count. A row that the table leaves out of one of the columns does not
+        count either, and has no average.
         """
         grouped: dict[str, list[str]] = {}
         for data, column in self.table.data.items():
@@ -82,7 +83,7 @@ class Summary:
         return out
 
     def average(self, method: str, precision: str, columns: list[str]) -> Score | None:
-        """Mean over the columns, and its spread over the seeds that all of them have; None if a column is missing."""
+        """Mean over the columns, and the standard deviation over the seeds that all columns have. None: a column is missing."""
         scores = [self.score(method, data, precision) for data in columns]
         means = [score.mean for score in scores if score]
         if not means or len(means) < len(scores):
@@ -93,9 +94,11 @@ class Summary:
         return Score(statistics.mean(means), statistics.stdev(each) if len(each) > 1 else None, len(each))
 
     def gain(self, method: str, over: str, figure: Literal["value", "agreement"] = "value") -> Score | None:
-        """What a row's runs have more than those of another on the same column and seed, in points.
+        """How much better the runs of a row are than the runs of another row on the same column and seed, in points.
 
-        The spread is the standard error of the mean over these runs; None if there are none.
+        The spread is the standard error of the mean over these pairs of runs. None: there are no pairs.
+
+        :param over: the other row.
         """
         theirs, own = (
             {
@@ -109,11 +112,14 @@ class Summary:
 
     @property
     def at_home(self) -> Score | None:
-        """What an architecture has more on the column it was searched on than the mean of those searched on others has there.
+        """How much better an architecture is on its own column than architectures that were searched on other columns.
 
-        In points; the spread is the standard error of the mean over columns and seeds. None where nothing can be compared.
+        For each column and seed: the value of the architecture that was searched on this column, minus the mean of the
+        others on the same column. In points. The spread is the standard error of the mean over columns and seeds. None:
+        there is nothing to compare.
         """
-        values: dict[tuple[str, int], tuple[list[float], list[float]]] = {}  # of the one at home, of the others
+        # By column and seed: the value of the column's own architecture, the values of the others.
+        values: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
         for method, row in self.table.method.items():
             if row.searched_on is None:
                 continue
@@ -126,12 +132,12 @@ class Summary:
         return entry.metric == self.table.metric(entry.data, self.main)
 
     def largest_drop(self, method: str) -> float | None:
-        """The most that INT8 loses against fp32 in a single run, in points; negative if it always gains."""
+        """The largest loss of INT8 against fp32 in one run, in points. Negative: every run gains."""
         fp32, int8 = ({(e.data, e.seed): e.value for e in self.of(method, precision=p)} for p in ("fp32", "int8"))
         return max((100 * (fp32[run] - int8[run]) for run in int8.keys() & fp32.keys()), default=None)
 
     def parameters(self, method: str) -> str:
-        """Number of weights, or the range of it where the runs differ."""
+        """Number of weights; a range if the runs differ."""
         counts = [entry.parameters for entry in self.of(method) if entry.parameters is not None]
         if not counts:
             return MISSING
@@ -139,16 +145,16 @@ class Summary:
         return low if low == high else f"{low.removesuffix(' M')}–{high}"
 
     def latency(self, method: str, data: str) -> float | None:
-        """p50 in ms, from the seed that was timed."""
+        """p50 in ms, of the seed that was timed; None if none was."""
         return next((e.latency_ms for e in self.of(method, data) if e.latency_ms is not None), None)
 
     @property
     def timed(self) -> str | None:
-        """The column whose latencies the table shows: the first that has any."""
+        """The table shows the latencies of this column: the first one that has any."""
         return next((d for d in self.table.data if any(self.latency(m, d) for m in self.table.method)), None)
 
     def of(self, method: str, data: str | None = None, precision: str | None = None) -> list[Entry]:
-        """The entries of a row, of one column or precision of it."""
+        """The entries of a row; with `data` or `precision` only those of a column or a precision."""
         return [
             e
             for e in self.entries
@@ -158,7 +164,7 @@ class Summary:
         ]
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for people."""
+        """Header and rows of the table."""
         columns = list(self.table.data)
         header = ["Method", *map(self._title, columns)]
         averages, quantised = self.shared, "int8" in self.table.precisions[1:]
@@ -181,7 +187,7 @@ class Summary:
         return header, rows
 
     def agreement_rows(self) -> tuple[list[str], list[list[str]]] | None:
-        """Header and rows of the agreements; None where no run has one."""
+        """Header and rows of the agreements; None if no run has one."""
         found = {(m, d): self.agreement(m, d) for m in self.table.method for d in self.table.data}
         columns = [d for d in self.table.data if any(found[m, d] for m in self.table.method)]
         methods = [m for m in self.table.method if any(found[m, d] for d in columns)]
@@ -193,11 +199,11 @@ class Summary:
     def _cell(self, score: Score | None, data: str) -> str:
         if score is None:
             return MISSING
-        # Fewer seeds than the column's: an unfinished table.
+        # The number of seeds is shown if it is not the column's: the table is unfinished.
         return score.text + (f" (n = {score.seeds})" if score.seeds != self._seeds(data) else "")
 
     def _title(self, data: str, *, metric: bool = True) -> str:
-        """A column's head: its metric where that is not the accuracy, its seeds where there are several."""
+        """A column's title. It tells the metric if that is not the accuracy, and the number of seeds if there are several."""
         name = self.table.data[data].metric
         parts = [name.upper()] if metric and name != "accuracy" else []
         parts += [f"{n} seeds"] if (n := self._seeds(data)) > 1 else []
@@ -208,7 +214,7 @@ class Summary:
 
 
 def _over_seeds(values: list[float]) -> Score | None:
-    """Mean and sample standard deviation of fractions of 1, in points; None of none."""
+    """Mean and sample standard deviation of fractions of 1, in points; None without values."""
     points = [100 * value for value in values]
     if not points:
         return None
@@ -216,7 +222,7 @@ def _over_seeds(values: list[float]) -> Score | None:
 
 
 def _mean_gain(gains: list[float]) -> Score | None:
-    """Mean of differences between fractions of 1, in points, ± its standard error; None of none."""
+    """Mean of differences between fractions of 1, in points, ± its standard error; None without values."""
     if not gains:
         return None
     error = 100 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None

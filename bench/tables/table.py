@@ -1,4 +1,4 @@
-"""A table's file: which methods on which data with which seeds, and the recipe of each run."""
+"""The file of a table: methods, data sets and seeds, and the recipe of each run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from compress.runtime.errors import UserError
 
 TABLES = Path("recipes/tables")
 SPLITS = ("train", "dev", "test")
-PRECISIONS = ("fp32", "int8")  # of the student; a teacher is fp32
+PRECISIONS = ("fp32", "int8")  # of a student; a teacher has fp32 only
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Partial = dict[str, Any]  # a recipe's table, or a part of one
+Partial = dict[str, Any]  # a part of a recipe, as TOML gives it
 
 
 class _Part(BaseModel):
@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class _RecipePart(_Part):
-    """What a row or a column adds to the recipe."""
+    """What rows and columns have in common: a note, and a part of the recipe."""
 
     note: str = ""  # shown under the table
     recipe: Partial = {}
@@ -39,17 +39,17 @@ class _RecipePart(_Part):
 
 
 class Column(_RecipePart):
-    """One data set. Without `train` it is the embedded corpus, or what `recipe.target` says."""
+    """One data set. Without `train` it is the embedded corpus, or the data that `recipe.data` names."""
 
     train: str | None = None  # relative to the folder that holds the data
     dev: str | None = None
     test: str | None = None
-    source: str | None = None  # the training table of a source domain; the others are then the target's
+    source: str | None = None  # training file of a source domain; train, dev and test are then the target domain's
     seeds: Seeds | None = None  # instead of the table's
     metric: Literal["accuracy", "f1"] = "accuracy"
-    positive: str | None = None  # the label whose F1 is meant
-    rows: dict[str, Partial] = {}  # what it adds to the recipes of some methods; "eda|no-*" names three or more
-    group: Name | None = None  # columns of a group have an average of their own; if any has one, the rest have none
+    positive: str | None = None  # the F1 is of this label
+    rows: dict[str, Partial] = {}  # added to the recipes of some methods; a key such as "eda|no-*" names several
+    group: Name | None = None  # each group of columns has an average; columns without a group then have none
 
     @field_validator("rows")
     @classmethod
@@ -68,13 +68,13 @@ class Column(_RecipePart):
 class Row(_RecipePart):
     """One method."""
 
-    stop: Literal["teacher"] | None = None  # the row is the teacher itself: nothing is compressed
-    data: list[str] | None = None  # only on these columns
-    searched_on: str | None = None  # a column: every run takes the architecture that its recipe finds there
+    stop: Literal["teacher"] | None = None  # the row is the teacher itself: there is no student
+    data: list[str] | None = None  # only on these columns; None: on all
+    searched_on: str | None = None  # a column: every run takes the architecture that a search on it finds
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions that a run of this method has; the teacher has no INT8 form."""
+        """The precisions of this method's runs. A teacher has no INT8 form."""
         return PRECISIONS[:1] if self.stop else PRECISIONS
 
 
@@ -92,15 +92,15 @@ class Run(BaseModel):
 
 
 class Table(_Part):
-    """`recipes/tables/NAME.toml`; methods and data are shown in the order of the file."""
+    """`recipes/tables/NAME.toml`. Methods and data sets are shown in the order of the file."""
 
-    name: Name  # the file's
+    name: Name  # the file's name without .toml
     title: str
     note: str = ""
     seeds: Seeds = [0]
     precisions: Annotated[list[Literal["fp32", "int8"]], Field(min_length=1)] = ["fp32", "int8"]
-    against: Name | None = None  # the row that the others are compared with, run by run
-    base: Partial = {}  # what the recipes of all runs share
+    against: Name | None = None  # the other rows are compared with this one, run by run
+    base: Partial = {}  # part of the recipes of all runs
     data: Annotated[dict[Name, Column], Field(min_length=1)]
     method: Annotated[dict[Name, Row], Field(min_length=1)]
 
@@ -131,7 +131,7 @@ class Table(_Part):
         return self
 
     def runs(self) -> Iterator[Run]:
-        """All runs, column by column and seed by seed, so that methods that share a teacher follow each other."""
+        """All runs, column by column and seed by seed. So runs with the same teacher are neighbours."""
         for data in self.data:
             for seed in self.seeds_of(data):
                 for method, row in self.method.items():
@@ -139,11 +139,11 @@ class Table(_Part):
                         yield Run(method=method, data=data, seed=seed)
 
     def seeds_of(self, data: str) -> list[int]:
-        """The seeds of a column, each once."""
+        """The seeds of a column, without repetition."""
         return list(dict.fromkeys(self.data[data].seeds or self.seeds))
 
     def precisions_of(self, method: str) -> list[str]:
-        """The table's precisions that runs of this method report."""
+        """The precisions that this method's runs report, of those that the table shows."""
         return [precision for precision in self.precisions if precision in self.method[method].precisions]
 
     def metric(self, data: str, precision: str) -> str:
@@ -151,17 +151,20 @@ class Table(_Part):
         return ("" if precision == "fp32" else f"{precision}_") + self.data[data].metric
 
     def metrics_of(self, run: Run) -> list[str]:
-        """The metrics that a run reports, one a precision."""
+        """The metrics of a run, one for each precision."""
         return [self.metric(run.data, precision) for precision in self.precisions_of(run.method)]
 
     def recipe(self, run: Run, folder: Path | None) -> Recipe:
-        """The recipe of a run: what runs have in common, then `base`, the column's part, the method's, the column's for that method.
+        """The recipe of a run.
 
-        A seed also chooses the sample of texts where the data are cut; a source domain's sample is the same for all seeds,
-        for what is learned from texts alone, like a language model, is then made once.
+        It is merged from these parts, of which a later one wins: name, seed and files; `base`; the column's `recipe`; the
+        method's `recipe`; the column's `rows` for that method.
 
-        :param folder: holds the columns' files.
-        :raises UserError: no folder though there are files, a file is missing, a wrong recipe.
+        The seed also chooses the sample of texts, if the data are cut. A source domain's sample is the same for all seeds.
+        So a model that learns from texts alone, such as a language model, is made only once.
+
+        :param folder: the folder with the columns' files.
+        :raises UserError: the column has files but there is no folder, a file is missing, or the recipe is wrong.
         """
         column = self.data[run.data]
         files = self._files(run.data, folder)
@@ -188,17 +191,17 @@ class Table(_Part):
         return recipe
 
     def search_of(self, run: Run) -> Run | None:
-        """The run whose search gives this run its architecture: that of the same method on the row's `searched_on`.
+        """The run whose search finds the architecture for this run. None: the run searches itself, or not at all.
 
-        It has the seed of this run, and need not be one of the table's runs.
+        It has the same method and seed, on the column `searched_on`. It may be a run that the table does not have.
         """
         column = self.method[run.method].searched_on
         return None if column is None else run.model_copy(update={"data": column})
 
     def search_recipe(self, run: Run, folder: Path | None) -> Recipe | None:
-        """The recipe of `search_of`.
+        """The recipe of the run `search_of`; None if there is none.
 
-        :raises UserError: as `recipe`, or that recipe does not search.
+        :raises UserError: as `recipe`; or that recipe does not search.
         """
         origin = self.search_of(run)
         if origin is None:
@@ -227,8 +230,9 @@ class Table(_Part):
 def load_table(name: str) -> Table:
     """Read and validate a table.
 
-    :param name: of a file in `recipes/tables`, or the path of a .toml file.
-    :raises UserError: no such table, no TOML, an unknown key or a wrong value; the message names file and key.
+    :param name: name of a file in `recipes/tables`, or path of a .toml file.
+    :raises UserError: there is no such table, it is not TOML, or it has an unknown key or a wrong value. The message
+        names file and key.
     """
     path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
     try:
@@ -250,7 +254,7 @@ def load_table(name: str) -> Table:
 
 
 def deep_merge(low: Partial, high: Partial) -> Partial:
-    """Both tables in a new one; `high` wins, and tables that both have are merged in turn."""
+    """Merge two nested tables into a new one. Values of `high` win; tables that are in both are merged in the same way."""
     merged = dict(low)
     for key, value in high.items():
         both = isinstance(value, dict) and isinstance(low.get(key), dict)
@@ -263,7 +267,7 @@ def _splits(files: dict[str, str]) -> dict[str, str]:
 
 
 def _for_target(part: Partial) -> Partial:
-    """The part of a recipe, its plain [data] written as that of the target."""
+    """The part of a recipe, with the keys of its `[data]` moved to `[data.target]`."""
     data = part.get("data")
     if not isinstance(data, dict):
         return part
@@ -273,9 +277,10 @@ def _for_target(part: Partial) -> Partial:
 
 
 def select(runs: list[Run], only: str) -> list[Run]:
-    """The runs that `only` names: `method=…,data=…,seed=…`, each part optional, `|` between values, `*` in them.
+    """The runs that `only` selects.
 
-    :raises UserError: a part that is none of these, or a value that no run has.
+    :param only: `method=…,data=…,seed=…`; each part is optional, `|` separates values, `*` stands for any characters.
+    :raises UserError: a part is not of this form, or no run has the value.
     """
     for part in filter(None, (part.strip() for part in only.split(","))):
         key, equals, values = part.partition("=")
@@ -290,14 +295,14 @@ def select(runs: list[Run], only: str) -> list[Run]:
 
 
 def _named(value: str, patterns: str) -> bool:
-    """Whether one of the patterns, `|` between them and `*` in them, is this value."""
+    """Whether one of the patterns, which `|` separates, matches the value. `*` stands for any characters."""
     return any(fnmatchcase(value, pattern) for pattern in patterns.split("|"))
 
 
 def _without_reserved(part: Partial) -> Partial:
-    """Refuse what the table decides itself.
+    """Refuse keys that only the table itself may set.
 
-    :raises ValueError: with the key.
+    :raises ValueError: there is such a key; the message names it.
     """
     data = part.get("data")
     found: list[str] = [key for key in ("name", "seed") if key in part]

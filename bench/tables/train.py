@@ -1,4 +1,4 @@
-"""One run of a table: compress, export, and what came out."""
+"""One run of a table: compress, export, read the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engines import count_weights
+from bench.engines.onnx import count_weights
 from bench.tables.table import Run, Table
 from compress.data.corpus import Corpus, Split
 from compress.data.domains import load_student_corpus
@@ -28,29 +28,29 @@ OWN_STAGES = (
     "search",
     "trials",
     "student",
-)  # whose seconds are the student's; the teacher's two are not
+)  # their times are the student's; the times of the teacher's two stages are not
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gives. Values are fractions of 1 by metric."""
+    """Result of a run."""
 
-    values: dict[str, float]
-    split: str
-    seconds: float
+    values: dict[str, float]  # fractions of 1, by metric
+    split: str  # the values are of this split
+    seconds: float  # of training
     parameters: int
 
 
 def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
-    """Where a run's artifacts are. What runs share (the teacher, its outputs) is kept in one store for all tables."""
-    root = artifacts / "paper"
+    """The workspace of a run. All tables have one store for what runs share: the teacher and its outputs."""
+    root = artifacts / "tables"
     return Workspace(root / table.name / f"{run.data}-{run.seed}" / run.method, store=root / "store")
 
 
 def run_key(table: Table, run: Run, recipe: Recipe, search: Recipe | None = None) -> str:
-    """Identity of all that the run's values depend on: data, recipe, pipeline. Imports no torch.
+    """Hash of all that the run's values depend on: data, recipe, version of this project. Imports no torch.
 
-    :param search: the recipe whose search gives the architecture, if that is not `recipe`.
+    :param search: the search of this recipe gives the architecture. None: that of `recipe` does.
     """
     if search is not None:
         return fingerprint(run_key(table, run, recipe), stage_keys(search)["architecture"])[:16]
@@ -63,12 +63,12 @@ def run_key(table: Table, run: Run, recipe: Recipe, search: Recipe | None = None
 def train(
     table: Table, run: Run, recipe: Recipe, artifacts: Path, *, search: Recipe | None = None, force: bool = False
 ) -> Outcome:
-    """Make what is not up to date in the run's workspace, and read off the figures.
+    """Make all stages of the run that are not up to date, and read the results.
 
-    :param search: the recipe whose search gives the architecture, if that is not `recipe`. The student then starts with
-        weights of its own, also where both are for the same task.
-    :param force: make the student and its bundle anew, from the stored teacher; in a teacher's row, the teacher.
-    :raises UserError: the recipe's data or models cannot be used, or another process is at work on the same run.
+    :param search: the search of this recipe gives the architecture. None: that of `recipe` does. With `search`, the student
+        starts with new weights, even if both recipes are for the same task.
+    :param force: make the student and its bundle again, from the stored teacher; in a teacher's row, the teacher.
+    :raises UserError: the recipe's data or models cannot be used, or another process works on the same run.
     """
     workspace = workspace_of(table, run, artifacts)
     positive = table.data[run.data].positive
@@ -83,14 +83,14 @@ def train(
 
 
 def _searched(table: Table, run: Run, search: Recipe, artifacts: Path) -> Path:
-    """The genotype found by a search on another column; it is made once for all runs that take it."""
+    """File of the genotype that a search on another column found. All runs that take it share one search."""
     from export.measure import int8_latency
 
     origin = table.search_of(run)
     assert origin is not None  # else there is no recipe for it
     workspace = Workspace(
-        artifacts / "paper" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
-        store=artifacts / "paper" / "store",
+        artifacts / "tables" / table.name / f"{origin.data}-{origin.seed}" / f"{origin.method}.search",
+        store=artifacts / "tables" / "store",
     )
     with workspace.locked(wait=True):
         return compress(search, workspace, until="architecture", latency=int8_latency) / "genotype.json"
@@ -104,7 +104,7 @@ def _with_architecture(recipe: Recipe, genotype: Path) -> Recipe:
 def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
     directory = workspace.root / "teacher"
     if force:
-        # Nothing in the store is made anew, since other runs rely on it: this teacher is made beside it.
+        # Other runs use the store, so nothing in it is made again. This teacher gets a workspace without a store.
         workspace = Workspace(workspace.root)
         if directory.is_symlink():
             directory.unlink()
@@ -144,12 +144,12 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
 
 def _accuracy(entry: ModelEntry, split: str) -> float:
     value = entry.test_accuracy if split == "test" else entry.dev_accuracy
-    assert value is not None  # every ONNX model has been judged
+    assert value is not None  # the accuracy gate has measured every ONNX model
     return value
 
 
 def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str) -> float:
-    """F1 of one label over a split."""
+    """F1 of one label on a split."""
     from sklearn.metrics import f1_score
 
     wanted = corpus.labels.index(positive)
@@ -158,12 +158,12 @@ def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str)
 
 
 def student_predictions(bundle: Bundle, precision: str, split: Split) -> NDArray[np.int64]:
-    """Number of each text's label, (N,)."""
+    """Index of each text's label by the student, (N,)."""
     return BundleSession(bundle, precision=precision).predict(split.texts, split.texts_b).argmax(axis=1)
 
 
 def teacher_predictions(directory: Path, max_length: int, split: Split) -> NDArray[np.int64]:
-    """Likewise, of a fine-tuned teacher in PyTorch."""
+    """Index of each text's label by a fine-tuned teacher in PyTorch, (N,)."""
     from compress.data.batches import encode_split
     from compress.teachers.finetune import open_teacher
     from compress.training.accelerator import make_accelerator

@@ -1,4 +1,4 @@
-"""A whole task in miniature: data, a random BERT teacher, and a bundle whose answers can be foretold."""
+"""A small task: data, a random BERT teacher, and a bundle whose answers are known."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -23,7 +24,7 @@ BERT_SIZE = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-# The bundle's model weighs "good" against "bad": right on six of these eight.
+# The bundle's model compares the number of "good" and "bad". It is right on six of these eight.
 TEST_ROWS = [
     ("the film was very good", "positive"),
     ("a good film", "positive"),
@@ -40,7 +41,7 @@ DEV_ROWS = [("the good film", "positive"), ("the bad film", "negative")]
 
 @dataclass
 class Task:
-    """Where everything is, and what the bundle's models should get right."""
+    """Where everything is, and how many answers of the bundle's models are right."""
 
     recipe: Path
     workspace: Path
@@ -67,9 +68,15 @@ class Task:
         (self.bundle / MANIFEST).write_text(json.dumps(manifest | changes))
 
 
+@pytest.fixture(autouse=True)
+def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is idle, so that no test waits a second to look at its CPUs."""
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
+
+
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[..., Path]) -> Task:
-    """A recipe `tiny` with its teacher and bundle under artifacts/tiny of the current directory, and an empty cache."""
+    """A recipe `tiny`, its teacher and its bundle in artifacts/tiny of the current directory, and an empty cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path / "cache"))
     for name, rows in (("train", TRAIN_ROWS), ("dev", DEV_ROWS), ("test", TEST_ROWS)):
@@ -101,7 +108,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[
 
 @pytest.fixture
 def tokenizer_file(tmp_path: Path) -> Path:
-    """A WordPiece tokenizer, by which "unwatchable" and "rewatchable" are three tokens each."""
+    """A WordPiece tokenizer. "unwatchable" and "rewatchable" are three tokens each."""
     words = ["a", "the", "film", "book", "plot", "was", "is", "very", "not", "and", "good", "bad"]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, "un", "re", "##watch", "##able", "."]
     ids = {token: i for i, token in enumerate(vocabulary)}

@@ -1,4 +1,4 @@
-"""The command from end to end, on a task in miniature, and what it says when something is missing."""
+"""`python -m bench compare` from end to end on a small task, and its errors."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "studen
 
 @pytest.fixture
 def bench(task, monkeypatch):
-    """`python -m bench compare tiny.toml ARGUMENTS`, but in this process, which has imported PyTorch already."""
+    """`python -m bench compare tiny.toml ARGUMENTS` in this process, where PyTorch is already imported."""
 
     def run(*arguments: str) -> None:
         command = ["compare", str(task.recipe), *arguments]
@@ -34,7 +34,7 @@ def bench(task, monkeypatch):
 
 @pytest.fixture
 def error(task, bench):
-    """The error of a command that should fail and leave no report."""
+    """The error of a command that must fail and write no report."""
 
     def run(*arguments: str) -> str:
         with pytest.raises(UserError) as caught:
@@ -69,7 +69,7 @@ def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd
 
 
 def check_cell(cell) -> None:
-    """Whole passes over the inputs, at least the minimum of them, and the summary is of these samples."""
+    """There are whole passes over the inputs, at least the minimum of samples, and the summary is of these samples."""
     taken, one_pass = (
         len(cell["model_ms"]),
         {"own texts": {1: 8, 4: 2}}.get(cell["input"], {1: 20, 4: 1})[cell["batch_size"]],
@@ -79,7 +79,6 @@ def check_cell(cell) -> None:
     assert taken >= {1: 20, 4: 3}[cell["batch_size"]]
     assert cell["texts"] == taken * cell["batch_size"]
     assert cell["warm_up"] >= 1
-    assert min(cell["model_ms"]) > 0
     total = sorted(a + b for a, b in zip(cell["tokenise_ms"], cell["model_ms"], strict=True))
     assert total[0] <= cell["summary"]["total_ms"]["p50"] <= total[-1]
     assert cell["summary"]["total_texts_per_s"] == pytest.approx(1000 * cell["texts"] / sum(total))
@@ -89,7 +88,7 @@ def check_cell(cell) -> None:
 
 
 def right_answers_of_teacher(task) -> int:
-    """By the model alone, text by text."""
+    """Computed with the model alone, text by text."""
     model = AutoModelForSequenceClassification.from_pretrained(task.teacher).eval()
     encoder = TextEncoder(task.teacher / "tokenizer.json", task.max_length)
     right = 0
@@ -102,7 +101,7 @@ def right_answers_of_teacher(task) -> int:
 
 
 def check_texts(report, out, printed: str) -> None:
-    """What people read names every engine, says what has no accuracy and why, and how to run it again."""
+    """The texts for people name every engine, tell which has no accuracy and why, and how to run it again."""
     markdown = (out / "report.md").read_text()
     for engine in report["engines"]:
         assert markdown.count(engine["spec"]["title"]) >= 7  # the summary, three latency and three throughput tables
@@ -120,7 +119,7 @@ def test_only_and_skip_choose_engines_and_out_the_place(bench, tmp_path):
     bench("--only", "student-*,teacher-torch", "--skip", "teacher-*,student-int8", "--out", str(place))
     report = json.loads((place / "report.json").read_text())
     assert [engine["spec"]["name"] for engine in report["engines"]] == ["student-fp32"]
-    # Without PyTorch's BERT there is nothing that a speed-up could be against.
+    # Without PyTorch's BERT there is no speed-up.
     assert "×" not in (place / "report.md").read_text().split("## Latency")[1].split("## What")[0]
 
 

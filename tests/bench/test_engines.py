@@ -1,5 +1,6 @@
-"""Engines that should give the same answer do."""
+"""Which engines there are, their way to another process, and that equal models give equal answers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,15 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from bench.baseline import Baseline, BaselineOptions
-from bench.engines import Engine, EngineSpec, count_weights
+from bench.cells import Job
+from bench.engines import Engine
+from bench.engines.onnx import count_weights
 from bench.inputs import Texts
+from bench.report import Report
 from bench.roster import Roster
+from bench.task import Task
+from compress.data.domains import load_student_corpus
+from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 
 TEXTS = Texts(["the film was very good", "a film", "bad", "the film was not bad and the film is very good"])
@@ -20,37 +27,84 @@ PAIRS = Texts(TEXTS.first, TEXTS.first[::-1])
 
 @pytest.fixture
 def roster(task) -> Roster:
-    return Roster(
-        task.teacher, task.bundle, task.labels, task.max_length, "cpu", BaselineOptions(config=task.bert_config)
+    corpus = load_student_corpus(load_recipe(task.recipe))
+    options = BaselineOptions(config=task.bert_config)
+    return Roster(Task(task.teacher, task.bundle, corpus, task.max_length, "cpu", options))
+
+
+def logits(engine: Engine, texts: Texts) -> np.ndarray:
+    model = engine.open(threads=1, device="cpu")
+    return model.logits(model.encode(texts))
+
+
+def test_an_engine_is_called_as_it_was_offered(roster):
+    names = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
+    assert roster.names() == names
+    assert [roster.engine(name).name for name in names] == names
+
+
+def test_a_gpu_adds_bf16_and_leaves_out_what_it_cannot_run(task):
+    corpus = load_student_corpus(load_recipe(task.recipe))
+    on_gpu = Roster(Task(task.teacher, task.bundle, corpus, task.max_length, "cuda", BaselineOptions()))
+    assert on_gpu.names() == [
+        *("bert-torch", "bert-torch-bf16", "bert-torch-bf16-compiled", "bert-onnx"),
+        *("teacher-torch", "teacher-torch-bf16", "teacher-torch-bf16-compiled", "student-fp32", "student-int8"),
+    ]
+    compiled = on_gpu.engine("teacher-torch-bf16-compiled")
+    assert (compiled.name, compiled.title) == (
+        "teacher-torch-bf16-compiled",
+        "Teacher 2×32 · PyTorch bf16 compiled",
     )
 
 
-def logits(spec: EngineSpec, texts: Texts) -> np.ndarray:
-    engine = Engine(spec, threads=1, device="cpu")
-    return engine.logits(engine.encode(texts))
+def test_a_job_reaches_its_process_unchanged(roster):
+    for name in roster.names():
+        engine = roster.engine(name)
+        job = Job(
+            spec=engine,
+            device="cpu",
+            threads=1,
+            cpus=None,
+            lengths=[8],
+            batch_size=1,
+            seconds=1,
+            texts=PAIRS,
+            scored=None,
+        )
+        received = Job.model_validate_json(job.model_dump_json())
+        assert received == job
+        assert type(received.spec) is type(engine)
+
+
+def test_reports_in_the_repository_can_still_be_read():
+    kept = Path(__file__).parents[2] / "docs/h200/report.json"
+    report = Report.model_validate_json(kept.read_text())
+    assert [result.spec.name for result in report.engines] == [
+        e["spec"]["name"] for e in json.loads(kept.read_text())["engines"]
+    ]
 
 
 @pytest.mark.parametrize("texts", [TEXTS, PAIRS])
 def test_exported_bert_equals_pytorch(roster, texts):
-    reference = logits(roster.spec("bert-torch"), texts)
+    reference = logits(roster.engine("bert-torch"), texts)
     assert reference.shape == (4, 2)
-    np.testing.assert_allclose(logits(roster.spec("bert-onnx"), texts), reference, atol=1e-5)
-    int8 = logits(roster.spec("bert-onnx-int8"), texts)
+    np.testing.assert_allclose(logits(roster.engine("bert-onnx"), texts), reference, atol=1e-5)
+    int8 = logits(roster.engine("bert-onnx-int8"), texts)
     assert not np.allclose(int8, reference, atol=1e-6)  # it is quantised
     np.testing.assert_allclose(int8, reference, atol=0.05)
 
 
 def test_padding_does_not_change_the_answer(roster):
     for name in roster.names():
-        spec = roster.spec(name)
-        alone = np.concatenate([logits(spec, Texts([text])) for text in TEXTS.first])
+        engine = roster.engine(name)
+        alone = np.concatenate([logits(engine, Texts([text])) for text in TEXTS.first])
         atol = 0.05 if "int8" in name else 1e-5  # a dynamic range is that of the whole batch
-        np.testing.assert_allclose(logits(spec, TEXTS), alone, atol=atol)
+        np.testing.assert_allclose(logits(engine, TEXTS), alone, atol=atol)
 
 
 def test_teacher_is_the_checkpoint_that_transformers_opens(roster, task):
-    engine = Engine(roster.spec("teacher-torch"), threads=1, device="cpu")
-    batch = engine.encode(PAIRS)
+    opened = roster.engine("teacher-torch").open(threads=1, device="cpu")
+    batch = opened.encode(PAIRS)
     model = AutoModelForSequenceClassification.from_pretrained(task.teacher).eval()
     with torch.inference_mode():
         expected = model(
@@ -58,23 +112,23 @@ def test_teacher_is_the_checkpoint_that_transformers_opens(roster, task):
             attention_mask=torch.from_numpy(batch["attention_mask"]),
             token_type_ids=torch.from_numpy(batch["type_ids"]),
         ).logits
-    np.testing.assert_allclose(engine.logits(batch), expected.numpy(), atol=1e-6)
-    assert engine.model.parameters() == model.num_parameters()
-    assert engine.model.file_bytes == (task.teacher / "model.safetensors").stat().st_size
+    np.testing.assert_allclose(opened.logits(batch), expected.numpy(), atol=1e-6)
+    assert opened.parameters() == model.num_parameters()
+    assert opened.file_bytes == (task.teacher / "model.safetensors").stat().st_size
 
 
 def test_student_precisions_agree(roster):
-    fp32, int8 = (logits(roster.spec(f"student-{precision}"), TEXTS) for precision in ("fp32", "int8"))
+    fp32, int8 = (logits(roster.engine(f"student-{precision}"), TEXTS) for precision in ("fp32", "int8"))
     np.testing.assert_allclose(fp32, int8, atol=0.1)
     # "the film was very good" is seven tokens with [CLS] and [SEP]; "good" alone counts, for ±8, in their mean.
     np.testing.assert_allclose(fp32[0], [-8 / 7, 8 / 7], rtol=1e-5)
 
 
 def test_weights_are_counted_alike_in_every_form(roster, task):
-    model = AutoModelForSequenceClassification.from_pretrained(roster.spec("bert-torch").path)
+    model = AutoModelForSequenceClassification.from_pretrained(roster.engine("bert-torch").path)
     expected = model.num_parameters()
-    assert count_weights(roster.spec("bert-onnx").path) == expected
-    assert count_weights(roster.spec("bert-onnx-int8").path) == expected
+    assert count_weights(roster.engine("bert-onnx").path) == expected
+    assert count_weights(roster.engine("bert-onnx-int8").path) == expected
     # The bundle's table with two columns and its 2 × 2 projection, without scales, zero points and axes.
     vocabulary = Tokenizer.from_file(str(task.bundle / "tokenizer.json")).get_vocab_size()
     for precision in ("fp32", "int8"):
@@ -82,7 +136,7 @@ def test_weights_are_counted_alike_in_every_form(roster, task):
 
 
 def test_baseline_files_are_made_once_and_leave_nothing_behind(roster, task):
-    made = roster.spec("bert-onnx-int8").path
+    made = roster.engine("bert-onnx-int8").path
     before = made.stat().st_mtime_ns
     again = Baseline(BaselineOptions(config=task.bert_config), task.teacher / "tokenizer.json", 2)
     assert again.int8() == made

@@ -1,4 +1,4 @@
-"""The texts that are timed."""
+"""The texts for the timings."""
 
 import pytest
 from tokenizers import Tokenizer

@@ -1,4 +1,4 @@
-"""Measuring, against numbers worked out by hand and a clock that is turned by hand."""
+"""Timing, with a fake clock and numbers computed by hand."""
 
 import gc
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 def run(inputs, limits, tokenise_ms=1.0, model_ms=4.0):
-    """Measure an engine that takes exactly so long for every input; the samples and the inputs in call order."""
+    """Measure an engine with exactly known times. Return the samples and the inputs in the order of the calls."""
     clock, seen = Clock(), []
 
     def encode(item):

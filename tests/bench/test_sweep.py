@@ -1,4 +1,4 @@
-"""One search for many budgets, on a task in miniature."""
+"""One search for several budgets, on a small task."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def point(latency_ms: float, accuracy: float) -> Point:
     return Point(1.0, 0.5, "", 100, 0.1, "int8", accuracy, accuracy, latency_ms)
 
 
-def test_the_front_is_what_nothing_beats_in_both() -> None:
+def test_no_other_point_is_faster_and_more_accurate_than_one_on_the_front() -> None:
     points = [point(3, 0.9), point(1, 0.7), point(2, 0.7), point(2.5, 0.85), point(2.5, 0.8), point(4, 0.89)]
     marked = mark_front(points)
     assert [(p.latency_ms, p.accuracy) for p in marked if p.on_front] == [(1, 0.7), (2.5, 0.85), (3, 0.9)]
@@ -41,7 +41,6 @@ def test_a_sweep_searches_once_and_trains_each_architecture_once(
     for p in points:
         bundle = Bundle(directory / f"{p.max_cost:g}" / "bundle")
         assert bundle.manifest.models[p.precision].dev_accuracy == p.accuracy
-        assert p.latency_ms > 0
     assert json.loads((directory / "sweep.json").read_text())["points"][0]["latency_ms"] == points[0].latency_ms
     assert "●" in (directory / "sweep.md").read_text()
     assert (directory / "sweep.svg").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""The table of Meta-KD in miniature: columns that are domains, teachers that they share, an average for each group."""
+"""A small table of Meta-KD: its columns are domains and share teachers, and each group has an average."""
 
 import json
 import statistics
@@ -8,7 +8,7 @@ import pytest
 
 from bench.tables.render import render
 from bench.tables.results import Results
-from bench.tables.runner import PaperOptions, plan, run_table
+from bench.tables.runner import TableOptions, plan, run_table
 from bench.tables.table import load_table
 from compress.runtime.errors import UserError
 from tests.tiny_task import domain_sentences, tiny_teacher, write_tsv
@@ -57,10 +57,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_columns_are_domains_and_share_the_meta_teacher(folder: Path) -> None:
     table = load_table(str(folder / "mini.toml"))
-    options = PaperOptions(data=folder, results=folder / "results", artifacts=folder / "artifacts", latency=False)
+    options = TableOptions(data=folder, results=folder / "results", artifacts=folder / "artifacts", latency=False)
     assert run_table(table, options) == []
     assert all(item.state == "finished" for item in plan(table, options))
-    runs = folder / "artifacts" / "paper" / "mini"
+    runs = folder / "artifacts" / "tables" / "mini"
     shared = {(runs / f"{name}-0" / "metakd" / "teacher").resolve() for name in ("films", "games")}
     assert len(shared) == 1
     card = json.loads((shared.pop() / "card.json").read_text())
@@ -79,7 +79,7 @@ def test_columns_are_domains_and_share_the_meta_teacher(folder: Path) -> None:
 
 
 def test_the_table_of_the_project_can_be_planned() -> None:
-    """Every run of it has a recipe; the data themselves are not here."""
+    """Every run of the table has a recipe. The data are not in the repository."""
     table = load_table("metakd")
     rows = {(run.method, run.data) for run in table.runs()}
     assert len(rows) == 10 * 4 + 7 * 5 + 5  # amazon, mnli, and fiction unseen, where no teacher is of fiction alone
@@ -92,4 +92,4 @@ def test_a_run_is_one_student(folder: Path) -> None:
     (folder / "each.toml").write_text(text.replace('student = "games"', 'students = "per-domain"'))
     table = load_table(str(folder / "each.toml"))
     with pytest.raises(UserError, match="make a column of each domain"):
-        plan(table, PaperOptions(data=folder, results=folder / "results"))
+        plan(table, TableOptions(data=folder, results=folder / "results"))

@@ -1,4 +1,4 @@
-"""The results file and what is made of it; every number here was worked out by hand."""
+"""The results file and what is rendered from it. All expected numbers are computed by hand."""
 
 import json
 import multiprocessing
@@ -145,7 +145,7 @@ def test_markdown_tells_what_was_cut_how_it_was_made_and_the_command(results):
         "- Timed: fp32, a box\n",
         "- Commit: abc+\n",
         "- Seeds: mr: 0, 1, 2",
-        "python -m bench paper small --data DIR\n",
+        "python -m bench table small --data DIR\n",
         "--force\n",
     ):
         assert line in text

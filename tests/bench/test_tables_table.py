@@ -1,4 +1,4 @@
-"""A table's file: what is refused, how a recipe comes together, which runs there are."""
+"""The file of a table: its errors, how recipes are merged, and which runs there are."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.tables.runner import PaperOptions, plan, run_table
+from bench.tables.runner import TableOptions, plan, run_table
 from bench.tables.table import load_table
 from compress.__main__ import app
 from compress.data.corpus import load_corpus
@@ -147,7 +147,7 @@ def test_a_table_of_it_is_made_in_one_go(folder: Path) -> None:
     path = folder / "table.toml"
     path.write_text(TABLE.format(folder=folder))
     table = load_table(str(path))
-    options = PaperOptions(folder, folder / "results", folder / "artifacts", latency=False)
+    options = TableOptions(folder, folder / "results", folder / "artifacts", latency=False)
     assert run_table(table, options) == []
     assert [planned.state for planned in plan(table, options)] == ["finished"] * 3
 

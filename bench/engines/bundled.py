@@ -1,0 +1,69 @@
+"""The student: one model of a bundle, run as the server runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from bench.engines.base import Engine, FloatArray, Model, Offer, precision_title
+from bench.engines.onnx import count_weights
+from compress.runtime.encode import IntArray
+from export.bundle import Bundle
+from export.session import BundleSession
+
+if TYPE_CHECKING:
+    from bench.task import Task
+
+
+class BundleEngine(Engine):
+    """A bundle and the precision of one of its models."""
+
+    runtime: Literal["bundle"] = "bundle"
+
+    @classmethod
+    def offers(cls, task: Task) -> Iterator[Offer]:
+        """Every model of the bundle that the device can run."""
+        for precision, entry in task.manifest.models.items():
+            if entry.runtime == "onnxruntime" or task.device == "cuda":
+                yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
+
+    @classmethod
+    def of_student(cls, task: Task, precision: str) -> BundleEngine:
+        """The task's student.
+
+        :param precision: one of the bundle's.
+        :raises UserError: the bundle has other labels than the data.
+        """
+        software = "ONNX Runtime" if task.manifest.models[precision].runtime == "onnxruntime" else "TensorRT"
+        return cls.of(
+            task.student(precision),
+            name=f"student-{precision}",
+            runner=f"{software} {precision_title(precision)}",
+            path=task.bundle.absolute(),
+            precision=precision,
+        )
+
+    def open(self, threads: int, device: str) -> BundleModel:
+        """Load the bundle's tokenizer and the model, and check their hashes."""
+        return BundleModel(self, threads, device)
+
+
+class BundleModel(Model):
+    """One model of a bundle."""
+
+    def __init__(self, engine: BundleEngine, threads: int, device: str) -> None:
+        super().__init__(engine)
+        bundle = Bundle(engine.path)
+        _, entry = bundle.model(engine.precision)
+        self._onnx_file = engine.path / entry.file if entry.runtime == "onnxruntime" else None
+        self._model = BundleSession(bundle, precision=engine.precision, threads=threads, device=device).model
+        self.file_bytes = (engine.path / entry.file).stat().st_size
+
+    def logits(self, batch: dict[str, IntArray]) -> FloatArray:
+        """Logits (B, C)."""
+        return self._model.logits(batch)
+
+    def parameters(self) -> int | None:
+        """Number of weights; None for a TensorRT engine."""
+        return count_weights(self._onnx_file) if self._onnx_file else None

@@ -1,0 +1,84 @@
+"""The BERT baseline exported to ONNX, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bench.engines.base import Engine, FloatArray, Model, Offer, precision_title
+from compress.runtime.encode import IntArray
+from export.session import OnnxModel
+
+if TYPE_CHECKING:
+    from bench.task import Task
+
+Precision = Literal["fp32", "int8"]
+
+
+class OnnxEngine(Engine):
+    """An .onnx file, run by ONNX Runtime."""
+
+    runtime: Literal["onnx"] = "onnx"
+    precision: Precision
+
+    @classmethod
+    def offers(cls, task: Task) -> Iterator[Offer]:
+        """BERT in fp32, and on a CPU in INT8 too."""
+        yield Offer("bert-onnx", "bert", partial(cls.of_bert, task, "fp32"))
+        # ONNX Runtime has no MatMulInteger for CUDA. It would run on the CPU without a word.
+        if task.device == "cpu":
+            yield Offer("bert-onnx-int8", "bert", partial(cls.of_bert, task, "int8"))
+
+    @classmethod
+    def of_bert(cls, task: Task, precision: Precision) -> OnnxEngine:
+        """The BERT baseline; makes its .onnx file if that is not in the cache.
+
+        :raises UserError: as `Baseline`.
+        """
+        return cls.of(
+            task.bert(),
+            name="bert-onnx-int8" if precision == "int8" else "bert-onnx",
+            runner=f"ONNX Runtime {precision_title(precision)}",
+            path=(task.baseline.int8() if precision == "int8" else task.baseline.onnx()).absolute(),
+            precision=precision,
+        )
+
+    def open(self, threads: int, device: str) -> BertOnnxModel:
+        """Load tokenizer and graph."""
+        return BertOnnxModel(self, threads, device)
+
+
+class BertOnnxModel(Model):
+    """A BERT in ONNX Runtime."""
+
+    def __init__(self, engine: OnnxEngine, threads: int, device: str) -> None:
+        super().__init__(engine)
+        self._file = engine.path
+        self._model = OnnxModel(engine.path, threads=threads, device=device)
+        self.file_bytes = engine.path.stat().st_size
+
+    def logits(self, batch: dict[str, IntArray]) -> FloatArray:
+        """Logits (B, C)."""
+        return self._model.logits(batch)
+
+    def parameters(self) -> int:
+        """Number of weights."""
+        return count_weights(self._file)
+
+
+def count_weights(onnx_file: Path) -> int:
+    """Number of weights in an ONNX file; the same for a model and its quantised form.
+
+    These do not count: scales and zero points, constants of one element, 64-bit integers (shapes and positions).
+    """
+    import onnx
+
+    graph = onnx.load(str(onnx_file)).graph
+    scales = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "MatMulInteger": (2, 3), "ConvInteger": (2, 3)}
+    helpers = {node.input[i] for node in graph.node for i in scales.get(node.op_type, ()) if i < len(node.input)}
+    kept = [w for w in graph.initializer if w.name not in helpers and w.data_type != onnx.TensorProto.INT64]
+    return sum(size for w in kept if (size := int(np.prod(w.dims))) > 1)

@@ -1,0 +1,131 @@
+"""A task as it is measured: its data, and the classifiers that there are for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.baseline import Baseline, BaselineOptions
+from bench.engines.base import Classifier
+from compress.data.corpus import Corpus
+from compress.runtime.errors import UserError
+from export.bundle import TOKENIZER, Bundle, Manifest
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where the task's models are, and which data they are for. Files are read when they are first needed.
+
+    :param teacher: directory of the teacher, `artifacts/NAME/teacher`.
+    :param bundle: the bundle, `artifacts/NAME/bundle`.
+    :param corpus: the data; its labels are in the order of the logits.
+    :param max_length: teacher and BERT baseline cut a text after so many tokens.
+    :param device: "cpu" or "cuda".
+    """
+
+    teacher: Path
+    bundle: Path
+    corpus: Corpus
+    max_length: int
+    device: str
+    baseline_options: BaselineOptions
+
+    def bert(self) -> Classifier:
+        """The uncompressed BERT.
+
+        :raises UserError: as `Baseline`.
+        """
+        return Classifier(
+            family="bert",
+            title=self.baseline.title,
+            tokenizer=self._teacher_tokenizer,
+            pad_token_id=self._pad_token_id,
+            max_length=min(self.max_length, self.baseline.max_length),
+            scored=False,
+            note=self.baseline.note,
+        )
+
+    def fine_tuned_teacher(self) -> Classifier:
+        """The teacher.
+
+        :raises UserError: there is none, or it has other labels than the data.
+        """
+        config = self._teacher_config
+        if config is None:
+            raise UserError(
+                f"{self.teacher}: no teacher there; make one with `make compress-and-export`, "
+                "or leave it out with --skip 'teacher-*'"
+            )
+        own = list(config.get("id2label", {"0": "", "1": ""}).values())
+        wanted = self.corpus.labels
+        if len(own) != len(wanted) or (set(own) == set(wanted) and own != wanted):
+            raise UserError(
+                f"{self.teacher}: its labels are {own}, the data's {wanted}; train it on this recipe's data"
+            )
+        known = "num_hidden_layers" in config and "hidden_size" in config
+        return Classifier(
+            family="teacher",
+            title=f"Teacher {config['num_hidden_layers']}×{config['hidden_size']}" if known else "Teacher",
+            tokenizer=self._teacher_tokenizer,
+            pad_token_id=self._pad_token_id,
+            max_length=self.max_length,
+            scored=True,
+        )
+
+    def student(self, precision: str) -> Classifier:
+        """The bundle's student.
+
+        :param precision: one of the bundle's; it decides what is said about the accuracy gate.
+        :raises UserError: the bundle has other labels than the data.
+        """
+        if self.manifest.labels != self.corpus.labels:
+            raise UserError(
+                f"{self.bundle}: its labels are {self.manifest.labels}, the data's {self.corpus.labels}: "
+                "another task's bundle"
+            )
+        failed = self.manifest.models[precision].passed is False
+        return Classifier(
+            family="student",
+            title="Student",
+            tokenizer=self.bundle / TOKENIZER,
+            pad_token_id=self.manifest.pad_token_id,
+            max_length=self.manifest.max_length,
+            scored=True,
+            note="lost more accuracy than the recipe's budget" if failed else "",
+        )
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the bundle holds.
+
+        :raises UserError: there is no bundle, or a broken one.
+        """
+        return Bundle(self.bundle).manifest
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """Files of the uncompressed BERT, with the teacher's vocabulary.
+
+        :raises UserError: as `Baseline`.
+        """
+        return Baseline(self.baseline_options, self._teacher_tokenizer, len(self.corpus.labels))
+
+    @cached_property
+    def _teacher_config(self) -> dict[str, Any] | None:
+        """config.json of the teacher; None if there is no teacher."""
+        path = self.teacher / "config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def _teacher_tokenizer(self) -> Path:
+        """The teacher's tokenizer. Without a teacher: the bundle's, which is a copy of it."""
+        return (self.bundle if self._teacher_config is None else self.teacher) / TOKENIZER
+
+    @property
+    def _pad_token_id(self) -> int:
+        if self._teacher_config is None:
+            return self.manifest.pad_token_id
+        return int(self._teacher_config.get("pad_token_id") or 0)
