@@ -1,8 +1,9 @@
-"""The network of a genotype, with the weights that it starts from."""
+"""The supernet of a task, and the student of a genotype with its first weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,53 +21,66 @@ SUPERNET = "supernet.pt"
 
 
 def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
-    """The supernet of a task, untrained."""
-    vocabulary, classes = len(task.embeddings), len(task.labels)
-    return Supernet(
-        vocabulary, options.width, options.max_cells, classes, task.pair, options.pair_inputs, dropout, token_dropout
-    )
+    """An untrained supernet for this task."""
+    return Supernet(_config(task, options, dropout=dropout, token_dropout=token_dropout), options.max_cells)
 
 
 def read_supernet(task: StudentTask, options: CnnOptions, search: Path) -> Supernet:
-    """The supernet that a search has trained."""
+    """The trained supernet of a search.
+
+    :param search: the directory of the stage `search`.
+    """
     supernet = make_supernet(task, options, 0.0, 0.0)
     supernet.load_state_dict(torch.load(search / SUPERNET, weights_only=True))
     return supernet
 
 
 def derived_student(task: StudentTask, recipe: Recipe, artifacts: Path) -> CnnStudent:
-    """The network of the chosen architecture, before its training.
+    """The student of the chosen architecture, before its training.
 
-    It starts from the teacher's embeddings alone, unless `search.inherit`: an architecture that had a search's training before
-    its own learns the training texts by heart the sooner.
+    By default only its embeddings are initialised from the teacher. With `search.inherit` it starts from the weights of
+    the supernet. This is not the default because a student that continues the training of the search overfits sooner.
 
-    :param artifacts: holds the stage `architecture` and, to inherit from, `search`.
+    :param artifacts: holds the stage `architecture` and, with `search.inherit`, the stage `search`.
     """
     options = recipe.student
     assert isinstance(options, CnnOptions), "only a cnn has an architecture"
     genotype = read_genotype(artifacts / "architecture" / "genotype.json")
-    inherit = options.architecture == "searched" and recipe.search.inherit
-    supernet = read_supernet(task, options, artifacts / "search") if inherit else None
+    inherits = options.architecture == "searched" and recipe.search.inherit
+    supernet = read_supernet(task, options, artifacts / "search") if inherits else None
     return make_student(task, options, genotype, supernet)
 
 
 def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, supernet: Supernet | None) -> CnnStudent:
-    """The network of a genotype, with the supernet's weights or else the teacher's embeddings."""
-    config = CnnStudentConfig(
-        vocab_size=len(task.embeddings),
-        width=options.width,
-        genotype=genotype.model_dump(mode="json"),
-        pair=task.pair,
-        pair_inputs=options.pair_inputs,
-        dropout=options.dropout,
-        token_dropout=options.token_dropout,
-        pad_token_id=task.pad_token_id,
-        **label_names(task.labels),
+    """The student of a genotype.
+
+    :param supernet: where the student's weights come from. With None, only the embeddings are initialised, from the
+        teacher's.
+    """
+    student = CnnStudent(
+        _config(
+            task,
+            options,
+            dropout=options.dropout,
+            token_dropout=options.token_dropout,
+            genotype=genotype.model_dump(mode="json"),
+        )
     )
-    student = CnnStudent(config)
     if supernet is None:
         table = project_embeddings(task.embeddings, task.train, options.width)
         student.embeddings.table.weight.data.copy_(table)
     else:
         inherit(student, supernet)
     return student
+
+
+def _config(task: StudentTask, options: CnnOptions, **more: Any) -> CnnStudentConfig:
+    return CnnStudentConfig(
+        vocab_size=len(task.embeddings),
+        width=options.width,
+        pair=task.pair,
+        pair_inputs=options.pair_inputs,
+        pad_token_id=task.pad_token_id,
+        **label_names(task.labels),
+        **more,
+    )

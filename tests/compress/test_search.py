@@ -15,7 +15,7 @@ from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
 from compress.search.adabert import split_rows
 from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
-from compress.search.derive import Candidates, architecture_cost, cost_room, derive, inherit
+from compress.search.derive import ParetoFront, architecture_cost, cost_bound, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.supernet import Draw, Supernet, gumbel_gates
 from compress.students import CnnStudent, CnnStudentConfig
@@ -123,11 +123,11 @@ def test_with_a_bound_the_likeliest_architecture_that_keeps_to_it_is_derived() -
         return float(k[genotype.cells - 1]) + edges
 
     free = derive(alpha, depth)
-    candidates = Candidates(alpha, depth, [prices])
-    assert candidates.likeliest(cost_room(1.0, 3)) == free
+    candidates = ParetoFront(alpha, depth, [prices])
+    assert candidates.likeliest(cost_bound(1.0, 3)) == free
     before = likelihood(free)
     for bound in (0.5, 0.3, 0.1, 0.02, 0.0):
-        genotype = candidates.likeliest(cost_room(bound, 3))
+        genotype = candidates.likeliest(cost_bound(bound, 3))
         assert genotype is not None
         assert architecture_cost(genotype, costs, 3) <= bound + 1e-6
         assert likelihood(genotype) <= before + 1e-9  # a tighter bound is never likelier

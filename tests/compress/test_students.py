@@ -16,7 +16,7 @@ from compress.recipe import recipe_from
 from compress.recipe.sections import TransformerOptions
 from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
-from compress.students.cnn import Alignment, two_streams
+from compress.students.input_layer import Alignment, two_streams
 from compress.students.genotype import NODES, OPERATIONS
 from compress.students.operations import build_operation
 from compress.students.transformer import copied_layers, make_transformer
@@ -102,11 +102,11 @@ def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable
 def test_two_streams_begin_together_and_meet_in_the_cell() -> None:
     texts = [torch.tensor([[[1.0, 1, 0, 0, 0, 1, 0]]]), torch.tensor([[[0.0, 0, 1, 1, 1, 0, 0]]])]
     embedded = torch.arange(1.0, 8.0).view(1, 1, 7) * sum(texts)
-    entry = two_streams(embedded, sum(texts), texts)  # type: ignore[arg-type]
-    assert entry.first.flatten().tolist() == [1, 2, 0, 0, 0, 6, 0]
-    assert entry.second.flatten().tolist() == [3, 4, 5, 0, 0, 0, 0]
-    assert entry.mask.flatten().tolist() == [1, 1, 1, 0, 0, 1, 0]
-    assert entry.state.flatten().tolist() == [4, 6, 5, 0, 0, 6, 0]
+    inputs = two_streams(embedded, sum(texts), texts)  # type: ignore[arg-type]
+    assert inputs.first.flatten().tolist() == [1, 2, 0, 0, 0, 6, 0]
+    assert inputs.second.flatten().tolist() == [3, 4, 5, 0, 0, 0, 0]
+    assert inputs.mask.flatten().tolist() == [1, 1, 1, 0, 0, 1, 0]
+    assert inputs.embedded.flatten().tolist() == [4, 6, 5, 0, 0, 6, 0]
     alone = two_streams(embedded, texts[0], [texts[0], texts[1] * 0])  # no second text
     assert not alone.second.any()
 
