@@ -71,7 +71,9 @@ def random_genotype_of_cost(max_cells: int, seed: int, costs: dict[str, float], 
         genotype = random_genotype(rng.randint(1, max_cells), f"{seed}/{draw}")
         if 0.95 * max_cost <= architecture_cost(genotype, costs, max_cells) <= max_cost:
             return genotype
-    raise UserError(f"search.max_cost: none of {MAX_DRAWS:,} random architectures costs {max_cost:g} of the costliest one")
+    raise UserError(
+        f"search.max_cost: none of {MAX_DRAWS:,} random architectures costs {max_cost:g} of the costliest one"
+    )
 
 
 def _random_architecture(

@@ -90,7 +90,7 @@ class _PartialCell:
     nodes: tuple[tuple[Edge, ...], ...]
 
     def extended(self, node: _PartialCell) -> _PartialCell:
-        """This cell with one more node."""
+        """The cell with one more node."""
         costs = tuple(a + b for a, b in zip(self.costs, node.costs, strict=True))
         return _PartialCell(costs, self.log_probability + node.log_probability, self.nodes + node.nodes)
 

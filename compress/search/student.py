@@ -75,12 +75,12 @@ def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, sup
 
 
 def _config(task: StudentTask, options: CnnOptions, **more: Any) -> CnnStudentConfig:
+    values: dict[str, Any] = {**label_names(task.labels), **more}
     return CnnStudentConfig(
         vocab_size=len(task.embeddings),
         width=options.width,
         pair=task.pair,
         pair_inputs=options.pair_inputs,
         pad_token_id=task.pad_token_id,
-        **label_names(task.labels),
-        **more,
+        **values,
     )

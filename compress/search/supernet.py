@@ -59,7 +59,7 @@ class SearchCell(nn.Module):
         return total
 
 
-class Supernet(CellNetwork):
+class Supernet(CellNetwork, nn.Module):
     """K_max search cells with architecture weights `alpha` (E, O) and depth weights `depth` (K_max,).
 
     :param config: sizes and options of the student that is searched for; its genotype is not used.

@@ -46,8 +46,8 @@ def run_cell(
     return weighted_sum(states[2:], node_weights)
 
 
-class CellNetwork(nn.Module):
-    """Base class of the supernet and of the derived student."""
+class CellNetwork:
+    """The layers that the supernet and the derived student have in common. Both also derive from `nn.Module`."""
 
     embeddings: Embeddings
     entrance: InputLayer
@@ -57,7 +57,7 @@ class CellNetwork(nn.Module):
     def build_layers(self, config: CnnStudentConfig, make_cell: Callable[[], nn.Module], cells: int) -> None:
         """Create all layers. Their order fixes which random numbers each of them starts from."""
         self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
-        # Named `entrance` in the weights of saved students and supernets.
+        # This attribute cannot be renamed: saved students and supernets have `entrance` in their parameter names.
         self.entrance = InputLayer(config.width, config.pair, config.pair_inputs)
         self.cells = nn.ModuleList(make_cell() for _ in range(cells))
         # After the first cell two states are read out: the embedded texts and the output of the cell.

@@ -11,8 +11,8 @@ from compress.recipe import recipe_from
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from compress.search.architecture import choose_architecture, random_genotype_of_cost
-from compress.search.selection import operation_sizes
 from compress.search.derive import ParetoFront, architecture_cost, cost_bound
+from compress.search.selection import operation_sizes
 from compress.students import CnnStudent
 from compress.students.genotype import EDGES, OPERATIONS, Genotype, identity_genotype, random_genotype
 from tests.tiny_task import tiny_teacher
