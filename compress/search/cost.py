@@ -1,6 +1,7 @@
-"""What each operation costs where it will run: its time in ONNX Runtime, INT8 on this CPU or fp32 on this GPU, plus parameters.
+"""The cost of each operation: its number of parameters and its time in ONNX Runtime, INT8 on this CPU or fp32 on this GPU.
 
-The published table hardly separates zero (0.0944) from conv 7 (0.1076); measured, one is free and the other the dearest.
+The costs are measured because the published table hardly separates the cheapest operation from the most expensive one:
+zero has 0.0944 there, conv 7 has 0.1076.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from compress.recipe.sections import SearchOptions
 from compress.runtime.session import open_session
 from compress.students.genotype import OPERATIONS
 
-CHAIN = 8  # copies of the operation in a row, so that the call into the runtime is a small part of a timing
-ROUNDS = 100  # each of them times every operation once
+CHAIN = 8  # copies of the operation in one graph, so that the overhead of a call is a small part of the time
+ROUNDS = 100  # every operation is timed once per round
 
 
 def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
     """L_E = (K / K_max) · mean over edges of Σ_ops p(op) · cost(op) (AdaBERT Eq. 7), in expectation over the depth K.
 
-    The mean, where the paper has a sum, makes it the share of the costliest architecture's cost, in [0, 1].
+    The paper has a sum over the edges. The mean makes L_E the share of the costliest architecture's cost, in [0, 1].
 
     :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
@@ -44,17 +45,23 @@ def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
 
 
 def costs_of(options: SearchOptions, width: int, length: int) -> dict[str, float]:
-    """The cost of each operation that a recipe asks for, in [0, 1]."""
+    """The cost of each operation, in [0, 1], measured or computed as the recipe says.
+
+    :raises UserError: the recipe measures on a GPU, and this ONNX Runtime cannot use one.
+    """
     if options.cost == "computed":
         return computed_costs(width)
     return operation_costs(width, length, "cuda" if options.cost == "measured-gpu" else "cpu")
 
 
 def operation_costs(width: int, length: int, device: str = "cpu") -> dict[str, float]:
-    """Cost of each operation in [0, 1]: the mean of its normalised time at (1, width, length) and of its normalised size.
+    """Measured cost of each operation, in [0, 1]: the mean of its normalised time and of its normalised size.
 
-    Measured once for a machine and kept in the user's cache, so that two runs of a recipe see the same numbers. A GPU is timed in
-    fp32: INT8 gains a student nothing there.
+    The times are measured once per machine and kept in the user's cache, so two runs of a recipe get the same costs.
+    On a GPU the time is in fp32, because INT8 does not make a student faster there.
+
+    :param width: channels D of the input (1, D, L).
+    :param length: positions L of the input.
 
     :param device: "cpu" or "cuda".
     :raises UserError: this ONNX Runtime cannot use the device.
@@ -81,18 +88,18 @@ def operation_costs(width: int, length: int, device: str = "cpu") -> dict[str, f
 
 
 def computed_costs(width: int) -> dict[str, float]:
-    """The paper's cost (§3.2.2): normalised size plus normalised FLOPs, on any machine the same, in [0, 1].
+    """The paper's cost (§3.2.2), in [0, 1]: the mean of normalised size and normalised FLOPs, the same on every machine.
 
-    FLOPs are per position: 2·k·D² of a convolution of kernel k, 3·D of a pooling.
+    FLOPs are per position: 2·k·D² for a convolution with kernel k, 3·D for a pooling.
     """
     sizes = {name: _kernel(name)[0] * width * width for name in OPERATIONS}
     flops = {name: 2 * size + (3 * width if name.endswith("pool3") else 0) for name, size in sizes.items()}
-    largest, dearest = max(sizes.values()), max(flops.values())
-    return {name: round((sizes[name] / largest + flops[name] / dearest) / 2, 4) for name in OPERATIONS}
+    largest, most = max(sizes.values()), max(flops.values())
+    return {name: round((sizes[name] / largest + flops[name] / most) / 2, 4) for name in OPERATIONS}
 
 
 def _kernel(name: str) -> tuple[int, int]:
-    """(kernel, dilation) of a convolution, (0, 1) of anything else."""
+    """(kernel, dilation) of a convolution; (0, 1) for any other operation."""
     for prefix, dilation in (("conv", 1), ("dilated", 2)):
         if name.startswith(prefix):
             return int(name.removeprefix(prefix)), dilation
@@ -100,12 +107,12 @@ def _kernel(name: str) -> tuple[int, int]:
 
 
 def _measure(width: int, length: int, device: str) -> dict[str, float]:
-    """Microseconds of each operation: the fastest of many calls of a chain of them.
+    """Microseconds of each operation: the fastest of many calls of a chain of it.
 
-    The operations take turns, so that a moment in which the machine is busy falls on all of them, and the fastest call is
-    the one that nothing disturbed.
+    The operations take turns, so other load on the machine slows all of them alike. The fastest call is the one with
+    the least disturbance.
     """
-    free = ("zero", "identity")  # the runtime removes both
+    free = ("zero", "identity")  # ONNX Runtime removes both from the graph
     sessions = {
         name: open_session(_chain(name, width, length, int8=device == "cpu").SerializeToString(), device=device)
         for name in OPERATIONS
@@ -122,7 +129,11 @@ def _measure(width: int, length: int, device: str) -> dict[str, float]:
 
 
 def _chain(name: str, width: int, length: int, *, int8: bool) -> onnx.ModelProto:
-    """X → operation × CHAIN; in INT8 X → Q → (operation → Q/DQ) × CHAIN, U8 activations and S8 weights, as the exporter writes them."""
+    """The ONNX graph x → operation × CHAIN → y.
+
+    In INT8 it has the form that the exporter writes, with U8 activations and S8 weights: x → Q → (DQ → operation → Q) ×
+    CHAIN → DQ → y.
+    """
     graph = _Graph(name, width, int8)
     value = graph.quantize("x") if int8 else "x"
     for _ in range(CHAIN):
@@ -137,7 +148,7 @@ def _chain(name: str, width: int, length: int, *, int8: bool) -> onnx.ModelProto
 
 
 class _Graph:
-    """Nodes of a chain of one operation, and its constants."""
+    """Nodes and constants of a chain of one operation."""
 
     def __init__(self, name: str, width: int, int8: bool) -> None:
         self.name, self.int8 = name, int8
@@ -155,7 +166,7 @@ class _Graph:
             self._constant("weight_zero", np.int8(0))
 
     def add(self, kind: str, inputs: list[str], output: str = "", **attributes: object) -> str:
-        """A node; the name of its output."""
+        """Add a node; returns the name of its output."""
         output = output or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output

@@ -1,4 +1,4 @@
-"""From architecture weights to a network: its genotype and its first weights (AdaBERT §3.3)."""
+"""From architecture weights to a genotype, and from supernet weights to the student's first weights (AdaBERT §3.3)."""
 
 from __future__ import annotations
 
@@ -15,81 +15,91 @@ from compress.students.cnn import CnnStudent
 from compress.students.genotype import EDGES, NODES, OPERATIONS, Edge, Genotype
 
 EDGES_PER_NODE = 2
+TOLERANCE = 1e-9  # of a bound: floating-point sums of costs are not exact
 
-
-Room = Callable[[int], float]  # what the kept edges of a cell may add up to, when there are so many cells
+# Number of cells → upper bound of the summed cost of the edges of one cell.
+Bound = Callable[[int], float]
 
 
 def derive(alpha: Tensor, depth: Tensor) -> Genotype:
-    """The likeliest architecture: two edges into each node, an operation other than zero on each, a depth.
+    """The likeliest architecture: two edges into each node, one operation other than zero on each edge, and a depth.
 
-    That is, per edge, the strongest operation, per node its two strongest edges, and the likeliest depth (§3.3). An edge is
-    as strong as the probability of its best operation, `zero` taking part in the softmax: an edge that would rather be cut
-    loses to one that would not.
+    Each edge takes its strongest operation, each node its two strongest edges, and the depth is the likeliest one
+    (§3.3). The strength of an edge is the probability of its best operation. `zero` takes part in this softmax, so an
+    edge with a high probability of `zero` is weak.
 
     :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
     :param depth: (K_max,) logits.
     """
-    genotype = Candidates(alpha, depth, []).likeliest()
-    assert genotype is not None, "there is no bound to exceed"
+    genotype = ParetoFront(alpha, depth, []).likeliest()
+    assert genotype is not None, "without a bound every architecture is allowed"
     return genotype
 
 
-class Candidates:
-    """All architectures than which none is both likelier and, in some price, cheaper: one search serves every budget.
+class ParetoFront:
+    """The architectures that no other one dominates, that is, beats in probability and in every cost.
 
-    :param alpha: (E, O) logits in the order of `EDGES` × `OPERATIONS`.
+    It is computed once and then gives the likeliest architecture for any bounds.
+
+    :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
-    :param prices: (O,) each, what an operation costs in one respect.
+    :param costs: one (O,) vector per kind of cost: what each operation costs.
     """
 
-    def __init__(self, alpha: Tensor, depth: Tensor, prices: Sequence[Tensor]) -> None:
+    def __init__(self, alpha: Tensor, depth: Tensor, costs: Sequence[Tensor]) -> None:
         log_alpha = torch.log_softmax(alpha.detach().double(), dim=1).tolist()
         self._log_depth: list[float] = torch.log_softmax(depth.detach().double(), dim=0).tolist()
-        by_operation = list(zip(*(price.double().tolist() for price in prices), strict=True)) or [()] * len(OPERATIONS)
-        self._cells = [_Choice((0.0,) * len(prices), 0.0, ())]
+        by_operation = list(zip(*(cost.double().tolist() for cost in costs), strict=True)) or [()] * len(OPERATIONS)
+        self._cells = [_PartialCell((0.0,) * len(costs), 0.0, ())]
         for node in range(NODES):
-            choices = _choices(node, log_alpha, by_operation)
-            self._cells = _front(before.and_then(choice) for before in self._cells for choice in choices)
+            choices = _node_choices(node, log_alpha, by_operation)
+            self._cells = _pareto_front(cell.extended(choice) for cell in self._cells for choice in choices)
 
-    def likeliest(self, *rooms: Room) -> Genotype | None:
-        """The likeliest architecture that keeps to a bound on each price; None if there is none."""
+    def likeliest(self, *bounds: Bound) -> Genotype | None:
+        """The likeliest architecture within the bounds, or None if there is none.
+
+        :param bounds: one for each kind of cost, in the same order.
+        """
         best: tuple[float, Genotype] | None = None
-        for number, log_probability in enumerate(self._log_depth, 1):
-            limits = [room(number) + 1e-9 for room in rooms]
-            fitting = [c for c in self._cells if all(p <= limit for p, limit in zip(c.prices, limits, strict=True))]
-            cell = max(fitting, key=lambda c: c.log_probability, default=None)
-            if cell and (best is None or log_probability + cell.log_probability > best[0]):
-                best = log_probability + cell.log_probability, Genotype(cells=number, nodes=cell.nodes)
+        for cells, log_depth in enumerate(self._log_depth, 1):
+            limits = [bound(cells) + TOLERANCE for bound in bounds]
+            allowed = [c for c in self._cells if all(a <= b for a, b in zip(c.costs, limits, strict=True))]
+            cell = max(allowed, key=lambda c: c.log_probability, default=None)
+            if cell and (best is None or log_depth + cell.log_probability > best[0]):
+                best = log_depth + cell.log_probability, Genotype(cells=cells, nodes=cell.nodes)
         return best and best[1]
 
 
-def cost_room(max_cost: float, max_cells: int) -> Room:
-    """`architecture_cost` ≤ `max_cost`."""
+def cost_bound(max_cost: float, max_cells: int) -> Bound:
+    """The bound that stands for `architecture_cost` ≤ `max_cost`."""
     return lambda cells: max_cost * EDGES_PER_NODE * NODES * max_cells / cells
 
 
 def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: int) -> float:
-    """K / K_max · mean over the kept edges of cost(op): the share of the costliest architecture's cost, in [0, 1]."""
+    """K / K_max · mean over the edges of cost(op): the share of the costliest architecture's cost, in [0, 1]."""
     edges = [costs[edge.operation] for _, edge in genotype.edges]
     return genotype.cells / max_cells * sum(edges) / (EDGES_PER_NODE * NODES)
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """What enters the first nodes of a cell, one after the other."""
+class _PartialCell:
+    """The edges into the first inner nodes of a cell."""
 
-    prices: tuple[float, ...]  # one for each bound
+    costs: tuple[float, ...]  # sum over the edges, one for each kind of cost
     log_probability: float
     nodes: tuple[tuple[Edge, ...], ...]
 
-    def and_then(self, other: _Choice) -> _Choice:
-        prices = tuple(a + b for a, b in zip(self.prices, other.prices, strict=True))
-        return _Choice(prices, self.log_probability + other.log_probability, self.nodes + other.nodes)
+    def extended(self, node: _PartialCell) -> _PartialCell:
+        """The cell with one more node."""
+        costs = tuple(a + b for a, b in zip(self.costs, node.costs, strict=True))
+        return _PartialCell(costs, self.log_probability + node.log_probability, self.nodes + node.nodes)
 
 
-def _choices(node: int, log_alpha: list[list[float]], prices: list[tuple[float, ...]]) -> list[_Choice]:
-    """The choices for a node than which none is both cheaper and likelier."""
+def _node_choices(node: int, log_alpha: list[list[float]], costs: list[tuple[float, ...]]) -> list[_PartialCell]:
+    """All choices of edges and operations for one node that no other choice dominates.
+
+    :param costs: for each operation, one number per kind of cost.
+    """
     entering = [i for i, (target, _) in enumerate(EDGES) if target == node]
     usable = [o for o, name in enumerate(OPERATIONS) if name != "zero"]
     choices = []
@@ -97,22 +107,26 @@ def _choices(node: int, log_alpha: list[list[float]], prices: list[tuple[float, 
         for operations in product(usable, repeat=EDGES_PER_NODE):
             pairs = list(zip(kept, operations, strict=True))
             edges = tuple(Edge(source=EDGES[i][1], operation=OPERATIONS[o]) for i, o in pairs)
-            total = tuple(map(sum, zip(*(prices[o] for o in operations), strict=True)))
-            choices.append(_Choice(total, sum(log_alpha[i][o] for i, o in pairs), (edges,)))
-    return _front(choices)
+            total = tuple(map(sum, zip(*(costs[o] for o in operations), strict=True)))
+            choices.append(_PartialCell(total, sum(log_alpha[i][o] for i, o in pairs), (edges,)))
+    return _pareto_front(choices)
 
 
-def _front(choices: Iterable[_Choice]) -> list[_Choice]:
-    """Those than which none is both likelier and nowhere dearer; of equals, the first."""
-    front: list[_Choice] = []
-    for choice in sorted(choices, key=lambda c: (-c.log_probability, c.prices)):
-        if not any(all(p <= q for p, q in zip(kept.prices, choice.prices, strict=True)) for kept in front):
+def _pareto_front(choices: Iterable[_PartialCell]) -> list[_PartialCell]:
+    """The choices that no other one dominates. Of two equal ones, the first is kept."""
+    front: list[_PartialCell] = []
+    # Sorted from likely to unlikely: a choice can only be dominated by one that comes before it.
+    for choice in sorted(choices, key=lambda c: (-c.log_probability, c.costs)):
+        if not any(all(a <= b for a, b in zip(kept.costs, choice.costs, strict=True)) for kept in front):
             front.append(choice)
     return front
 
 
 def inherit(student: CnnStudent, supernet: Supernet) -> None:
-    """Give the derived student the searched weights: embeddings, the entrance, the kept operations, the read-outs."""
+    """Copy the supernet's weights to the derived student.
+
+    Copied are the embeddings, the input layer, the operations of the student's genotype and the read-outs.
+    """
     genotype = Genotype.model_validate(student.config.genotype)
     student.embeddings.table.load_state_dict(supernet.embeddings.table.state_dict())
     student.entrance.load_state_dict(supernet.entrance.state_dict())

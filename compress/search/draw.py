@@ -1,4 +1,4 @@
-"""The searched cell as a picture, as in the literature on architecture search: inputs, nodes, operations, output."""
+"""A drawing of a cell as a graph: inputs, inner nodes, operations on the edges, output."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def draw_cell(genotype: Genotype, directory: Path, title: str) -> None:
 
     for number, (node, edge) in enumerate(genotype.edges):
         (x0, y0), (x1, y1) = places[edge.source], places[2 + node]
-        # Alternately above and below, so that two edges between the same columns do not cover each other.
+        # Edges bend up and down in turn, so two edges between the same columns do not cover each other.
         bend = (-1) ** number * 0.12 * (1 + (x1 - x0) / 6)
         colour = next(c for prefix, c in _COLOURS.items() if edge.operation.startswith(prefix))
         arrow((x0, y0), (x1, y1), bend, colour, "-")
-        # The middle of a quadratic curve with this bend lies half the control point's offset away from the chord's.
+        # The middle of a quadratic Bézier curve is half the control point's offset away from the middle of the chord.
         middle = (0.5 * (x0 + x1) + 0.5 * bend * (y1 - y0), 0.5 * (y0 + y1) - 0.5 * bend * (x1 - x0))
         axes.text(*middle, edge.operation, color=colour, bbox={"fc": "white", "ec": "none", "pad": 1.0}, **_BOX)
     for place in places[2:]:
@@ -57,6 +57,6 @@ def draw_cell(genotype: Genotype, directory: Path, title: str) -> None:
     axes.set_ylim(-1.6, 1.6)
     axes.axis("off")
     figure.suptitle(title, fontsize=11, x=0.02, ha="left")
-    with rc_context({"svg.hashsalt": "pocketbert"}):  # the same cell, the same bytes
+    with rc_context({"svg.hashsalt": "pocketbert"}):  # the same cell gives the same bytes
         figure.savefig(directory / "cell.png", dpi=120)
         figure.savefig(directory / "cell.svg", metadata={"Date": None})

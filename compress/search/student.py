@@ -1,8 +1,9 @@
-"""The network of a genotype, with the weights that it starts from."""
+"""The supernet of a task, and the student of a genotype with its first weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,15 +20,15 @@ SUPERNET = "supernet.pt"
 
 
 def make_supernet(task: StudentTask, options: CnnOptions, dropout: float, token_dropout: float) -> Supernet:
-    """The supernet of a task, untrained."""
-    vocabulary, classes = len(task.embeddings), len(task.labels)
-    return Supernet(
-        vocabulary, options.width, options.max_cells, classes, task.pair, options.pair_inputs, dropout, token_dropout
-    )
+    """An untrained supernet for this task."""
+    return Supernet(_config(task, options, dropout=dropout, token_dropout=token_dropout), options.max_cells)
 
 
 def read_supernet(task: StudentTask, options: CnnOptions, search: Path) -> Supernet:
-    """The supernet that a search has trained."""
+    """The trained supernet of a search.
+
+    :param search: the directory of the stage `search`.
+    """
     supernet = make_supernet(task, options, 0.0, 0.0)
     supernet.load_state_dict(torch.load(search / SUPERNET, weights_only=True))
     return supernet
@@ -36,35 +37,49 @@ def read_supernet(task: StudentTask, options: CnnOptions, search: Path) -> Super
 def derived_student(
     task: StudentTask, options: CnnOptions, architecture: Path, search: Path | None = None
 ) -> CnnStudent:
-    """The network of the chosen architecture, before its training.
+    """The student of the chosen architecture, before its training.
 
-    It starts from the teacher's word embeddings alone. With the weights of a search it has been trained longer, and learns
-    the training texts by heart sooner.
+    By default only its embeddings are initialised, from the teacher's. A student that continues the training of the search
+    overfits sooner.
 
-    :param architecture: directory of the stage's result.
-    :param search: directory of the search whose weights it starts from.
+    :param architecture: the directory of that stage's result.
+    :param search: the directory of the search whose supernet the student's weights come from; None: only the embeddings are
+        initialised.
     """
-    genotype = read_genotype(architecture / "genotype.json")
-    return make_student(task, options, genotype, read_supernet(task, options, search) if search else None)
+    supernet = None if search is None else read_supernet(task, options, search)
+    return make_student(task, options, read_genotype(architecture / "genotype.json"), supernet)
 
 
 def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, supernet: Supernet | None) -> CnnStudent:
-    """The network of a genotype, with the supernet's weights or else the teacher's embeddings."""
-    config = CnnStudentConfig(
-        vocab_size=len(task.embeddings),
-        width=options.width,
-        genotype=genotype.model_dump(mode="json"),
-        pair=task.pair,
-        pair_inputs=options.pair_inputs,
-        dropout=options.dropout,
-        token_dropout=options.token_dropout,
-        pad_token_id=task.train.pad_token_id,
-        **label_names(task.labels),
+    """The student of a genotype.
+
+    :param supernet: where the student's weights come from. With None, only the embeddings are initialised, from the
+        teacher's.
+    """
+    student = CnnStudent(
+        _config(
+            task,
+            options,
+            dropout=options.dropout,
+            token_dropout=options.token_dropout,
+            genotype=genotype.model_dump(mode="json"),
+        )
     )
-    student = CnnStudent(config)
     if supernet is None:
         table = project_embeddings(task.embeddings, task.train, options.width)
         student.embeddings.table.weight.data.copy_(table)
     else:
         inherit(student, supernet)
     return student
+
+
+def _config(task: StudentTask, options: CnnOptions, **more: Any) -> CnnStudentConfig:
+    values: dict[str, Any] = {**label_names(task.labels), **more}
+    return CnnStudentConfig(
+        vocab_size=len(task.embeddings),
+        width=options.width,
+        pair=task.pair,
+        pair_inputs=options.pair_inputs,
+        pad_token_id=task.train.pad_token_id,
+        **values,
+    )

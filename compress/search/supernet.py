@@ -1,24 +1,26 @@
-"""The supernet: every operation on every edge, one drawn at a time (AdaBERT §3.1, §3.3).
+"""The supernet: every operation on every edge; each step samples one operation per edge (AdaBERT §3.1, §3.3).
 
-All cells share one set of architecture weights, never their parameters.
+All cells share one set of architecture weights. They never share the parameters of their operations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.students.cnn import Embeddings, Entrance, ReadOut, masks_of, pool, weighted_sum
+from compress.students import CnnStudentConfig
 from compress.students.genotype import EDGES, NODES, OPERATIONS
+from compress.students.network import CellNetwork, run_cell
 from compress.students.operations import build_operation
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One sampled architecture. Gates are one in the forward pass and carry the gradient of the soft sample."""
+    """One sampled architecture. Gates are one-hot in the forward pass; their gradient is that of the soft sample."""
 
     operations: list[int]  # index into OPERATIONS for each edge
     gates: Tensor  # (E, O)
@@ -27,7 +29,7 @@ class Draw:
 
 
 def gumbel_gates(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Straight-through Gumbel-softmax over the last axis: (index of the draw, gates of the shape of `logits`)."""
+    """Straight-through Gumbel-softmax over the last axis: (sampled index, gates of the shape of `logits`)."""
     soft = F.gumbel_softmax(logits, tau=temperature, dim=-1)
     index = soft.argmax(dim=-1)
     hard = F.one_hot(index, logits.shape[-1]).to(soft.dtype)
@@ -44,56 +46,38 @@ class SearchCell(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor, mask: Tensor, draw: Draw, dense: bool) -> Tensor:
         """Two inputs (B, D, L) and the mask (B, 1, L) → (B, D, L)."""
-        states = [first, second]
-        for node in range(NODES):
-            total = torch.zeros_like(first)
-            for edge, (target, source) in enumerate(EDGES):
-                if target == node:
-                    total = total + self._edge(edge, states[source], mask, draw, dense)
-            states.append(total * mask)
-        return weighted_sum(states[2:], self.node_weights)
+        edges = [(*place, partial(self._run_edge, edge, draw, dense)) for edge, place in enumerate(EDGES)]
+        return run_cell(first, second, mask, edges, self.node_weights)
 
-    def _edge(self, edge: int, x: Tensor, mask: Tensor, draw: Draw, dense: bool) -> Tensor:
-        chosen = range(len(OPERATIONS)) if dense else [draw.operations[edge]]
+    def _run_edge(self, edge: int, draw: Draw, dense: bool, x: Tensor, mask: Tensor) -> Tensor:
+        """Sum of the operations of an edge, each times its gate: (B, D, L) → (B, D, L)."""
+        computed = range(len(OPERATIONS)) if dense else [draw.operations[edge]]
         total = torch.zeros_like(x)
-        for index in chosen:
+        for index in computed:
             if OPERATIONS[index] != "zero":
                 total = total + self.edges[edge][index](x, mask) * draw.gates[edge, index]  # type: ignore[index]
         return total
 
 
-class Supernet(nn.Module):
-    """K_max search cells with architecture weights `alpha` (E, O) and depth weights `depth` (K_max,)."""
+class Supernet(CellNetwork, nn.Module):
+    """K_max search cells with architecture weights `alpha` (E, O) and depth weights `depth` (K_max,).
 
-    def __init__(
-        self,
-        vocab_size: int,
-        width: int,
-        max_cells: int,
-        num_labels: int,
-        pair: bool,
-        pair_inputs: str,
-        dropout: float,
-        token_dropout: float,
-    ) -> None:
+    :param config: sizes and options of the student that is searched for; its genotype is not used.
+    :param max_cells: K_max.
+    """
+
+    def __init__(self, config: CnnStudentConfig, max_cells: int) -> None:
         super().__init__()
-        self.pair = pair
-        self.embeddings = Embeddings(vocab_size, width, dropout, token_dropout)
-        self.entrance = Entrance(width, pair, pair_inputs)
-        self.cells = nn.ModuleList(SearchCell(width) for _ in range(max_cells))
-        self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, width, num_labels, pair and not self.entrance.streams, dropout)
-            for depth in range(1, max_cells + 1)
-        )
+        self.build_layers(config, lambda: SearchCell(config.width), max_cells)
         self.alpha = nn.Parameter(torch.zeros(len(EDGES), len(OPERATIONS)))
         self.depth = nn.Parameter(torch.zeros(max_cells))
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        """What the architecture's optimiser moves."""
+        """The parameters of the architecture optimiser."""
         return [self.alpha, self.depth]
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """Everything else."""
+        """The parameters of the weight optimiser: all others."""
         architecture = {id(p) for p in self.architecture_parameters()}
         return [p for p in self.parameters() if id(p) not in architecture]
 
@@ -104,7 +88,7 @@ class Supernet(nn.Module):
         return Draw(operations.tolist(), gates, int(depth) + 1, depth_gates)
 
     def likeliest(self) -> Draw:
-        """The architecture of largest weight on each edge, without randomness; for evaluation."""
+        """The operation of largest weight on each edge and the depth of largest weight, for evaluation."""
         operations, depth = self.alpha.argmax(dim=1), self.depth.argmax(dim=0)
         gates = F.one_hot(operations, len(OPERATIONS)).to(self.alpha.dtype)
         depth_gates = F.one_hot(depth, len(self.depth)).to(self.depth.dtype)
@@ -119,21 +103,17 @@ class Supernet(nn.Module):
         *,
         dense: bool = False,
     ) -> list[Tensor]:
-        """Logits (B, C) after each of the drawn architecture's cells.
+        """Logits (B, C) after each cell of the sampled architecture, from ids, mask and token types (B, L).
 
-        The gates are one-hot, so what was not drawn adds nothing, and by default is not computed: ten times cheaper,
-        and all that a step on the weights needs. With `dense` everything is computed; the values are the same, but the
-        gates of what was not drawn receive gradients too. A step on the architecture learns from those: through the
-        drawn operation alone it only learns whether to scale up an output that training has already scaled right.
+        :param dense: compute every operation and every depth, not only the sampled ones. The logits are the same,
+            because the gates are one-hot. A weight step does not need this, and without it a step is ten times cheaper.
+            An architecture step needs it: then the gates that were not sampled receive gradients too. The gradient of
+            the sampled gate alone only says whether to scale its output up or down, and training has already found the
+            right scale.
         """
-        mask, texts = masks_of(attention_mask, token_type_ids, self.pair, self.embeddings.table.weight.dtype)
-        entry = self.entrance(self.embeddings(input_ids, mask), mask, texts)
-        before, now = entry.first, entry.second
-        pooled, logits = [pool(entry.state, entry.texts)], []
-        for depth in range(len(self.cells) if dense else draw.depth):
-            before, now = now, self.cells[depth](before, now, entry.mask, draw, dense)
-            pooled.append(pool(now, entry.texts))
-            logits.append(self.readouts[depth](pooled))
+        cells = [partial(cell, draw=draw, dense=dense) for cell in self.cells]
+        computed = cells if dense else cells[: draw.depth]
+        logits = self.read_out_each(self.pooled_states(computed, input_ids, attention_mask, token_type_ids))
         last = draw.depth - 1
         gated = [z * gate for z, gate in zip(logits, draw.depth_gates, strict=False)]
         return [*logits[:last], torch.stack(gated).sum(dim=0) if dense else gated[last]]

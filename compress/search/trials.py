@@ -29,7 +29,7 @@ from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions
 from compress.search.adabert import distillation, read_search, split_rows
-from compress.search.derive import Candidates, architecture_cost, cost_room
+from compress.search.derive import ParetoFront, architecture_cost, cost_bound
 from compress.search.student import make_student, read_supernet
 from compress.search.supernet import Supernet
 from compress.students import CnnStudent
@@ -38,7 +38,7 @@ from compress.students.genotype import (
     OPERATIONS,
     Edge,
     Genotype,
-    bare_genotype,
+    identity_genotype,
     node_sources,
     residual_genotype,
 )
@@ -121,10 +121,10 @@ def first_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float]) -> l
     :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
     """
-    candidates = Candidates(alpha, depth, [torch.tensor([costs[name] for name in OPERATIONS])])
-    likely = [candidates.likeliest(cost_room(bound, len(depth))) for bound in LIKELIEST_AT]
+    candidates = ParetoFront(alpha, depth, [torch.tensor([costs[name] for name in OPERATIONS])])
+    likely = [candidates.likeliest(cost_bound(bound, len(depth))) for bound in LIKELIEST_AT]
     by_hand = [residual_genotype(cells) for cells in (1, len(depth))]
-    return list(dict.fromkeys([bare_genotype(), *by_hand, *(genotype for genotype in likely if genotype)]))
+    return list(dict.fromkeys([identity_genotype(), *by_hand, *(genotype for genotype in likely if genotype)]))
 
 
 def vary(genotype: Genotype, max_cells: int, rng: random.Random) -> Genotype:

@@ -3,7 +3,8 @@
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from compress.students.bilstm import BiLstmConfig, BiLstmStudent
-from compress.students.cnn import CnnStudent, CnnStudentConfig
+from compress.students.cnn import CnnStudent
+from compress.students.cnn_config import CnnStudentConfig
 
 for _config, _model in ((CnnStudentConfig, CnnStudent), (BiLstmConfig, BiLstmStudent)):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)

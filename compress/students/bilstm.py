@@ -1,8 +1,10 @@
 """The one-layer bidirectional LSTM of Tang et al. (arXiv 1903.12136, §3.1).
 
-Word embeddings → BiLSTM → the last state of each direction → a rectified layer → linear. Of a pair each text is read by
-itself, and the two vectors enter as [u, v, u·v, |u − v|]. Where this differs: the embeddings are the teacher's,
-projected, not word2vec's, so that both read the same tokens.
+Embeddings → BiLSTM → last state of each direction → linear layer with ReLU → linear layer. For a pair, each text goes
+through the BiLSTM alone, and the two vectors are concatenated as [u, v, u·v, |u − v|].
+
+Difference from the paper: the embeddings are projected from the teacher's and not word2vec, because teacher and student
+use the same tokenizer.
 """
 
 from __future__ import annotations
@@ -37,34 +39,34 @@ class BiLstmConfig(PretrainedConfig):
 
 
 class BiLstmStudent(Student):
-    """A BiLSTM classifier that saves and loads like any other Hugging Face model."""
+    """A BiLSTM classifier. It saves and loads like any other Hugging Face model."""
 
     config_class = BiLstmConfig
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.width)
-        # Two LSTMs and not one bidirectional: the second reads each text reversed within its own length, so that
-        # padding, which comes last either way, never reaches the state that is read out.
+        # Two LSTMs and not one bidirectional LSTM: the second gets each text reversed within its own length. Padding
+        # then comes last for both, so it never changes the last state of the text.
         self.forwards = nn.LSTM(config.width, config.hidden, batch_first=True)
         self.backwards = nn.LSTM(config.width, config.hidden, batch_first=True)
         self.dropout = nn.Dropout(config.dropout)
-        read = 2 * config.hidden * (4 if config.pair else 1)
-        self.hidden = nn.Linear(read, 200)  # 200 units, as in the paper (§4.4)
+        features = 2 * config.hidden * (4 if config.pair else 1)
+        self.hidden = nn.Linear(features, 200)  # 200 units, as in the paper (§4.4)
         self.classifier = nn.Linear(200, config.num_labels)
         self.post_init()
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """See `Student.read`."""
+    def compute_logits(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """See `Student.compute_logits`."""
         embedded = self.dropout(self.embeddings(input_ids))  # (B, L, D)
         lengths = attention_mask.sum(dim=1)
         if self.config.pair:
-            assert token_type_ids is not None  # `forward` sees to it
+            assert token_type_ids is not None  # checked by `forward`
             second = token_type_ids.sum(dim=1)
             start = token_type_ids.argmax(dim=1)
-            # [CLS] a [SEP] b [SEP]: the first text keeps its special tokens, the second starts behind the first [SEP].
+            # [CLS] a [SEP] b [SEP]: the first text keeps its special tokens, the second starts after the first [SEP].
             first = torch.where(second > 0, start, lengths)
-            # Both texts in one call, stacked: a quantiser wants each LSTM's weights to have one user.
+            # Both texts in one call, stacked along the batch: the quantiser needs each LSTM's weights to be used once.
             starts, counts = torch.cat([torch.zeros_like(start), start]), torch.cat([first, second])
             u, v = self._last_states(torch.cat([embedded, embedded]), starts, counts).chunk(2)
             ends = torch.cat([u, v, u * v, (u - v).abs()], dim=-1)

@@ -1,4 +1,4 @@
-"""The word embeddings that a student starts from."""
+"""The initial word embeddings of a student."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from compress.data.batches import EncodedSplit
 
 
 def project_embeddings(table: Tensor, train: EncodedSplit, width: int) -> Tensor:
-    """The teacher's word embeddings (V, d) on their `width` principal components, weighted by how often a token occurs.
+    """Project the teacher's word embeddings (V, d) on their first `width` principal components: (V, width).
 
-    The projection is folded in from the start: the student stores and trains V × width.
+    The components are weighted by the token counts of the training texts. The student stores and trains only the
+    projected table.
     """
-    counts = torch.ones(len(table), dtype=torch.float64)  # a token that training never shows still has a place
+    counts = torch.ones(len(table), dtype=torch.float64)  # add-one: a token without occurrences still counts
     ids = torch.from_numpy(np.concatenate([e.input_ids for e in train.encoded]))
     counts += torch.bincount(ids, minlength=len(table))
     share = (counts / counts.sum())[:, None]

@@ -1,4 +1,7 @@
-"""The search space of AdaBERT (§3.1): a stack of identical cells of three nodes over ten operations."""
+"""The genotype of a convolutional student: the architecture as data.
+
+The search space is that of AdaBERT (§3.1): a stack of identical cells with three inner nodes and ten operations.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 def node_sources(node: int) -> range:
-    """What an inner node may read: 0 and 1 are the cell's inputs, 2 + i is inner node i."""
+    """The states an inner node can read: 0 and 1 are the inputs of the cell, 2 + i is inner node i."""
     return range(2 + node)
 
 
@@ -28,7 +31,7 @@ EDGES = [(node, source) for node in range(NODES) for source in node_sources(node
 
 
 class Edge(BaseModel):
-    """One operation on one input of an inner node."""
+    """One edge into an inner node: the state it reads and the operation on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: Annotated[int, Field(ge=0)]
@@ -36,7 +39,7 @@ class Edge(BaseModel):
 
 
 class Genotype(BaseModel):
-    """A derived architecture: how many cells, and which edges enter each inner node of a cell."""
+    """An architecture: the number of cells, and the edges into each inner node of a cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cells: Annotated[int, Field(ge=1)]
@@ -60,7 +63,7 @@ class Genotype(BaseModel):
 
 
 def random_genotype(cells: int, seed: int | str) -> Genotype:
-    """Two edges into each node and an operation on each, other than zero, all equally likely: the control of a search."""
+    """Two edges into each node with a random operation other than zero, drawn uniformly: the baseline of a search."""
     rng = random.Random(f"genotype/{seed}")
     nodes = []
     for node in range(NODES):
@@ -70,21 +73,21 @@ def random_genotype(cells: int, seed: int | str) -> Genotype:
 
 
 def residual_genotype(cells: int) -> Genotype:
-    """What one would build by hand: each node a conv3 of the state before it, beside that state itself."""
+    """A hand-made cell: each node is the state before it plus a conv3 of that state."""
     sources = (1, *range(2, 2 + NODES - 1))
     nodes = tuple((Edge(source=s, operation="conv3"), Edge(source=s, operation="identity")) for s in sources)
     return Genotype(cells=cells, nodes=nodes)
 
 
-def bare_genotype(cells: int = 1) -> Genotype:
-    """Operations without parameters and without cost only: the smallest student of so many cells."""
+def identity_genotype(cells: int = 1) -> Genotype:
+    """The smallest genotype of this depth: one identity edge into each node, so no parameters and no cost."""
     return Genotype(cells=cells, nodes=((Edge(source=0, operation="identity"),),) * NODES)
 
 
 def read_genotype(file: Path) -> Genotype:
-    """The genotype in a `genotype.json`.
+    """Read the genotype of a `genotype.json`.
 
-    :raises UserError: there is none.
+    :raises UserError: the file does not exist or holds no genotype.
     """
     try:
         return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])

@@ -1,7 +1,7 @@
-"""The length-preserving operations of the search space, on (B, D, L) with a mask (B, 1, L).
+"""The operations of the search space, on states (B, D, L) with a mask (B, 1, L).
 
-Every operation is invariant to padding: real positions of a padded text get what they get when the text stands alone.
-They rely on masked positions of the input being zero, which the cell guarantees.
+Every operation keeps the length of its input and is invariant to padding: the real positions of a padded text get the
+same values as without padding. This needs the masked positions of the input to be zero. The cell guarantees that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from compress.students.genotype import Operation
 class Convolution(nn.Module):
     """Conv1d → BatchNorm → ReLU.
 
-    The paper has BatchNorm after the ReLU. Before it, BatchNorm folds into the convolution at export and costs nothing.
+    In the paper BatchNorm comes after the ReLU. Before the ReLU it can be folded into the convolution at export, so it
+    costs nothing.
+
+    :param inputs: number of input channels, if it is not `width`.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int, inputs: int | None = None) -> None:
@@ -26,18 +29,18 @@ class Convolution(nn.Module):
         self.norm: nn.Module = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, D, L), or as many channels as `inputs` says → (B, D, L)."""
+        """(B, D, L), or (B, inputs, L) → (B, D, L)."""
         return F.relu(self.norm(self.conv(x)))
 
     def fold(self) -> None:
-        """Fold BatchNorm's running statistics into the convolution, for export."""
+        """Fold the running statistics of BatchNorm into the convolution, for export."""
         if isinstance(self.norm, nn.BatchNorm1d):
             self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
 
 
 class MaxPool(nn.Module):
-    """Maximum over three positions; outside the text stands zero, as on masked positions."""
+    """Maximum over three positions. Positions outside the text count as zero, like masked ones."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, D, L) → (B, D, L)."""
@@ -45,7 +48,7 @@ class MaxPool(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """Mean over the real tokens among three positions."""
+    """Mean over three positions. Only real tokens are counted."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, D, L) → (B, D, L)."""
@@ -54,7 +57,7 @@ class AveragePool(nn.Module):
 
 
 class Identity(nn.Module):
-    """The input itself."""
+    """The unchanged input."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, D, L) → (B, D, L)."""
@@ -62,7 +65,7 @@ class Identity(nn.Module):
 
 
 class Zero(nn.Module):
-    """No connection."""
+    """No connection: the output is zero."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, D, L) → zeros (B, D, L)."""
@@ -70,7 +73,7 @@ class Zero(nn.Module):
 
 
 def build_operation(name: Operation, width: int) -> nn.Module:
-    """A fresh operation on `width` channels."""
+    """A new operation on `width` channels."""
     if name.startswith("conv"):
         return Convolution(width, int(name.removeprefix("conv")), 1)
     if name.startswith("dilated"):

@@ -1,4 +1,4 @@
-"""The transformer student: a small BERT, with layers copied from a larger one or of its own size."""
+"""The transformer student: a small BERT. Its layers are copied from a larger model, or it has its own size."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from compress.students.base import label_names
 
 
 def copied_layers(options: TransformerOptions, source_layers: int) -> list[int]:
-    """Numbers, counted from 1, of the source's layers that the student gets, bottom to top.
+    """Numbers, counted from 1, of the source layers that are copied to the student, bottom to top.
 
-    :raises UserError: the source has not that many.
+    :raises UserError: the source has too few layers.
     """
     if options.layers > source_layers:
         raise UserError(f"student.layers: {options.layers} to copy, but the model has {source_layers}")
@@ -39,9 +39,9 @@ def copied_layers(options: TransformerOptions, source_layers: int) -> list[int]:
 
 
 def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> PretrainedConfig:
-    """The configuration that a student of this teacher will have.
+    """The configuration of a student of this teacher.
 
-    :raises UserError: layers that are not there, or a model that cannot be loaded.
+    :raises UserError: the teacher has too few layers, or the model `student.init` cannot be loaded.
     """
     if options.init not in SPECIAL_INITS:
         try:
@@ -62,11 +62,11 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
 def make_transformer(
     options: TransformerOptions, teacher: PreTrainedModel, pretrained: PreTrainedModel, labels: list[str], seed: int
 ) -> PreTrainedModel:
-    """A classifier with these labels.
+    """A student with these labels, before its training.
 
     :param teacher: the fine-tuned teacher.
-    :param pretrained: the model it was made from, with a new head.
-    :raises UserError: a model that cannot be loaded, or that reads other tokens than the teacher.
+    :param pretrained: the model before fine-tuning, with a new classification head.
+    :raises UserError: the model `student.init` cannot be loaded, or its vocabulary is not the teacher's.
     """
     torch.manual_seed(seed)
     names = label_names(labels)
@@ -89,7 +89,7 @@ def make_transformer(
 
 
 def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
-    """Give the student all of the source's weights, its layer i being the source's layer `layers[i]` (from 1)."""
+    """Copy the source's weights to the student. Student layer i gets source layer `layers[i]`, counted from 1."""
     stack = _layer_stack(source)
     wanted = {number - 1: position for position, number in enumerate(layers)}
     state = {}
@@ -103,7 +103,10 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[
 
 
 def _layer_stack(model: PreTrainedModel) -> str:
-    """Path of the list of layers inside the model, e.g. `bert.encoder.layer`."""
+    """Path of the list of layers inside the model, e.g. `bert.encoder.layer`.
+
+    :raises UserError: the model has none.
+    """
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
             return path

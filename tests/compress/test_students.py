@@ -16,8 +16,8 @@ from compress.recipe import recipe_from
 from compress.recipe.sections import TransformerOptions
 from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
-from compress.students.cnn import Alignment, two_streams
-from compress.students.genotype import NODES, OPERATIONS
+from compress.students.genotype import NODES, OPERATIONS, Edge, Genotype
+from compress.students.input_layer import Alignment, two_streams
 from compress.students.operations import build_operation
 from compress.students.transformer import copied_layers, make_transformer
 from compress.teachers.finetune import load_classifier
@@ -102,11 +102,11 @@ def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable
 def test_two_streams_begin_together_and_meet_in_the_cell() -> None:
     texts = [torch.tensor([[[1.0, 1, 0, 0, 0, 1, 0]]]), torch.tensor([[[0.0, 0, 1, 1, 1, 0, 0]]])]
     embedded = torch.arange(1.0, 8.0).view(1, 1, 7) * sum(texts)
-    entry = two_streams(embedded, sum(texts), texts)  # type: ignore[arg-type]
-    assert entry.first.flatten().tolist() == [1, 2, 0, 0, 0, 6, 0]
-    assert entry.second.flatten().tolist() == [3, 4, 5, 0, 0, 0, 0]
-    assert entry.mask.flatten().tolist() == [1, 1, 1, 0, 0, 1, 0]
-    assert entry.state.flatten().tolist() == [4, 6, 5, 0, 0, 6, 0]
+    inputs = two_streams(embedded, sum(texts), texts)  # type: ignore[arg-type]
+    assert inputs.first.flatten().tolist() == [1, 2, 0, 0, 0, 6, 0]
+    assert inputs.second.flatten().tolist() == [3, 4, 5, 0, 0, 0, 0]
+    assert inputs.mask.flatten().tolist() == [1, 1, 1, 0, 0, 1, 0]
+    assert inputs.embedded.flatten().tolist() == [4, 6, 5, 0, 0, 6, 0]
     alone = two_streams(embedded, texts[0], [texts[0], texts[1] * 0])  # no second text
     assert not alone.second.any()
 
@@ -137,6 +137,26 @@ def test_saves_and_loads_like_any_model(tmp_path: Path) -> None:
         loaded(ids, labels=torch.tensor([0, 1, 2])).loss,
         torch.nn.functional.cross_entropy(student(ids).logits, torch.tensor([0, 1, 2])),
     )
+
+
+def test_saved_checkpoints_keep_their_parameter_names() -> None:
+    edges = (Edge(source=0, operation="conv3"), Edge(source=1, operation="identity"))
+    genotype = Genotype(cells=1, nodes=(edges, edges[1:], edges[1:])).model_dump(mode="json")
+    student = CnnStudent(CnnStudentConfig(vocab_size=50, width=16, genotype=genotype, pair=True, pair_inputs="aligned"))
+    assert {name for name, _ in student.named_parameters()} == {
+        "embeddings.table.weight",
+        "entrance.alignment.log_sharpness",
+        "entrance.alignment.compare.conv.weight",
+        "entrance.alignment.compare.norm.weight",
+        "entrance.alignment.compare.norm.bias",
+        "cells.0.node_weights",
+        "cells.0.operations.0.conv.weight",
+        "cells.0.operations.0.norm.weight",
+        "cells.0.operations.0.norm.bias",
+        "readouts.0.state_weights",
+        "readouts.0.classifier.weight",
+        "readouts.0.classifier.bias",
+    }
 
 
 def test_folding_batch_normalisation_changes_no_logit() -> None:

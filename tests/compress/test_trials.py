@@ -24,7 +24,7 @@ from compress.students.genotype import (
     OPERATIONS,
     Edge,
     Genotype,
-    bare_genotype,
+    identity_genotype,
     random_genotype,
     residual_genotype,
 )
@@ -70,7 +70,7 @@ def test_it_begins_with_the_smallest_the_hand_made_and_the_likeliest() -> None:
     alpha = torch.zeros(len(EDGES), len(OPERATIONS))
     alpha[:, OPERATIONS.index("conv7")] = 5.0  # likely, and dear
     first = first_candidates(alpha, torch.tensor([0.0, 5.0]), COSTS)
-    assert first[:3] == [bare_genotype(), residual_genotype(1), residual_genotype(2)]
+    assert first[:3] == [identity_genotype(), residual_genotype(1), residual_genotype(2)]
     assert {edge.operation for _, edge in first[3].edges} == {"conv7"}
     assert len(first) == len(set(first)) > 4
     assert all(any(edge.operation != "conv7" for _, edge in genotype.edges) for genotype in first[4:])
