@@ -19,7 +19,7 @@ from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
 from compress.data.files import fingerprint, sha256_file
 from compress.recipe import Recipe
-from compress.recipe.keys import expand, restricted, setting
+from compress.recipe.keys import expand, restricted, setting, setting_keys
 from compress.recipe.sections import SPECIAL_ARCHITECTURES, SPECIAL_INITS, Content
 from compress.runtime.errors import UserError
 
@@ -74,7 +74,7 @@ class Stage:
             *(text_settings(kind, recipe) for kind in self.texts(recipe)),
         ]
         named = {key for some in patterns for key in expand(recipe, some)}
-        return expand(recipe, sorted(named))
+        return [key for key in setting_keys(recipe) if key in named]
 
     def key(self, recipe: Recipe, keys: dict[str, str]) -> str:
         """The identity of all that the result is made from.

@@ -16,7 +16,7 @@ from compress.data.domains import student_corpus
 from compress.data.files import write_json
 from compress.pipeline.stage import Stage, StageContext, Texts
 from compress.recipe import Recipe
-from compress.recipe.sections import L2aOptions, MaskedLmOptions, TransformerOptions
+from compress.recipe.sections import L2aOptions, MaskedLmOptions, SamplingOptions, TransformerOptions
 
 
 def make_teacher(context: StageContext) -> None:
@@ -87,11 +87,16 @@ def _augmented_texts(recipe: Recipe) -> Iterator[Texts]:
         yield Texts.SOURCE  # samples start from these too
 
 
+def _augmented_settings(recipe: Recipe) -> Iterator[str]:
+    yield from ("seed", "augmentation", "-augmentation.selector", "domains.student")  # a selector is the student's matter
+    if isinstance(recipe.augmentation, SamplingOptions):
+        yield "teacher.model"  # for its tokenizer's mask token
+
+
 AUGMENTED = Stage(
     "augmented",
     make_augmented,
-    # The selector decides on texts in the student's stage.
-    settings=lambda recipe: ("seed", "teacher.model", "augmentation", "-augmentation.selector", "domains.student"),
+    settings=_augmented_settings,
     texts=_augmented_texts,
     after=("language_model",),
     needed=lambda recipe: recipe.augmentation.method != "none",
@@ -121,8 +126,8 @@ TEACHER_OUTPUTS = Stage(
     "teacher_outputs",
     make_teacher_outputs,
     settings=lambda recipe: (
-        *("target.max_length", "domains.student", "student.kind"),
-        *("teacher.method", "meta.expertise"),
+        *("target.max_length", "domains.student", "student.kind", "teacher.method"),
+        *(["meta.expertise"] if recipe.teacher.method == "meta" else []),
     ),
     texts=_student_texts,
     after=("teacher", "augmented"),
