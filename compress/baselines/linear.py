@@ -1,0 +1,106 @@
+"""A linear model on word and character n-grams: the classifier that a student must beat to be worth its BERT."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from compress.console import console
+from compress.data.corpus import Corpus, Split
+from compress.data.files import write_json
+
+FILE = "linear.json"
+STRENGTHS = (1.0, 4.0)  # C of the logistic regression, the inverse of its regularisation
+MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class LinearBaseline:
+    """How a linear model does on the task. Accuracies are fractions of 1, by split."""
+
+    accuracy: dict[str, float]
+    strength: float  # the value of `STRENGTHS` that is better on dev
+    features: int
+    seconds: float
+
+    @classmethod
+    def read(cls, directory: Path) -> LinearBaseline:
+        """What `make_linear` wrote to `directory`."""
+        return cls(**json.loads((directory / FILE).read_text(encoding="utf-8")))
+
+
+def make_linear(corpus: Corpus, directory: Path) -> None:
+    """Train the model on the labelled texts; writes `linear.json` to `directory`."""
+    started = time.monotonic()
+    train, held_out = corpus.splits["train"], [name for name in corpus.splits if name != "train"]
+    features = NgramFeatures(train)
+    x, y = features(train), np.asarray(train.labels)
+    found: list[tuple[float, float, dict[str, float]]] = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy stands long before the weights do
+            model.fit(x, y)
+        scores = {name: _accuracy(model, features, corpus.splits[name]) for name in held_out}
+        found.append((scores["dev"], strength, scores))
+    _, strength, accuracy = max(found, key=lambda result: result[0])
+    baseline = LinearBaseline(accuracy, strength, x.shape[1], round(time.monotonic() - started, 1))
+    write_json(directory / FILE, asdict(baseline))
+    shown = ", ".join(f"{name} {value:.2%}" for name, value in accuracy.items())
+    console.print(f"  linear model on {baseline.features:,} n-grams: {shown}")
+
+
+class NgramFeatures:
+    """TF-IDF of words, of pairs of words, and of two to five characters inside words; of each text of a pair.
+
+    Of a pair, the features are |a − b| and a · b, element by element: what differs and what both texts have.
+
+    :param train: the texts whose n-grams are counted.
+    """
+
+    def __init__(self, train: Split) -> None:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
+        self._vectorizers = (words, characters)
+        for vectorizer in self._vectorizers:
+            vectorizer.fit([*train.texts, *(train.texts_b or [])])
+
+    def __call__(self, split: Split) -> csr_matrix:
+        """Features (N, F)."""
+        first = self._vectors(split.texts)
+        if split.texts_b is None:
+            return first
+        second = self._vectors(split.texts_b)
+        return hstack([abs(first - second), first.multiply(second)]).tocsr()
+
+    def _vectors(self, texts: list[str]) -> csr_matrix:
+        return hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers]).tocsr()
+
+
+def share_of_gap(student: float, linear: float, teacher: float) -> float | None:
+    """The share of the gap between a linear model and the teacher that the student closes; None where there is no gap.
+
+    1: as accurate as the teacher; 0: as accurate as the linear model; below 0: worse.
+    """
+    return (student - linear) / (teacher - linear) if teacher > linear else None
+
+
+def standard_error(accuracy: float, texts: int) -> float:
+    """The standard error of an accuracy that was measured on so many texts."""
+    return math.sqrt(accuracy * (1 - accuracy) / texts)
+
+
+def _accuracy(model: LogisticRegression, features: NgramFeatures, split: Split) -> float:
+    predicted: NDArray[np.int64] = model.predict(features(split))
+    return round(float((predicted == np.asarray(split.labels)).mean()), 5)
