@@ -53,7 +53,9 @@ def train(folder: Path) -> dict[str, torch.Tensor]:
         return model(batch, 0)
 
     accelerator = make_accelerator()
-    step = OptimizerStep(make_loader(data, 8, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss)
+    step = OptimizerStep(
+        make_loader(data, 8, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss
+    )
     loader = make_loader(data, 8, shuffle=False)
 
     def evaluate(model: nn.Module) -> dict[str, float]:

@@ -61,7 +61,9 @@ def test_fine_tuning_wins_back_what_rounding_took(tmp_path: Path, monkeypatch: p
         recipe = recipe_from({"name": "t", **chosen}, "test")
         model = student()
         names = set(model.state_dict())
-        history = student_training.train_student(model, bert(4), data, recipe.objective, recipe.compress, tmp_path / str(epochs))
+        history = student_training.train_student(
+            model, bert(4), data, recipe.objective, recipe.compress, tmp_path / str(epochs)
+        )
         with coarse(model):
             scores.append(accuracy(model, data.dev))
         assert set(model.state_dict()) == names
