@@ -21,7 +21,6 @@ from compress.objectives.logits import cross_entropy, logit_error, soft_cross_en
 from compress.objectives.relation import attention_relation, value_relation
 from compress.recipe import recipe_from
 from compress.runtime.errors import UserError
-from compress.training.evaluation import compute_logits, model_inputs
 from tests.tiny_task import own_hooks
 
 LENGTHS = [5, 3, 1]
@@ -142,13 +141,17 @@ def batch() -> Batch:
     )
 
 
+def inputs() -> dict[str, Tensor]:
+    return {"input_ids": batch().input_ids, "attention_mask": batch().attention_mask}
+
+
 def test_the_observer_sees_the_scores_that_the_model_attends_with() -> None:
     model = bert(2)
     model.set_attn_implementation("eager")
     with Observer(model, attention=True) as observer, torch.no_grad():
         assert own_hooks(model)
         states = observer(batch())
-        out = model(**model_inputs(model, batch()), output_attentions=True)
+        out = model(**inputs(), output_attentions=True)
     hidden = (batch().attention_mask == 0)[:, None, None, :]
     for layer in range(2):
         seen = torch.softmax(states.scores(layer).masked_fill(hidden, -torch.inf), dim=-1)
@@ -194,7 +197,7 @@ def test_gradients_reach_the_student_only_and_a_perfect_student_has_nothing_to_l
 
 
 def teacher_logits(teacher: BertForSequenceClassification) -> Tensor:
-    return compute_logits(teacher, batch())
+    return teacher(**inputs()).logits
 
 
 @pytest.mark.parametrize("method", METHODS)

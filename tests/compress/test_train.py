@@ -6,11 +6,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from compress.data.batches import Batch, EncodedSplit, LengthBatches, SoftTargets, make_loader
+from compress.recipe.sections import TrainOptions
 from compress.runtime.encode import Encoded
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import predict
 from compress.training.loop import Schedule, fit
-from compress.training.optimizer import OptimizerStep, moving_average
+from compress.training.optimizer import OptimizerStep, adamw, make_scheduler, moving_average
 from tests.tiny_task import KilledError, killed_at
 
 
@@ -125,6 +126,32 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert len(seen) == 4  # two epochs without a better score after the second
     assert state.best_epoch == 1
     assert torch.equal(model.out.weight, seen[1])
+
+
+def test_the_optimiser_of_a_section_has_its_settings() -> None:
+    options = TrainOptions(epochs=1, batch_size=8, learning_rate=0.02, weight_decay=0.3, warmup=0.25, max_grad_norm=2.0)
+    model, loader = Bag(), make_loader(split(), 8, shuffle=False)
+
+    def loss(batch: Batch, progress: float) -> torch.Tensor:
+        return model(batch).sum()
+
+    step = adamw(loader, model.parameters(), loss, options)
+    (group,) = step.optimizer.param_groups
+    assert isinstance(step.optimizer, torch.optim.AdamW)
+    assert (group["lr"], group["weight_decay"], step.warmup, step.max_grad_norm) == (0.02, 0.3, 0.25, 2.0)
+    assert [id(weight) for weight in step.parameters] == [id(weight) for weight in model.parameters()]
+    scheduler = make_scheduler(step, 8)
+    rates = []
+    for _ in range(8):
+        rates.append(step.optimizer.param_groups[0]["lr"])
+        step.optimizer.step()
+        scheduler.step()
+    # Two steps up, then down to zero after the eighth.
+    assert rates == pytest.approx([0.01, 0.02, 0.02, 0.02 * 5 / 6, 0.02 * 4 / 6, 0.01, 0.02 * 2 / 6, 0.02 / 6])
+    groups = [{"params": [model.out.weight]}, {"params": [model.out.bias], "lr": 0.5}]
+    kept = adamw(loader, groups, loss, options, learning_rate=0.1, constant=True)
+    assert [group["lr"] for group in kept.optimizer.param_groups] == [0.1, 0.5]
+    assert (kept.constant, kept.warmup) == (True, 0.0)
 
 
 def test_a_moving_average_forgets_its_start_within_a_few_steps() -> None:
