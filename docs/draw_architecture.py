@@ -120,7 +120,10 @@ def room_of(module: str) -> Room | None:
 
 
 def read_imports() -> Edges:
-    """The imports between rooms, those inside functions and those for types included."""
+    """The imports between rooms, those inside functions and those for types included.
+
+    :raises SystemExit: a room imports from one that is not below it, or a module has no room.
+    """
     # No cache: the sources are small, and the cache would lie in the working directory.
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     edges: Edges = {room: set() for room in ROOMS}
@@ -128,14 +131,14 @@ def read_imports() -> Edges:
         if (room := room_of(module)) is not None:
             others = {room_of(other) for other in graph.find_modules_directly_imported_by(module)}
             edges[room] |= {other for other in others if other is not None and other != room}
+    for start, end in ((start, end) for start, ends in edges.items() for end in ends):
+        if end.row <= start.row:
+            raise SystemExit(f"{start.name} → {end.name}: this import goes up; see ROOMS of {Path(__file__).name}")
     return edges
 
 
 def reachable(edges: Edges) -> Edges:
-    """For each room, all rooms that it needs, directly or not.
-
-    :raises graphlib.CycleError: rooms import from each other in a circle.
-    """
+    """For each room, all rooms that it needs, directly or not."""
     found: Edges = {}
     for room in TopologicalSorter(edges).static_order():  # a room comes after those that it imports from
         found[room] = edges[room].union(*(found[other] for other in edges[room]))
@@ -154,10 +157,8 @@ Point = tuple[float, float]
 def route(start: Room, end: Room) -> list[Point]:
     """The corners of an arrow: straight down where one room is above the other, else down and into its side.
 
-    :raises SystemExit: the end is not below the start, or another room is in the way.
+    :raises SystemExit: another room is in the way.
     """
-    if end.row <= start.row:
-        raise SystemExit(f"{start.name} → {end.name}: goes up; change their rows in ROOMS of {Path(__file__).name}")
     low, high = max(start.left, end.left), min(start.right, end.right)
     if low < high:  # one is above the other
         x = end.x if end.right - end.left <= start.right - start.left else start.x
@@ -166,7 +167,9 @@ def route(start: Room, end: Room) -> list[Point]:
         points = [(start.x, start.bottom), (start.x, end.y), (end.left if start.x < end.left else end.right, end.y)]
     for room in ROOMS:
         if room not in (start, end) and any(_meets(room, *leg) for leg in pairwise(points)):
-            raise SystemExit(f"{start.name} → {end.name}: runs through {room.name}; move a room in ROOMS")
+            raise SystemExit(
+                f"{start.name} → {end.name}: runs through {room.name}; move one in ROOMS of {Path(__file__).name}"
+            )
     return points
 
 
