@@ -1,0 +1,4 @@
+"""The transfer set: many texts without labels on which the student hears its teacher.
+
+Texts come from a bank (the user's logs, a file, or the embedded one) and from spans of the task's own texts.
+"""

@@ -1,0 +1,23 @@
+"""Texts joined from spans of different texts of the task: where there is no bank, or too small a one, they stand in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+SPANS = (2, 3)  # fewest and most spans of a joined text
+SHORTEST, LONGEST = 0.2, 0.7  # share of the words of a text that its span has
+
+
+def joined_texts(texts: Sequence[str], count: int, rng: random.Random) -> Iterator[str]:
+    """`count` texts, each of two or three spans of different texts in random order."""
+    for _ in range(count if texts else 0):
+        parts = rng.sample(texts, min(rng.randint(*SPANS), len(texts)))
+        yield " ".join(_span(part, rng) for part in parts)
+
+
+def _span(text: str, rng: random.Random) -> str:
+    words = text.split()
+    size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
+    start = rng.randint(0, max(0, len(words) - size))
+    return " ".join(words[start : start + size])
