@@ -14,7 +14,10 @@ from torch import nn
 from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.runtime.encode import Encoded
-from compress.training.loop import OptimizerStep, Schedule, fit, make_accelerator, predict
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import predict
+from compress.training.loop import Schedule, fit
+from compress.training.optimizer import OptimizerStep
 
 
 class Choice(nn.Module):
@@ -41,7 +44,7 @@ def train(folder: Path) -> dict[str, torch.Tensor]:
     for i in range(41):
         ids = torch.randint(1, 20, (3 + i % 5,), generator=generator).numpy()
         encoded.append(Encoded(ids, ids * 0, ids * 0))
-    data, model = EncodedSplit(encoded, torch.arange(41) % 2), Choice()
+    data, model = EncodedSplit(encoded, torch.arange(41) % 2, pad_token_id=0), Choice()
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:
         return nn.functional.cross_entropy(model(batch, round(progress * 100) % 2), batch.labels)
@@ -50,13 +53,15 @@ def train(folder: Path) -> dict[str, torch.Tensor]:
         return model(batch, 0)
 
     accelerator = make_accelerator()
-    turn = OptimizerStep(make_loader(data, 8, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss)
+    step = OptimizerStep(
+        make_loader(data, 8, shuffle=True, seed=1), torch.optim.AdamW(model.parameters(), lr=1e-2), loss
+    )
     loader = make_loader(data, 8, shuffle=False)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return {"metric": float(predict(model, loader, outputs, accelerator).mean())}
 
-    state = fit("t", model, [turn], evaluate, Schedule(2, 2, 0, keep_last=True), folder / "work", accelerator)
+    state = fit("t", model, [step], evaluate, Schedule(2, 2, 0, keep_last=True), folder / "work")
     history = torch.tensor([epoch["metric"] for epoch in state.history])
     return dict(model.state_dict()) | {"outputs": predict(model, loader, outputs, accelerator), "history": history}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.data.corpus import UNLABELLED, Corpus, data_key, load_corpus, text_key
+from compress.data.corpus import UNLABELLED, Corpus, load_corpus
 from compress.data.tables import normalise
 from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
@@ -108,8 +108,6 @@ def test_a_label_that_train_never_had(tmp_path: Path) -> None:
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "absent.tsv")
-    with pytest.raises(UserError, match="no such file"):
-        data_key(DataOptions(source="files", train=tmp_path / "absent.tsv"))
     odd = tmp_path / "t.xlsx"
     odd.write_text("x")
     with pytest.raises(UserError, match="unknown kind"):
@@ -118,13 +116,6 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
     broken.write_text("not parquet")
     with pytest.raises(UserError, match="cannot be read"):
         load(broken)
-
-
-def test_the_key_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
-    a, b = write_tsv(tmp_path / "a.tsv", sentences(10)), write_tsv(tmp_path / "b.tsv", sentences(10))
-    c = write_tsv(tmp_path / "c.tsv", sentences(11))
-    keys = [data_key(DataOptions(source="files", train=path)) for path in (a, b, c)]
-    assert keys[0] == keys[1] != keys[2]
 
 
 def test_texts_that_no_label_is_used_of_are_unlabelled(tmp_path: Path) -> None:
@@ -145,24 +136,6 @@ def test_texts_that_no_label_is_used_of_are_unlabelled(tmp_path: Path) -> None:
     assert load(train, dev=dev, unlabelled=no_labels).unlabelled is not None
     with pytest.raises(UserError, match=r"data\.unlabelled: .*w\.tsv: no such file"):
         load(train, dev=dev, unlabelled=tmp_path / "w.tsv")
-
-
-def test_the_key_of_the_texts_leaves_the_labels_out_of_it(tmp_path: Path) -> None:
-    train = write_tsv(tmp_path / "t.tsv", sentences(100))
-    more = write_tsv(tmp_path / "u.tsv", [("an odd text",)], ("text",))
-    whole, cut, other, further = (
-        DataOptions.model_validate({"source": "files", "train": train, **options})
-        for options in ({}, {"train_limit": 10, "sample": 3}, {"max_length": 64}, {"unlabelled": more})
-    )
-    assert text_key(whole) == text_key(cut)
-    assert len({text_key(options) for options in (whole, other, further)}) == 3
-    limited = [
-        text_key(DataOptions.model_validate({"source": "files", "train": train, "limit": 50, "sample": sample}))
-        for sample in (0, 1)
-    ]
-    assert limited[0] != limited[1]  # other texts
-    assert data_key(whole) == data_key(further)
-    assert data_key(whole) != data_key(cut)
 
 
 def test_the_embedded_corpus_has_four_domains_and_no_leak() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from compress import distil
-from compress.data.batches import EncodedSplit
+from compress.data.batches import EncodedSplit, SoftTargets
+from compress.distil import student as student_training
 from compress.distil.task import StudentTask
 from compress.recipe import recipe_from
 from compress.runtime.encode import Encoded
@@ -35,10 +35,16 @@ def task(rows: int = 48) -> StudentTask:
         ids = torch.randint(1, 40, (4 + i % 5,), generator=generator).numpy()
         encoded.append(Encoded(ids, ids * 0, ids * 0))
     labels = torch.arange(rows) % 2
-    split = EncodedSplit(encoded, labels, {"logits": torch.nn.functional.one_hot(labels).float() * 4})
-    embeddings = bert(4).bert.embeddings.word_embeddings.weight.detach()
+    teacher = SoftTargets(torch.nn.functional.one_hot(labels).float() * 4)
     return StudentTask(
-        split, rows, list(range(rows)), EncodedSplit(encoded[:16], labels[:16]), ["a", "b"], False, 0, embeddings, 0
+        train=EncodedSplit(encoded, labels, pad_token_id=0, teacher=teacher),
+        labelled=rows,
+        groups=list(range(rows)),
+        dev=EncodedSplit(encoded[:16], labels[:16], pad_token_id=0),
+        labels=["a", "b"],
+        pair=False,
+        embeddings=bert(4).bert.embeddings.word_embeddings.weight.detach(),
+        seed=0,
     )
 
 
@@ -46,7 +52,7 @@ def train(scratch: Path, method: str, width: int = 16) -> dict[str, torch.Tensor
     settings = {"objective": {"method": method}, "student": {"kind": "transformer"}}
     recipe = recipe_from({"name": "t", **settings, "compress": {"epochs": 3, "batch_size": 8}}, "test")
     student = bert(2, width)
-    distil.train_student(student, bert(4), task(), recipe.objective, recipe.compress, scratch)
+    student_training.train_student(student, bert(4), task(), recipe.objective, recipe.compress, scratch)
     assert not own_hooks(student)
     return student.state_dict()
 
@@ -56,7 +62,7 @@ def test_a_two_stage_training_killed_in_its_second_stage_ends_as_an_uninterrupte
 ) -> None:
     whole = train(tmp_path / "whole", "tinybert", width=24)
     monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(distil, "accuracy", killed_at(2, distil.accuracy))
+    monkeypatch.setattr(student_training, "dev_metrics", killed_at(2, student_training.dev_metrics))
     with pytest.raises(KilledError):
         train(tmp_path / "killed", "tinybert", width=24)
     resumed = train(tmp_path / "killed", "tinybert", width=24)

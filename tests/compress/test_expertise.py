@@ -1,6 +1,7 @@
 """Meta-KD's scores and weights against numbers worked by hand; the weight is that of the example and of no other."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,8 +72,7 @@ def test_an_unknown_domain_has_the_mean_embedding() -> None:
 
 
 def weighted_batch(weights: list[float]) -> Batch:
-    more = {"weight": torch.tensor(weights), "domain": torch.tensor([0, 1, -1])}
-    return batch() | more | {"segments": batch()["type_ids"]}
+    return replace(batch(), weights=torch.tensor(weights), domains=torch.tensor([0, 1, -1]))
 
 
 def gradient(loss: Tensor, model: torch.nn.Module) -> Tensor:
@@ -113,7 +113,7 @@ def test_the_weight_is_per_example_for_a_bilstm() -> None:
 
 def test_without_weights_a_loss_is_what_it_was() -> None:
     losses = torch.tensor([1.0, 2.0])
-    assert weighted(losses, {}) is losses
+    assert weighted(losses, None) is losses
 
 
 def test_the_transfer_loss_by_a_slow_reference_and_unweighted() -> None:
@@ -128,10 +128,9 @@ def test_the_transfer_loss_by_a_slow_reference_and_unweighted() -> None:
     for row, number in enumerate([0, 1, -1]):
         h = []
         for model, of in ((student, transfer.student), (teacher, transfer.teacher)):
-            one = {name: value[row : row + 1] for name, value in batch().items()}
-            length = int(one["attention_mask"].sum())
-            one = {n: v[:, :length] if v.dim() == 2 and n != "logits" else v for n, v in one.items()}
-            inputs = {"input_ids": one["input_ids"], "attention_mask": one["attention_mask"]}
+            length = int(batch().attention_mask[row].sum())
+            ids = batch().input_ids[row : row + 1, :length]
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             state = model(**inputs, output_hidden_states=True).hidden_states[-1][0].mean(dim=0)
             table = of.domain.weight
             embedding = table.mean(dim=0) if number < 0 else table[number]

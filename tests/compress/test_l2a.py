@@ -13,7 +13,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from compress.augment.stage import Pool, pool_of_texts
-from compress.data.batches import EncodedSplit, make_loader
+from compress.data.batches import EncodedSplit, SoftTargets, make_loader
 from compress.distil.task import StudentTask
 from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
@@ -24,7 +24,7 @@ from compress.recipe import recipe_from
 from compress.recipe.sections import SelectorOptions
 from compress.runtime.encode import Encoded
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
-from compress.training.evaluation import classify
+from compress.training.evaluation import compute_logits
 from tests.tiny_task import GENOTYPE, KilledError, killed_at
 
 
@@ -122,11 +122,22 @@ def task(labelled: int, generated: int, wrong: int = 0, pair: bool = False) -> S
     train = labels[: count - dev].clone()
     if wrong:
         train[-wrong:] = 1 - train[-wrong:]
-    targets = {"logits": torch.nn.functional.one_hot(train).float() * 6 - 3}
-    split = EncodedSplit(encoded[: count - dev], train, targets)
-    held_out = EncodedSplit(encoded[count - dev :], labels[count - dev :])
-    embeddings = torch.randn(40, 16, generator=generator)
-    return StudentTask(split, labelled, list(range(labelled)), held_out, ["low", "high"], pair, 0, embeddings, 0)
+    teacher = SoftTargets(torch.nn.functional.one_hot(train).float() * 6 - 3)
+    return StudentTask(
+        train=EncodedSplit(encoded[: count - dev], train, pad_token_id=0, teacher=teacher),
+        labelled=labelled,
+        groups=list(range(labelled)),
+        dev=EncodedSplit(encoded[count - dev :], labels[count - dev :], pad_token_id=0),
+        labels=["low", "high"],
+        pair=pair,
+        embeddings=torch.randn(40, 16, generator=generator),
+        seed=0,
+    )
+
+
+def teacher_probabilities(data: StudentTask) -> torch.Tensor:
+    assert data.train.teacher is not None
+    return data.train.teacher.logits.softmax(dim=1)
 
 
 def train(
@@ -155,23 +166,23 @@ def test_the_credit_of_a_text_is_what_a_step_on_it_brings(kind: str) -> None:
     """Against a real step on each text alone, the mean logits on dev held where they were; the weights come back."""
     data, student = task(6, 0), bert(2).eval()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    credits, value = text_credits(student, data.train, data.dev, kind, 0)
+    credits, value = text_credits(student, data.train, data.dev, kind)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
-    dev, teacher = next(iter(make_loader(data.dev, 100, shuffle=False))), data.train.teacher.logits.softmax(dim=1)
+    dev, teacher = next(iter(make_loader(data.dev, 100, shuffle=False))), teacher_probabilities(data)
 
     with torch.no_grad():
-        mean = classify(student, dev).mean(dim=0)
+        mean = compute_logits(student, dev).mean(dim=0)
 
     def reward() -> float:
         with torch.no_grad():
-            logits = classify(student, dev)
-            return float(reward_of(logits - logits.mean(dim=0) + mean, dev["labels"], kind).double().mean())
+            logits = compute_logits(student, dev)
+            return float(reward_of(logits - logits.mean(dim=0) + mean, dev.labels, kind).double().mean())
 
     rate, start = 0.003, reward()
     assert value == pytest.approx(start, abs=1e-6)
     for i, credit in enumerate(credits):
         batch = next(iter(make_loader(data.train.subset([i]), 1, shuffle=False)))
-        loss = torch.nn.functional.cross_entropy(classify(student, batch), teacher[i : i + 1])
+        loss = torch.nn.functional.cross_entropy(compute_logits(student, batch), teacher[i : i + 1])
         slopes = torch.autograd.grad(loss, list(student.parameters()), allow_unused=True)
         with torch.no_grad():
             for weight, slope in zip(student.parameters(), slopes, strict=True):
@@ -191,9 +202,9 @@ def test_what_makes_a_label_likelier_everywhere_earns_no_credit() -> None:
     data = task(6, 0)
     leaning = dataclasses.replace(data, dev=data.dev.subset((data.dev.labels == 1).nonzero()[:, 0].tolist()))
     for split in (data.dev, leaning.dev):
-        assert text_credits(student, data.train, split, "accuracy", 0)[0].abs().max() < 1e-6
+        assert text_credits(student, data.train, split, "accuracy")[0].abs().max() < 1e-6
     student.classifier.weight.requires_grad_(True)
-    assert text_credits(student, data.train, data.dev, "accuracy", 0)[0].abs().max() > 1e-4
+    assert text_credits(student, data.train, data.dev, "accuracy")[0].abs().max() > 1e-4
 
 
 @pytest.mark.slow
@@ -299,16 +310,16 @@ def test_every_kind_of_student_has_states_and_credits() -> None:
     ]
     for student in students:
         data = task(6, 0, pair=getattr(student.config, "pair", False))
-        states = policy_states(student, data.train, torch.arange(6.0), torch.ones(6), 0)
+        states = policy_states(student, data.train, torch.arange(6.0), torch.ones(6))
         assert states.shape == (6, state_size(student))
         width = classifier_of(student).in_features
         assert states[:, :width].norm(dim=1).tolist() == pytest.approx([1.0] * 6, abs=0.02)
-        teacher = data.train.teacher.logits.softmax(dim=1)
+        teacher = teacher_probabilities(data)
         own = states[:, width + 2 : width + 4]
         torch.testing.assert_close(states[:, width : width + 2], teacher)
         torch.testing.assert_close(states[:, width + 4], (teacher - own).abs().sum(dim=1) / 2)
         torch.testing.assert_close(states[:, -2], torch.arange(6.0))
         assert not any(module._forward_pre_hooks for module in student.modules())
-        credits, _ = text_credits(student, data.train, data.dev, "accuracy", 0)
+        credits, _ = text_credits(student, data.train, data.dev, "accuracy")
         assert credits.isfinite().all()
         assert credits.std() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from compress.data.batches import encode_split
 from compress.data.corpus import load_corpus
+from compress.data.teacher_outputs import TeacherOutputs
 from compress.objectives.expertise import mean_state, prototype_scores
 from compress.pipeline.run import compress
 from compress.pipeline.stages import stage_keys
@@ -58,6 +60,13 @@ def card(directory: Path) -> dict[str, object]:
     return json.loads((directory / "card.json").read_text())
 
 
+def weights_of(root: Path) -> np.ndarray:
+    """The examples' weights among the teacher's outputs, (N,)."""
+    weights = TeacherOutputs.load(root / "teacher_outputs").weights
+    assert weights is not None
+    return weights.numpy()
+
+
 def test_the_preset_makes_a_student_of_one_domain_from_a_teacher_of_all(folder: Path) -> None:
     root = make(folder, "films", *METAKD, "domains.student=films")
     made = card(root / "teacher")
@@ -76,7 +85,7 @@ def test_the_teacher_is_pictured_with_the_extreme_examples_of_each_class(folder:
     teacher = make(folder, "pictured", *METAKD) / "teacher"
     for name in ("domains.png", "prototype_scores.png"):
         assert (teacher / name).read_bytes().startswith(b"\x89PNG")
-    knowledge, corpus = DomainKnowledge.load(teacher), load_corpus(point(folder).data)
+    knowledge, corpus = DomainKnowledge.load(teacher), load_corpus(point(folder).target)
     train = corpus.splits["train"]
     model, encoder = open_teacher(teacher, 32)
     encoded = encode_split(train, encoder)
@@ -102,7 +111,7 @@ def test_a_projection_keeps_the_two_widest_directions() -> None:
 def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> None:
     """λ of every example, by loops over what the teacher says of one text at a time."""
     root = make(folder, "weights", *METAKD)
-    corpus = load_corpus(point(folder).data)
+    corpus = load_corpus(point(folder).target)
     train, names = corpus.splits["train"], ["films", "games", "goods"]
     model = AutoModelForSequenceClassification.from_pretrained(root / "teacher").eval()
     encoder = TextEncoder(root / "teacher" / "tokenizer.json", 32)
@@ -127,7 +136,7 @@ def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> No
         near = {k: cosine(f, np.mean(rows[k, label], axis=0)) for k in names}
         t = 0.5 * near[domain] + 0.5 * np.mean([near[k] for k in names if k != domain])
         expected.append((1 + t) / (np.exp((1 - p) ** 2) + 1))
-    found = np.load(root / "teacher_outputs" / "weight.npy")
+    found = weights_of(root)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -137,7 +146,7 @@ def test_the_weights_follow_from_the_teachers_own_prototypes(folder: Path) -> No
 def test_other_students_learn_the_predictions_with_the_same_weights(folder: Path, settings: list[str]) -> None:
     more = ["teacher.method=meta", "augmentation.method=spans", "augmentation.copies=1", "compress.average=0.9"]
     root = make(folder, settings[0], *settings, *more, "compress.epochs=1", "compress.batch_size=16")
-    weights = np.load(root / "teacher_outputs" / "weight.npy")
+    weights = weights_of(root)
     assert weights.shape == (600,)  # the augmented texts have theirs too
     assert (weights > 0).all()
 
@@ -148,7 +157,7 @@ def test_a_domain_that_the_teacher_never_saw_has_no_number(folder: Path) -> None
     knowledge = DomainKnowledge.load(root / "teacher")
     assert knowledge.numbers(["goods", "films"]).tolist() == [1, -1]
     assert knowledge.prototypes.shape == (2, 2, 32)
-    assert np.load(root / "teacher_outputs" / "weight.npy").shape == (100,)
+    assert weights_of(root).shape == (100,)
 
 
 def test_what_the_student_uses_does_not_outdate_the_teacher(folder: Path) -> None:
@@ -175,7 +184,7 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     torch.manual_seed(1)
     learner = MetaLearner(teacher, 3)
     scores, domains = torch.tensor([0.9, 0.5, 0.0]), torch.tensor([0, 1, 2])
-    given = batch() | {"prototype_score": scores, "domain": domains}
+    given = replace(batch(), weights=scores, domains=domains)
 
     def run(corruption: float, progress: float) -> tuple[float, torch.Tensor, torch.Tensor]:
         learner.zero_grad()
@@ -191,9 +200,9 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     torch.manual_seed(5)
     shuffled = domains[torch.randperm(3)]
     with torch.no_grad():
-        out = teacher(given["input_ids"], given["attention_mask"], output_hidden_states=True)
-        features = mean_state(out.hidden_states[-1], given["attention_mask"].float())
-        labels = -out.logits.log_softmax(dim=1)[range(3), given["labels"]]
+        out = teacher(given.input_ids, given.attention_mask, output_hidden_states=True)
+        features = mean_state(out.hidden_states[-1], given.attention_mask.float())
+        labels = -out.logits.log_softmax(dim=1)[range(3), given.labels]
         confusion = -learner.judge(features, domains).log_softmax(dim=1)[range(3), shuffled]
         judging = -learner.judge(features, shuffled).log_softmax(dim=1)[range(3), domains]
     expected = float((scores * (labels + 0.5 * 0.4 * confusion)).mean() + judging.mean())
@@ -204,7 +213,7 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
     torch.testing.assert_close(judge, judge_without)
     learner.zero_grad()
     alone = torch.nn.functional.cross_entropy(
-        teacher(given["input_ids"], given["attention_mask"]).logits, given["labels"], reduction="none"
+        teacher(given.input_ids, given.attention_mask).logits, given.labels, reduction="none"
     )
     (scores * alone).mean().backward()
     by_labels = torch.cat([p.grad.flatten() for p in teacher.bert.parameters() if p.grad is not None])
@@ -253,7 +262,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
         return state | {"prototypes": knowledge.prototypes} | knowledge.representation.state_dict()
 
     whole = train("whole")
-    monkeypatch.setattr(finetune, "accuracy", killed_at(2, finetune.accuracy))
+    monkeypatch.setattr(finetune, "dev_metrics", killed_at(2, finetune.dev_metrics))
     with pytest.raises(KilledError):
         train("killed")
     resumed = train("killed")

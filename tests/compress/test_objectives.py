@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from compress.data.batches import Batch
+from compress.data.batches import Batch, SoftTargets
 from compress.distil.hidden_states import Observer
 from compress.distil.plan import check_objective, looks_inside, make_learner, plan
 from compress.objectives.layerwise import (
@@ -130,13 +130,19 @@ def bert(layers: int, width: int = 16, heads: int = 2) -> BertForSequenceClassif
 def batch() -> Batch:
     torch.manual_seed(7)
     real = (torch.arange(6)[None] < torch.tensor([6, 4, 2])[:, None]).long()
-    return {
-        "input_ids": torch.randint(1, 40, (3, 6)) * real,
-        "attention_mask": real,
-        "type_ids": torch.zeros(3, 6).long(),
-        "labels": torch.tensor([0, 1, 2]),
-        "logits": torch.randn(3, 3),
-    }
+    return Batch(
+        input_ids=torch.randint(1, 40, (3, 6)) * real,
+        attention_mask=real,
+        type_ids=torch.zeros(3, 6).long(),
+        segments=torch.zeros(3, 6).long(),
+        labels=torch.tensor([0, 1, 2]),
+        index=torch.arange(3),
+        teacher=SoftTargets(torch.randn(3, 3)),
+    )
+
+
+def inputs() -> dict[str, Tensor]:
+    return {"input_ids": batch().input_ids, "attention_mask": batch().attention_mask}
 
 
 def test_the_observer_sees_the_scores_that_the_model_attends_with() -> None:
@@ -145,8 +151,8 @@ def test_the_observer_sees_the_scores_that_the_model_attends_with() -> None:
     with Observer(model, attention=True) as observer, torch.no_grad():
         assert own_hooks(model)
         states = observer(batch())
-        out = model(**{k: batch()[k] for k in ("input_ids", "attention_mask")}, output_attentions=True)
-    hidden = (batch()["attention_mask"] == 0)[:, None, None, :]
+        out = model(**inputs(), output_attentions=True)
+    hidden = (batch().attention_mask == 0)[:, None, None, :]
     for layer in range(2):
         seen = torch.softmax(states.scores(layer).masked_fill(hidden, -torch.inf), dim=-1)
         torch.testing.assert_close(seen, out.attentions[layer], atol=1e-6, rtol=1e-5)
@@ -185,23 +191,20 @@ def test_gradients_reach_the_student_only_and_a_perfect_student_has_nothing_to_l
             first = plan(learner=same, teacher=t, student=t, **given)[0]  # type: ignore[arg-type]
             at_rest = first.loss(batch())
         floor = (
-            2 / 8 * cross_entropy(teacher_logits(teacher), batch()["labels"]) if method == "distilbert" else 0 * at_rest
+            2 / 8 * cross_entropy(teacher_logits(teacher), batch().labels) if method == "distilbert" else 0 * at_rest
         )
         torch.testing.assert_close(at_rest, floor.detach(), atol=1e-5, rtol=1e-4)
 
 
 def teacher_logits(teacher: BertForSequenceClassification) -> Tensor:
-    return teacher(**{k: batch()[k] for k in ("input_ids", "attention_mask")}).logits
+    return teacher(**inputs()).logits
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_padding_changes_no_loss(method: str) -> None:
     teacher, student, given = bert(4), bert(2), objective(method)
     learner = make_learner(given["options"], student, teacher.config)  # type: ignore[arg-type]
-    padded = {
-        name: torch.nn.functional.pad(value, (0, 5)) if value.shape == (3, 6) else value
-        for name, value in batch().items()
-    }
+    padded = batch().map(lambda value: torch.nn.functional.pad(value, (0, 5)) if value.shape == (3, 6) else value)
     attention = method in ("tinybert", "minilm")
     with Observer(teacher, attention=attention) as t, Observer(student, attention=attention) as s, torch.no_grad():
         for phase in plan(learner=learner, teacher=t, student=s, **given):  # type: ignore[arg-type]

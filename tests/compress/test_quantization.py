@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress import distil
+from compress.distil import student as student_training
 from compress.recipe import recipe_from
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.training.evaluation import accuracy
@@ -54,16 +54,18 @@ def test_fine_tuning_wins_back_what_rounding_took(tmp_path: Path, monkeypatch: p
         "average": 0.0,
     }
     coarse = partial(rounding, weight_bits=1)  # −1, 0 and 1: enough to spoil a student this small
-    monkeypatch.setattr(distil, "rounding", coarse)
+    monkeypatch.setattr(student_training, "rounding", coarse)
     data, scores = task(), []
     for epochs in (0, 12):
         chosen = {"objective": {"method": "logits"}, "compress": settings | {"quantization_epochs": epochs}}
         recipe = recipe_from({"name": "t", **chosen}, "test")
         model = student()
         names = set(model.state_dict())
-        history = distil.train_student(model, bert(4), data, recipe.objective, recipe.compress, tmp_path / str(epochs))
+        history = student_training.train_student(
+            model, bert(4), data, recipe.objective, recipe.compress, tmp_path / str(epochs)
+        )
         with coarse(model):
-            scores.append(accuracy(model, data.dev, 0))
+            scores.append(accuracy(model, data.dev))
         assert set(model.state_dict()) == names
         assert not any(module._forward_pre_hooks for module in model.modules())
     assert len(history) == 12

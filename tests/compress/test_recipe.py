@@ -5,6 +5,7 @@ import pytest
 from compress.data.corpus import load_corpus
 from compress.recipe import load_recipe, recipe_from
 from compress.recipe.presets import PRESETS
+from compress.recipe.sections import DataOptions, TwoDomainOptions
 from compress.runtime.errors import UserError
 from tests.tiny_task import write_tsv
 
@@ -72,6 +73,11 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "[data]\nsource = 'files'\ntrain = 'sub/train.tsv'\n"))
     assert recipe.target.train == tmp_path / "sub" / "train.tsv"
+
+
+def test_the_key_that_names_the_texts_says_where_they_are(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, "[data]\ntrain = 't.tsv'\n")).target.source == "files"
+    assert load_recipe(write(tmp_path, "[data]\nhub = 'nyu-mll/glue'\n")).target.source == "hub"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,8 @@ limit = 50
 def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, DOMAINS), ["data.source.limit=60", "data.target.train=u.tsv"])
     assert recipe.source is not None
+    assert isinstance(recipe.data, TwoDomainOptions)
+    assert (recipe.data.target, recipe.data.source) == (recipe.target, recipe.source)
     assert (recipe.target.train, recipe.source.train) == (Path.cwd() / "u.tsv", tmp_path / "s.tsv")
     assert (recipe.target.max_length, recipe.source.limit) == (64, 60)
     assert recipe.source.decontaminate == "overlap"
@@ -162,7 +170,10 @@ def test_a_recipe_has_a_target_and_a_source(tmp_path: Path) -> None:
     dumped = recipe.dump()
     assert set(dumped["data"]) == {"target", "source"}
     assert "source" not in dumped
-    plain = load_recipe(write(tmp_path, "")).dump()
+    alone = load_recipe(write(tmp_path, ""))
+    assert isinstance(alone.data, DataOptions)
+    assert (alone.target, alone.source) == (alone.data, None)
+    plain = alone.dump()
     assert plain["data"]["source"] == "embedded"
     assert "source" not in plain
 

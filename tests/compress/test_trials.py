@@ -14,6 +14,7 @@ from compress.pipeline.run import compress
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
+from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
 from compress.search import trials
 from compress.search.student import derived_student
@@ -84,14 +85,26 @@ def test_the_student_starts_anew_unless_it_is_to_inherit(tmp_path: Path) -> None
     compress(new, workspace, until="architecture")
     keys, others = stage_keys(new), stage_keys(inherited)
     assert {stage for stage in keys if keys[stage] != others[stage]} == {"student"}
-    corpus = load_corpus(new.data)
+    corpus = load_corpus(new.target)
     encoder = TextEncoder(workspace.root / "teacher" / "tokenizer.json", 32)
     teacher, _ = open_teacher(workspace.root / "teacher", 32)
     embeddings = teacher.get_input_embeddings().weight.detach()
     train, dev = (encode_split(corpus.splits[name], encoder) for name in ("train", "dev"))
-    task = StudentTask(train, len(train), list(range(len(train))), dev, corpus.labels, False, 0, embeddings, 0)
+    task = StudentTask(
+        train=train,
+        labelled=len(train),
+        groups=list(range(len(train))),
+        dev=dev,
+        labels=corpus.labels,
+        pair=False,
+        embeddings=embeddings,
+        seed=0,
+    )
     searched = torch.load(workspace.root / "search" / "supernet.pt", weights_only=True)["embeddings.table.weight"]
-    tables = [derived_student(task, r, workspace.root).embeddings.table.weight for r in (new, inherited)]
+    assert isinstance(new.student, CnnOptions)
+    architecture, search = (workspace.root / stage for stage in ("architecture", "search"))
+    students = [derived_student(task, new.student, architecture, start) for start in (None, search)]
+    tables = [student.embeddings.table.weight for student in students]
     assert torch.equal(tables[0], project_embeddings(embeddings, train, 16))
     assert torch.equal(tables[1], searched)
 

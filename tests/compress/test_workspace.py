@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compress import assets
+from compress.data import assets
 from compress.data.files import fingerprint, recover_directory, replace_directory
 from compress.pipeline.workspace import Workspace
 from compress.runtime.errors import UserError

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench.tables.runner import TableOptions, plan, run_table
 from bench.tables.table import load_table
 from compress.__main__ import app
 from compress.data.corpus import load_corpus
+from compress.data.teacher_outputs import TeacherOutputs
 from compress.pipeline.run import compress
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
@@ -103,7 +103,7 @@ def test_source_texts_can_be_distilled_as_they_are(folder: Path) -> None:
 
     corpus = load_corpus(recipe.target, recipe.source)
     assert corpus.source is not None
-    assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + len(corpus.source)
+    assert len(TeacherOutputs.load(root / "teacher_outputs").targets.logits) == 60 + len(corpus.source)
 
 
 def test_the_selector_decides_on_real_texts_too(folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_selector_decides_on_real_texts_too(folder: Path) -> None:
     assert corpus.source is not None
     assert corpus.unlabelled is not None
     texts = 60 + len(corpus.source) + len(corpus.unlabelled)  # a sample of each training text, and the real ones
-    assert len(np.load(root / "teacher_outputs" / "logits.npy")) == 60 + texts
+    assert len(TeacherOutputs.load(root / "teacher_outputs").targets.logits) == 60 + texts
     log = json.loads((root / "student" / "selector.json").read_text())
     assert len(log) == 2 * (texts // 20)
     for kind, names in (("by kind", ("sample", "real")), ("by domain", ("target", "source"))):

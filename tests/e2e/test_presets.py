@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import compress.students
+from compress.data.batches import EncodedSplit
 from compress.data.corpus import load_corpus
+from compress.data.teacher_outputs import TeacherOutputs
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
-from compress.runtime.encode import pad_batch
 from compress.runtime.errors import UserError
-from compress.training.evaluation import classify
+from compress.training.evaluation import compute_logits
 from export.build import build_bundle
 from export.bundle import Bundle
 from export.session import BundleSession
@@ -80,10 +82,10 @@ def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path,
     encoded = session.encoder.encode([a for a, _, _ in rows], [b for _, b, _ in rows])
     directory = folder / "artifacts" / f"pair-{preset}" / "student"
     student = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    batch = {name: torch.from_numpy(values) for name, values in pad_batch(encoded, 0).items()}
+    batch = EncodedSplit(encoded, torch.zeros(len(rows)).long(), pad_token_id=0).batch(range(len(rows)))
     with torch.inference_mode():
-        logits = classify(student, batch)
-        untold = classify(student, batch | dict.fromkeys(("segments", "type_ids"), batch.segments * 0))
+        logits = compute_logits(student, batch)
+        untold = compute_logits(student, replace(batch, segments=batch.segments * 0, type_ids=batch.type_ids * 0))
     apart = float(np.abs(session.logits(encoded) - logits.numpy()).max())
     # Which text is which matters to the student, if little to one that has learned for a second.
     assert 100 * apart < float((logits - untold).abs().max())
@@ -121,10 +123,10 @@ def test_unlabelled_texts_can_be_distilled(folder: Path) -> None:
     alone = make(folder, "alone", "teacher.fine_tuned=true", *settings)
     settings.append("data.distil_unlabelled=true")
     helped = make(folder, "helped", "teacher.fine_tuned=true", *settings)
-    logits = [np.load(folder / "artifacts" / name / "teacher_outputs" / "logits.npy") for name in ("alone", "helped")]
-    everything = load_corpus(point(folder, *settings).data)
+    outputs = [TeacherOutputs.load(folder / "artifacts" / name / "teacher_outputs") for name in ("alone", "helped")]
+    everything = load_corpus(point(folder, *settings).target)
     assert everything.unlabelled is not None
-    assert [len(rows) for rows in logits] == [12, 12 + len(everything.unlabelled)]
+    assert [len(of.targets.logits) for of in outputs] == [12, 12 + len(everything.unlabelled)]
     accuracies = [bundle.manifest.models["fp32"].dev_accuracy or 0 for bundle in (alone, helped)]
     assert accuracies[1] >= max(0.9, accuracies[0])
     with pytest.raises(UserError, match="distil_unlabelled: there are no unlabelled texts"):
