@@ -37,7 +37,7 @@ class _Gaps(dict[int, int]):
 _GAPS = _Gaps()
 
 
-class HeldOut:
+class HeldOutIndex:
     """Word-level index of dev and test texts.
 
     Texts are compared as sequences of words (`comparable`). Of a pair, each text counts for itself: a question that

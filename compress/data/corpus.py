@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from compress.data.contamination import Contamination, HeldOut
+from compress.data.contamination import Contamination, HeldOutIndex
 from compress.data.tables import Row, normalise, read_splits, read_table
 from compress.recipe.sections import DataOptions, SourceOptions
 from compress.runtime.errors import UserError
@@ -112,8 +112,8 @@ class _Cleaner:
     report: list[Contamination] = field(default_factory=list)
 
     @cached_property
-    def _index(self) -> HeldOut:
-        return HeldOut(text for row in self.held_out for text in row.texts)
+    def _index(self) -> HeldOutIndex:
+        return HeldOutIndex(text for row in self.held_out for text in row.texts)
 
     def clean(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
         """The rows without those that `options.decontaminate` names, and without unlabelled ones that are held out as a whole."""

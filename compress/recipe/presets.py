@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from compress.recipe.sections import FEATURE_METHODS
+
 Table = dict[str, Any]
 
 _COPY = {"kind": "transformer", "init": "teacher"}
@@ -32,7 +34,6 @@ PRESETS: dict[str, Table] = {
 }
 # The preset of a recipe that names none, by the kind of its student.
 _DEFAULT_PRESET = {"cnn": "adabert", "transformer": "logits", "bilstm": "bilstm"}
-_LOOK_INSIDE = ("distilbert", "pkd", "tinybert", "minilm")  # objectives that only a transformer can learn
 # The axes and the key that names the method on each.
 AXES = {"augmentation": "method", "student": "kind", "objective": "method"}
 _ELSEWHERE = {"augmentation": "none", "student": "transformer"}
@@ -77,7 +78,7 @@ def _preset_name(table: Table) -> str:
     """The preset that the table names, or else the one that its student or objective suggests."""
     named = _value(table, "compress", "preset") or _DEFAULT_PRESET.get(_value(table, "student", "kind"))
     method = _value(table, "objective", "method")
-    return named or (method if method in _LOOK_INSIDE else "adabert")
+    return named or (method if method in FEATURE_METHODS else "adabert")
 
 
 def _value(table: Table, section: str, key: str) -> str:

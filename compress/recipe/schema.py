@@ -21,6 +21,7 @@ from compress.recipe.sections import (
     DataSection,
     DomainOptions,
     ExportOptions,
+    FeatureObjective,
     L2aOptions,
     MetaOptions,
     ObjectiveOptions,
@@ -32,14 +33,6 @@ from compress.recipe.sections import (
     TeacherOptions,
     TwoDomainOptions,
 )
-
-# Objectives that look inside the student, and what they need of it.
-_NEEDS_TRANSFORMER = {
-    "distilbert": "compares hidden states",
-    "pkd": "compares the [CLS] states of layers",
-    "tinybert": "compares hidden states and attention",
-    "minilm": "compares attention and value relations",
-}
 
 
 class Recipe(Section):
@@ -79,9 +72,9 @@ class Recipe(Section):
             raise ValueError(
                 f"objective.method: 'probes' needs a read-out after every cell, which only student.kind = \"cnn\" has, not {kind}; use logits"
             )
-        if objective in _NEEDS_TRANSFORMER and kind != "transformer":
+        if isinstance(self.objective, FeatureObjective) and kind != "transformer":
             raise ValueError(
-                f"objective.method: {objective!r} {_NEEDS_TRANSFORMER[objective]}, which a {kind} has not; "
+                f"objective.method: {objective!r} compares {self.objective.compares}, and a {kind} does not have them; "
                 f'use {"probes, " if kind == "cnn" else ""}logits or mse, or student.kind = "transformer"'
             )
         if objective == "none" and self.augmentation.method != "none":
@@ -123,7 +116,7 @@ class Recipe(Section):
             raise ValueError('teacher.fine_tuned: a meta-teacher is trained here; leave it out, or method = "finetune"')
         if (meta or "domains" in self.model_fields_set) and self.target.source != "embedded" and not self.target.domain:
             raise ValueError("data.domain: name the column that holds the domain of each text")
-        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_states:
+        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_features:
             raise ValueError(
                 f"meta.transfer: objective.method = {self.objective.method!r} compares no inner states, which the transfer "
                 "loss needs; set it to 0 or use tinybert"
@@ -136,8 +129,8 @@ class Recipe(Section):
         return getattr(self.student, "architecture", None) in ("searched", "random")
 
     @property
-    def _compares_states(self) -> bool:
-        return self.objective.method in _NEEDS_TRANSFORMER
+    def _compares_features(self) -> bool:
+        return isinstance(self.objective, FeatureObjective)
 
     @property
     def weights_examples(self) -> bool:
@@ -147,7 +140,7 @@ class Recipe(Section):
     @property
     def transfer_weight(self) -> float:
         """γ2 of the transfer loss; 0 where there is none."""
-        return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
+        return self.meta.transfer if self.teacher.method == "meta" and self._compares_features else 0.0
 
     @property
     def source_learners(self) -> tuple[SourceLearner, ...]:
@@ -167,7 +160,7 @@ class Recipe(Section):
             del dumped["search"]
         if self.teacher.method != "meta":
             del dumped["meta"]
-        elif not self._compares_states:
+        elif not self._compares_features:
             del dumped["meta"]["transfer"]
         if "domains" not in self.model_fields_set:
             del dumped["domains"]

@@ -28,7 +28,7 @@ from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
-from compress.teachers.picture import draw_domains, show_prototype_scores
+from compress.teachers.plots import draw_domains, show_prototype_scores
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
 from compress.training.loop import Schedule, fit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -38,8 +38,16 @@ class MseObjective(Section):
     alpha: Probability = 1.0
 
 
-class DistilBertObjective(Section):
+class FeatureObjective(Section):
+    """An objective that compares hidden states or attention, not only logits. Only a transformer student can have it."""
+
+    compares: ClassVar[str]  # for messages
+
+
+class DistilBertObjective(FeatureObjective):
     """DistilBERT's triple loss: soft labels, labels, cosine of the last hidden states (arXiv 1910.01108)."""
+
+    compares: ClassVar[str] = "hidden states"
 
     method: Literal["distilbert"] = "distilbert"
     temperature: Rate = 2.0
@@ -48,8 +56,10 @@ class DistilBertObjective(Section):
     cosine: Weight = Field(1.0, description="weight of the cosine loss")
 
 
-class PkdObjective(Section):
-    """Patient knowledge distillation: [CLS] of matched layers besides soft labels (arXiv 1908.09355)."""
+class PkdObjective(FeatureObjective):
+    """Patient knowledge distillation: soft labels, and [CLS] states of matched layers (arXiv 1908.09355)."""
+
+    compares: ClassVar[str] = "the [CLS] states of layers"
 
     method: Literal["pkd"] = "pkd"
     temperature: Rate = 5.0
@@ -58,8 +68,8 @@ class PkdObjective(Section):
     layers: Literal["skip", "last"] = Field("skip", description="which teacher layers the student's are matched to")
 
 
-class TwoStageObjective(Section):
-    """An objective whose first stage learns the teacher's inner states and whose second learns its predictions."""
+class TwoStageObjective(FeatureObjective):
+    """First the student learns the teacher's hidden states or attention, then the teacher's predictions."""
 
     intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs are the second's")
     intermediate_learning_rate: Rate = 1e-4
@@ -68,6 +78,7 @@ class TwoStageObjective(Section):
 class TinyBertObjective(TwoStageObjective):
     """Embeddings, hidden states and attention scores, then predictions (arXiv 1909.10351)."""
 
+    compares: ClassVar[str] = "hidden states and attention"
     method: Literal["tinybert"] = "tinybert"
     temperature: Rate = 1.0
 
@@ -75,6 +86,7 @@ class TinyBertObjective(TwoStageObjective):
 class MiniLmObjective(TwoStageObjective):
     """Attention and value relations of the last layer, then predictions (arXiv 2002.10957)."""
 
+    compares: ClassVar[str] = "attention and value relations"
     method: Literal["minilm"] = "minilm"
     temperature: Rate = 1.0
 
@@ -90,3 +102,8 @@ ObjectiveOptions = Annotated[
     | MiniLmObjective,
     Field(discriminator="method"),
 ]
+FEATURE_METHODS = tuple(
+    form.model_fields["method"].default
+    for form in get_args(get_args(ObjectiveOptions)[0])
+    if issubclass(form, FeatureObjective)
+)
