@@ -49,13 +49,13 @@ class TextOptions(Section):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.source == "files" and self.train is None:
-            raise ValueError('source = "files" needs data.train, the path of the training table')
+            raise ValueError('source = "files" needs train, the path of the training table')
         if self.source == "hub" and self.hub is None:
-            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
+            raise ValueError('source = "hub" needs hub, the dataset\'s id')
         if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
-            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
+            raise ValueError('train, dev, test and hub need source = "files" or "hub"')
         if self.only_domains and self.domain is None and self.source != "embedded":
-            raise ValueError("domains needs domain, the column that names a text's domain")
+            raise ValueError("only_domains needs domain, the column that names a text's domain")
         return self
 
 
