@@ -70,7 +70,10 @@ def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overri
 
 
 def _apply_override(table: dict[str, Any], item: str) -> str:
-    """Set one override in the table. Returns its dotted key."""
+    """Write one override into the table.
+
+    :returns: the dotted key of the override.
+    """
     key, equals, value = item.partition("=")
     key = key.strip()
     *sections, last = key.split(".")

@@ -274,7 +274,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
     [
         (["meta.transfer=0.1"], "only teacher.method"),
         (["teacher.method=meta", "teacher.fine_tuned=true"], "a meta-teacher is trained here"),
-        (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no inner states"),
+        (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no hidden states"),
         (["domains.teacher=own"], "needs domains.student"),
         (["domains.student=films", "domains.students=per-domain"], "set one of them"),
         (["domains.teacher=own", "domains.student=a", 'domains.leave_out=["b"]'], "has one only"),

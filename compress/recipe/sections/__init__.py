@@ -1,4 +1,4 @@
-"""The sections of a recipe: what may be set, within which bounds, and what each setting means."""
+"""The sections of a recipe: their settings with types, bounds, defaults and descriptions."""
 
 from compress.recipe.sections.augmentation import (
     AugmentationOptions,

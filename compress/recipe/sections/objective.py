@@ -1,4 +1,4 @@
-"""The section `objective`: what the student learns from its teacher."""
+"""The section `objective`: the loss by which the student learns from its teacher."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from compress.recipe.sections.base import Positive, Probability, Rate, Section, 
 
 
 class NoObjective(Section):
-    """The labels only: what the student learns without a teacher."""
+    """Cross-entropy with the labels, without a teacher."""
 
     method: Literal["none"] = "none"
 
 
 class ProbesObjective(Section):
-    """AdaBERT's probe distillation: every cell learns from the probe of its teacher layer."""
+    """AdaBERT's probe distillation: every cell learns from the probe on its matched teacher layer."""
 
     method: Literal["probes"] = "probes"
     gamma: Probability = Field(0.8, description="share of distillation in the loss")
@@ -63,15 +63,17 @@ class PkdObjective(FeatureObjective):
 
     method: Literal["pkd"] = "pkd"
     temperature: Rate = 5.0
-    alpha: Probability = Field(0.7, description="share of the soft labels against the labels")
+    alpha: Probability = Field(0.7, description="share of the soft labels in the loss of the predictions")
     beta: Weight = Field(100.0, description="weight of the patient loss")
-    layers: Literal["skip", "last"] = Field("skip", description="which teacher layers the student's are matched to")
+    layers: Literal["skip", "last"] = Field(
+        "skip", description="teacher layers that the student's layers learn from: at equal distances, or the last ones"
+    )
 
 
 class TwoStageObjective(FeatureObjective):
     """First the student learns the teacher's hidden states or attention, then the teacher's predictions."""
 
-    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs are the second's")
+    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs is for the second")
     intermediate_learning_rate: Rate = 1e-4
 
 
