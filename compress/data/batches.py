@@ -118,12 +118,8 @@ class EncodedSplit(Dataset[int]):
         """The texts at `rows` as one padded batch."""
         index = torch.as_tensor(rows)
         padded = pad_batch([self.encoded[i] for i in rows], self.pad_token_id)
-        return Batch(
-            **{name: torch.from_numpy(values) for name, values in padded.items()},
-            labels=self.labels[index],
-            index=index,
-            **self._optional_at(index),
-        )
+        tensors: dict[str, Any] = {name: torch.from_numpy(values) for name, values in padded.items()}
+        return Batch(**tensors, labels=self.labels[index], index=index, **self._optional_at(index))
 
     def _optional_at(self, index: Tensor) -> dict[str, Any]:
         """Teacher outputs, weights and domains of some rows, None where there are none."""
