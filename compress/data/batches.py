@@ -1,4 +1,4 @@
-"""Encoded texts, and padded batches of them; texts of similar length share a batch."""
+"""Encoded texts and padded batches of them. Texts of similar length are in the same batch."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from compress.runtime.encode import Encoded, TextEncoder, pad_batch
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """What a frozen teacher answers to each of N texts."""
+    """The outputs of a frozen teacher for N texts."""
 
     logits: Tensor  # (N, C)
-    probes: Tensor | None = None  # (N, J, C): logits of a probe on each of the teacher's J layers; the last is its head
+    probes: Tensor | None = (
+        None  # (N, J, C): logits of a probe on each of the teacher's J layers; the last one is its own head
+    )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> SoftTargets:
-        """The same with every tensor changed."""
+        """The same outputs with `change` applied to every tensor."""
         return SoftTargets(change(self.logits), None if self.probes is None else change(self.probes))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B texts, or pairs of texts, padded to the length L of the longest."""
+    """B texts or pairs of texts, padded to the length L of the longest one."""
 
     input_ids: Tensor  # (B, L)
     attention_mask: Tensor  # (B, L): 1 on real tokens
-    type_ids: Tensor  # (B, L): the tokenizer's token types, which a Hugging Face model takes
-    segments: Tensor  # (B, L): 1 on tokens of the second text, special tokens excluded, which our students take
-    labels: Tensor  # (B,): UNLABELLED where a text has none
-    index: Tensor  # (B,): rows of the split
+    type_ids: Tensor  # (B, L): token types of the tokenizer, for Hugging Face models
+    segments: Tensor  # (B, L): 1 on tokens of the second text without special tokens, for our own students
+    labels: Tensor  # (B,): UNLABELLED for a text without a label
+    index: Tensor  # (B,): row numbers in the split
     teacher: SoftTargets | None = None
-    weights: Tensor | None = None  # (B,): of each example in the loss; None: all count 1
+    weights: Tensor | None = None  # (B,): weight of each example in the loss; None: all weights are 1
     domains: Tensor | None = None  # (B,): numbers of the texts' domains
 
     def __len__(self) -> int:
         return len(self.index)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The same batch with every tensor changed."""
+        """The same batch with `change` applied to every tensor."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -79,7 +81,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedSplit(Dataset[int]):
-    """N texts as token ids, with all that a training may want to know of each."""
+    """N texts as token ids, with what a training needs of each text."""
 
     encoded: Sequence[Encoded]
     labels: Tensor  # (N,) int64
@@ -92,18 +94,16 @@ class EncodedSplit(Dataset[int]):
         return len(self.encoded)
 
     def __getitem__(self, index: int) -> int:
-        return index  # the collate function gathers whole rows at once
+        return index  # the collate function `batch` reads all rows of a batch at once
 
     def subset(self, rows: Sequence[int]) -> EncodedSplit:
-        """The texts at `rows`, with all that is known of them."""
+        """The texts at `rows` with their labels, teacher outputs, weights and domains."""
         index = torch.as_tensor(rows)
         return EncodedSplit(
             [self.encoded[i] for i in rows],
             self.labels[index],
             self.pad_token_id,
-            None if self.teacher is None else self.teacher.map(lambda values: values[index]),
-            None if self.weights is None else self.weights[index],
-            None if self.domains is None else self.domains[index],
+            **self._optional_at(index),
         )
 
     def with_domains(self, domains: Tensor) -> EncodedSplit:
@@ -111,25 +111,27 @@ class EncodedSplit(Dataset[int]):
         return replace(self, domains=domains)
 
     def with_weights(self, weights: Tensor) -> EncodedSplit:
-        """The same texts with a weight (N,) of each in the loss."""
+        """The same texts with weights in the loss, (N,)."""
         return replace(self, weights=weights)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """The texts at `rows` as one padded batch."""
         index = torch.as_tensor(rows)
         padded = pad_batch([self.encoded[i] for i in rows], self.pad_token_id)
-        return Batch(
-            **{name: torch.from_numpy(values) for name, values in padded.items()},
-            labels=self.labels[index],
-            index=index,
-            teacher=None if self.teacher is None else self.teacher.map(lambda values: values[index]),
-            weights=None if self.weights is None else self.weights[index],
-            domains=None if self.domains is None else self.domains[index],
-        )
+        tensors: dict[str, Any] = {name: torch.from_numpy(values) for name, values in padded.items()}
+        return Batch(**tensors, labels=self.labels[index], index=index, **self._optional_at(index))
+
+    def _optional_at(self, index: Tensor) -> dict[str, Any]:
+        """Teacher outputs, weights and domains of some rows, None where there are none."""
+        return {
+            "teacher": self.teacher and self.teacher.map(lambda values: values[index]),
+            "weights": None if self.weights is None else self.weights[index],
+            "domains": None if self.domains is None else self.domains[index],
+        }
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the token ids, the boundary between the texts of a pair, and the labels, in order."""
+        """SHA-256 of the token ids, the boundaries between the texts of pairs, and the labels, in order."""
         digest = hashlib.sha256()
         for text in self.encoded:
             digest.update(len(text).to_bytes(8, "little"))
@@ -146,14 +148,14 @@ def encode_split(split: Split, encoder: TextEncoder) -> EncodedSplit:
 
 
 def join_splits(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
-    """The texts and labels of both; nothing else that is known of them."""
+    """The texts and labels of both splits. Teacher outputs, weights and domains are left out."""
     return EncodedSplit([*first.encoded, *second.encoded], torch.cat([first.labels, second.labels]), first.pad_token_id)
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of row numbers; within chunks of 50 batches, texts are sorted by length, so that little is padding.
+    """Batches of row numbers. Texts are sorted by length within chunks of 50 batches, so that there is little padding.
 
-    With `shuffle` the order is a function of (seed, epoch) alone, so a resumed run sees the same batches.
+    With `shuffle`, the order depends on the seed and the epoch only. So a resumed run gets the same batches.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
@@ -161,7 +163,7 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = self.skip = 0
 
     def start_at(self, epoch: int, skip: int = 0) -> None:
-        """Let the next pass be that of `epoch`, without its first `skip` batches."""
+        """Make the next pass the one of `epoch`, without its first `skip` batches."""
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
@@ -183,13 +185,14 @@ class LengthBatches(Sampler[list[int]]):
 
 
 def make_loader(split: EncodedSplit, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader[int]:
-    """The split as `Batch`es, see `LengthBatches`."""
+    """A loader that gives the split as `Batch`es, in the order of `LengthBatches`."""
     lengths = [len(e) for e in split.encoded]
     return loader_of(split, LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed), seed)
 
 
 def loader_of(split: EncodedSplit, batches: Sampler[list[int]], seed: int) -> DataLoader[int]:
-    """The split as `Batch`es of the rows that a sampler names."""
-    # A generator of its own: by default each pass takes a number from the global one, and a resumed pass one too many.
+    """A loader that gives a `Batch` for each list of rows of a sampler."""
+    # The loader has its own generator. By default every pass draws a number from the global generator. A resumed pass
+    # would draw it a second time.
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(split, batch_sampler=batches, collate_fn=split.batch, generator=generator)

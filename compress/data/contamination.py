@@ -1,4 +1,4 @@
-"""Contamination: texts to learn from that stand, whole or in part, among the texts a figure is reported on."""
+"""Contamination: training texts that are also dev or test texts, as a whole or in part."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-RUN = 5  # words in a row that two texts rarely share unless one was made from the other
+RUN = 5  # words in a row; two texts rarely share so many unless one was made from the other
 Finding = Literal["equal", "shared"]
-BRACKETS = re.compile(r"-[lr][rsc]b-")  # as the Penn Treebank writes them
-CLITIC = re.compile(r"\s+(n't|'(?:s|m|d|re|ve|ll))\b")  # which a treebank parts from its word
+BRACKETS = re.compile(r"-[lr][rsc]b-")  # as written in the Penn Treebank
+CLITIC = re.compile(r"\s+(n't|'(?:s|m|d|re|ve|ll))\b")  # a treebank puts a space in front of it
 
 
 def comparable(text: str) -> str:
-    """The words of a text, whoever tokenised it, with single spaces between; the text itself if it has none.
+    """The words of a text with single spaces between them, whatever tokeniser the text went through.
 
-    Compatible characters are one, case and punctuation do not count, `does n't` and `doesn’t` are the same word, and
-    `-LRB-` is a bracket. A script that sets no spaces between words has one word a sentence here: of such texts, what is
-    equal is found, and shared runs are not.
+    A text without words is returned unchanged. Compatible Unicode characters (NFKC) are equal. Case and punctuation do
+    not count. `does n't` and `doesn’t` are the same word, and `-LRB-` is a bracket. In a script without spaces between
+    words, a sentence counts as one word. So equal texts are found in such a script, but shared runs are not.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("’", "'")
     text = CLITIC.sub(r"\1", BRACKETS.sub(" ", text)).replace("'", "")
@@ -27,7 +27,7 @@ def comparable(text: str) -> str:
 
 
 class _Gaps(dict[int, int]):
-    """A table for `str.translate`: a space for all that is no letter, digit or mark on a letter."""
+    """A table for `str.translate`. Every character but a letter, a digit or a mark on a letter becomes a space."""
 
     def __missing__(self, character: int) -> int:
         kept = unicodedata.category(chr(character))[0] in "LNM"
@@ -37,11 +37,11 @@ class _Gaps(dict[int, int]):
 _GAPS = _Gaps()
 
 
-class HeldOut:
+class HeldOutIndex:
     """Word-level index of dev and test texts.
 
-    Texts are compared as sequences of words (`comparable`). Of a pair, each text counts for itself: a question that
-    stands in a held-out pair has been seen, whatever it is paired with.
+    Texts are compared as sequences of words (`comparable`). The two texts of a pair are compared separately: a question
+    of a held-out pair counts as found with any other text beside it.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class HeldOut:
             self._runs.update(_runs(text))
 
     def find(self, texts: Sequence[str]) -> Finding | None:
-        """`equal` if one of an example's texts is a held-out text, `shared` if they share a run of five words."""
+        """`equal` if a text of the example is a held-out text, `shared` if it has a run of five words of one, else None."""
         texts = [comparable(text) for text in texts]
         if any(text in self._whole for text in texts):
             return "equal"
@@ -61,14 +61,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Contamination:
-    """What was found in one set of texts, and whether it was removed."""
+    """The contamination of one set of texts, and how much of it was removed."""
 
-    of: str  # the set: training, unlabelled or source
-    texts: int  # that were looked at
-    equal: int  # that equal a held-out text
-    shared: int  # of the others, those that share a run of five or more words with one
+    of: str  # name of the set: training, unlabelled or source
+    texts: int  # in the set
+    equal: int  # texts that equal a held-out text
+    shared: int  # other texts that share a run of five or more words with one
     removed: int
-    option: str  # the recipe's key that decides what is removed
+    option: str  # the setting of the recipe that decides what is removed
 
     def __str__(self) -> str:
         found = (
@@ -79,11 +79,12 @@ class Contamination:
 
 
 def shared_text_groups(examples: Sequence[Sequence[str]]) -> list[int]:
-    """A number for each example (N,); examples linked by shared text, however many others lie between, have the same one.
+    """The number of a group for each of N examples. Examples that are connected by shared text have the same number.
 
-    Two are linked where they share a run of five words, or a whole text that is shorter.
+    Two examples are linked if they share a run of five words, or a whole text that is shorter. A group is a connected
+    component of these links.
 
-    :param examples: the one or two normalised texts of each.
+    :param examples: the one or two normalised texts of each example.
     """
     leader = list(range(len(examples)))
 

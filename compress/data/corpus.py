@@ -1,4 +1,4 @@
-"""A task's texts: train, dev and test with numbered labels, texts without labels, and those of a source domain."""
+"""The texts of a task: train, dev and test with numbered labels, unlabelled texts, and texts of a source domain."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from compress.data.contamination import Contamination, HeldOut
+from compress.data.contamination import Contamination, HeldOutIndex
 from compress.data.tables import Row, normalise, read_splits, read_table
 from compress.recipe.sections import DataOptions, SourceOptions
 from compress.runtime.errors import UserError
 
-UNLABELLED = -1  # the label of a text until the teacher gives it one
+UNLABELLED = -1  # the label of a text without one, until the teacher labels it
 
 
 @dataclass(frozen=True)
 class Split:
-    """Texts (or pairs) with their labels as indices into `Corpus.labels`; all lists have the same length."""
+    """Texts (or pairs of texts) with labels as indices into `Corpus.labels`. All lists have the same length."""
 
     texts: list[str]
     texts_b: list[str] | None
@@ -38,13 +38,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of a task: always `train` and `dev`, `test` where there is one."""
+    """The splits of a task: always `train` and `dev`, and `test` if there is one."""
 
     labels: list[str]
     splits: dict[str, Split]
-    unlabelled: Split | None = None  # what `data.unlabelled` holds and training texts left out; every label is −1
+    unlabelled: Split | None = None  # the texts of `data.unlabelled`, and left-out training texts; every label is −1
     source: Split | None = None  # labelled texts of the source domain
-    contamination: tuple[Contamination, ...] = ()  # what was found of dev and test among the texts to learn from
+    contamination: tuple[Contamination, ...] = ()  # dev and test texts that were found among the texts to learn from
 
     @property
     def pair(self) -> bool:
@@ -52,7 +52,7 @@ class Corpus:
         return self.splits["train"].texts_b is not None
 
     def reading_source(self) -> Corpus:
-        """The same corpus, with the source's texts among the unlabelled ones."""
+        """The same corpus, with the texts of the source domain added to the unlabelled texts."""
         if self.source is None:
             return self
         more, known = self.source, self.unlabelled or Split([], [] if self.pair else None, [], None)
@@ -61,29 +61,29 @@ class Corpus:
         return replace(self, unlabelled=Split(known.texts + more.texts, texts_b, labels, None))
 
     def without_labels(self) -> Corpus:
-        """The same texts, none of which has a label."""
+        """The same texts without their labels."""
         splits = {name: replace(split, labels=[UNLABELLED] * len(split)) for name, split in self.splits.items()}
         source = self.source and replace(self.source, labels=[UNLABELLED] * len(self.source))
         return replace(self, labels=[], splits=splits, source=source)
 
     @property
     def report_split(self) -> str:
-        """The split that figures are reported on: `test`, or `dev` where there is no test."""
+        """The split for reported figures: `test`, or `dev` if there is no test."""
         return "test" if "test" in self.splits else "dev"
 
 
 def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Corpus:
-    """Read, check, clean, split and encode the labels of a task's data.
+    """Read and check a task's data, remove contamination, split it and number the labels.
 
-    :param source: further labelled texts, of another domain; dev and test are always the target's.
+    :param source: further labelled texts of another domain. Dev and test are always of the target domain.
     :raises UserError: a missing file or column, an empty table, a null text or label, a single class, or a label in dev,
-        test or the source that train never had; the message names the file and the row.
+        test or the source that train does not have. The message names the file and the row.
     """
     splits = read_splits(options)
-    cleaner = _Cleaner([row for name in ("dev", "test") for row in splits.get(name, [])])
-    splits["train"] = cleaner.clean(splits["train"], "training", options)
+    decontaminator = _Decontaminator([row for name in ("dev", "test") for row in splits.get(name, [])])
+    splits["train"] = decontaminator.remove(splits["train"], "training", options)
     if options.limit:
-        # A sample, for tables are often sorted by label; in the table's order, and always the same one.
+        # A random sample, since tables are often sorted by label. It keeps the order of the table.
         splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
     unlabelled: list[Row] = []
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
@@ -94,32 +94,35 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
         further = {row.group: row for row in read_table(options.unlabelled, options, "unlabelled", labelled=False)}
-        unlabelled += cleaner.clean(list(further.values()), "unlabelled", options)
+        unlabelled += decontaminator.remove(list(further.values()), "unlabelled", options)
     labels = _label_names(splits, options)
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
     corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
     further_split = _to_split(unlabelled, None) if unlabelled else None
-    source_split = _to_split(_source_rows(source, cleaner, splits["train"][0], index), index) if source else None
-    return Corpus(labels, corpus, further_split, source_split, tuple(cleaner.report))
+    source_split = _to_split(_source_rows(source, decontaminator, splits["train"][0], index), index) if source else None
+    return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report))
 
 
 @dataclass
-class _Cleaner:
-    """Looks for held-out texts among others; `report` collects what was found."""
+class _Decontaminator:
+    """Finds dev and test texts among other texts. `report` collects what was found."""
 
     held_out: list[Row]
     report: list[Contamination] = field(default_factory=list)
 
     @cached_property
-    def _index(self) -> HeldOut:
-        return HeldOut(text for row in self.held_out for text in row.texts)
+    def _index(self) -> HeldOutIndex:
+        return HeldOutIndex(text for row in self.held_out for text in row.texts)
 
-    def clean(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
-        """The rows without those that `options.decontaminate` names, and without unlabelled ones that are held out as a whole."""
-        remove = options.decontaminate
+    def remove(self, rows: list[Row], of: str, options: DataOptions | SourceOptions) -> list[Row]:
+        """The rows without those that `options.decontaminate` removes.
+
+        An unlabelled example that is as a whole a dev or test example is always removed.
+        """
+        rule = options.decontaminate
         found = [self._index.find(row.texts) for row in rows]
-        unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[remove]
+        unwanted = {"off": (), "exact": ("equal",), "overlap": ("equal", "shared")}[rule]
         barred = {row.group for row in self.held_out} if of == "unlabelled" else set()
         kept = [
             row for row, finding in zip(rows, found, strict=True) if finding not in unwanted and row.group not in barred
@@ -131,27 +134,30 @@ class _Cleaner:
                 found.count("equal"),
                 found.count("shared"),
                 len(rows) - len(kept),
-                f'{options.section}.decontaminate = "{remove}"',
+                f'{options.section}.decontaminate = "{rule}"',
             )
         )
         return kept
 
 
-def _source_rows(options: SourceOptions, cleaner: _Cleaner, like: Row, index: dict[str, int]) -> list[Row]:
-    """All the source's texts, under the target's labels, without what the target's dev and test hold.
+def _source_rows(
+    options: SourceOptions, decontaminator: _Decontaminator, target_row: Row, index: dict[str, int]
+) -> list[Row]:
+    """All texts of the source domain with the target's labels, without texts of the target's dev and test.
 
-    :raises UserError: pairs beside single texts, a label that the target has not, or no text left.
+    :param target_row: a row of the target, to check that both have pairs or both have single texts.
+    :raises UserError: only one of the two has pairs, a label that the target does not have, or no text is left.
     """
     splits = read_splits(options)
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
-    if (rows[0].text_b is None) != (like.text_b is None):
+    if (rows[0].text_b is None) != (target_row.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
     rows = [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
     if unknown := sorted({row.label for row in rows} - set(index)):
         raise UserError(
             f"data.source.relabel: the source has the label {unknown[0]!r}, the target {', '.join(index)}; say which of these it is"
         )
-    rows = cleaner.clean(rows, "source", options)
+    rows = decontaminator.remove(rows, "source", options)
     if not rows:
         raise UserError(
             "data.source: every text of it overlaps with the target's dev or test texts; none is left to use"
@@ -170,15 +176,25 @@ def domain_names(corpus: Corpus) -> list[str]:
     return sorted(set(domains))
 
 
-def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
-    """The corpus with the texts of some domains only.
+def check_domains(corpus: Corpus, chosen: Collection[str], key: str) -> list[str]:
+    """The domains of the training texts, sorted, after a check that the chosen ones are among them.
 
-    :param key: of the recipe that chose them, for the message.
-    :raises UserError: a domain that the training texts have not, or a split without a text of any of them.
+    :param key: the recipe's setting that names the chosen domains, for the message.
+    :raises UserError: the training texts have no domains, or not one of the chosen domains.
     """
     known = domain_names(corpus)
     if unknown := sorted(set(chosen) - set(known)):
         raise UserError(f"{key}: no domain {unknown[0]!r} in train; there are {', '.join(known)}")
+    return known
+
+
+def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
+    """The corpus with the texts of the chosen domains only.
+
+    :param key: the recipe's setting that names the chosen domains, for the message.
+    :raises UserError: as `check_domains`, or a split has no text of these domains.
+    """
+    check_domains(corpus, chosen, key)
     splits = {name: _rows_of(split, chosen) for name, split in corpus.splits.items()}
     for name, split in splits.items():
         if not len(split):
@@ -229,13 +245,13 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str
 
 
 def _sorted_labels(labels: Iterable[str]) -> list[str]:
-    """Numbers by value, everything else by name."""
+    """Sorted by value if all labels are integers, else by name."""
     names = list(labels)
     return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
 
 
 def _to_split(rows: list[Row], index: dict[str, int] | None) -> Split:
-    """`index` gives the numbers of the labels; without it the rows are mere texts."""
+    """Rows as a split. `index` gives the numbers of the labels. Without it, labels and domains are left out."""
     return Split(
         [row.text for row in rows],
         [str(row.text_b) for row in rows] if rows[0].text_b is not None else None,

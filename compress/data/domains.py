@@ -1,40 +1,37 @@
-"""Which texts of a multi-domain corpus the teacher learns from and which the student."""
+"""The texts of a multi-domain corpus for the teacher, and those for the student."""
 
 from __future__ import annotations
 
-from compress.data.corpus import Corpus, domain_names, in_domains, load_corpus
+from compress.data.corpus import Corpus, check_domains, in_domains, load_corpus
 from compress.recipe import Recipe
-from compress.runtime.errors import UserError
 
 
 def teacher_corpus(recipe: Recipe, corpus: Corpus) -> Corpus:
-    """The texts that the teacher learns from and by which its best epoch is chosen.
+    """The texts for training the teacher and for choosing its best epoch.
 
-    :raises UserError: a domain that is not in train, or nothing is left.
+    :raises UserError: a domain is not in train, or no text is left.
     """
     domains = recipe.domains
     if domains.teacher == "own":
         return student_corpus(recipe, corpus)
     if not domains.leave_out:
         return corpus
-    known = domain_names(corpus)
-    if unknown := sorted(set(domains.leave_out) - set(known)):
-        raise UserError(f"domains.leave_out: no domain {unknown[0]!r} in train; there are {', '.join(known)}")
+    known = check_domains(corpus, domains.leave_out, "domains.leave_out")
     return in_domains(corpus, set(known) - set(domains.leave_out), "domains.leave_out")
 
 
 def student_corpus(recipe: Recipe, corpus: Corpus) -> Corpus:
-    """The texts that the student learns from and is judged on.
+    """The texts for training and evaluating the student.
 
-    :raises UserError: a domain that is not in train, or of which another split has no text.
+    :raises UserError: a domain is not in train, or another split has no text of it.
     """
     domain = recipe.domains.student
     return corpus if domain is None else in_domains(corpus, {domain}, "domains.student")
 
 
 def load_student_corpus(recipe: Recipe) -> Corpus:
-    """`load_corpus`, and of it the texts that the student is for.
+    """The `student_corpus` of the target's data, read by `load_corpus`.
 
-    :raises UserError: what both of these raise.
+    :raises UserError: as `load_corpus` and `student_corpus`.
     """
     return student_corpus(recipe, load_corpus(recipe.target))

@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all, and what identifies their content."""
+"""Atomic writes of files and directories, and hashes of their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 over the JSON of `parts`: the identity of a stage's inputs."""
+    """SHA-256 of the JSON of `parts`. It identifies the inputs of a stage."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -22,14 +22,17 @@ def sha256_file(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    """Write a JSON file atomically: a reader sees the old file or the new one, but no part of one."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
 def replace_directory(new: Path, target: Path) -> None:
-    """Put the finished directory `new` in the place of `target`; `recover_directory` mends a kill in between."""
+    """Replace the directory `target` by the finished directory `new`.
+
+    These are two renames. If the process is killed between them, `recover_directory` restores the old directory.
+    """
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -39,7 +42,7 @@ def replace_directory(new: Path, target: Path) -> None:
 
 
 def recover_directory(target: Path) -> None:
-    """Bring back the last good result if a run was killed between the two renames of `replace_directory`."""
+    """Restore the old directory if a run was killed between the two renames of `replace_directory`."""
     old = target.with_name(f".{target.name}.old")
     if old.exists() and not target.exists():
         os.rename(old, target)

@@ -1,4 +1,4 @@
-"""Tables of labelled texts: rows from the embedded corpus, files or the hub, checked, in splits that share no text."""
+"""Tables of labelled texts from the embedded corpus, files or the hub. Their rows are checked and split."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from compress.runtime.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
-MIN_VALENCE = 0.2  # of the scale −4 … 4: below it 20 raters do not agree on a sign
-DEV, TEST = 0.1, 0.1  # shares of the texts (by hash) that a carved split takes
+MIN_VALENCE = 0.2  # on the scale −4 … 4; below it, 20 raters do not agree on the sign
+DEV, TEST = 0.1, 0.1  # shares of the groups (by hash) that a split of train gets
 
 
 @dataclass(frozen=True)
 class Row:
-    """A text or a pair of texts, as a table has it."""
+    """A text or a pair of texts, as in the table."""
 
     text: str
     text_b: str | None
     label: str
     domain: str | None
-    group: str  # rows of one group (the same text, the same document) stay on one side of a split
+    group: str  # rows with the same text or of the same document; a group is never divided between splits
 
     @property
     def texts(self) -> list[str]:
@@ -37,10 +37,10 @@ class Row:
 
 
 def read_splits(options: TextOptions) -> dict[str, list[Row]]:
-    """The rows of train, dev and, where there is one, test, each as the files have it or carved out of train.
+    """The rows of train, dev and, if there is one, test. A split without a table of its own is a part of train.
 
-    :raises UserError: a missing file or column, an empty table, a null text or label, an unknown domain; the message names
-        the file and the row.
+    :raises UserError: a missing file or column, an empty table, a null text or label, or an unknown domain. The message
+        names the file and the row.
     """
     if options.source == "embedded":
         splits = {"train": _sentiment_rows()}
@@ -58,13 +58,13 @@ def read_splits(options: TextOptions) -> dict[str, list[Row]]:
             for name, rows in splits.items()
         }
     if "dev" not in splits:
-        carved = _carve(splits.pop("train"), test="test" not in splits)
-        splits = {**carved, **splits}
+        parts = _split_by_hash(splits.pop("train"), test="test" not in splits)
+        splits = {**parts, **splits}
     return splits
 
 
 def normalise(text: str) -> str:
-    """Lower-case words only: two texts that differ in case, spacing or punctuation alone are the same text."""
+    """The words of a text in lower case. Texts that differ only in case, spacing or punctuation become equal."""
     return " ".join(re.findall(r"\w+", text.lower())) or text
 
 
@@ -76,9 +76,10 @@ def _of_domains(rows: list[Row], domains: list[str], place: str) -> list[Row]:
 
 
 def _sentiment_rows() -> list[Row]:
-    """The embedded corpus: label = sign of the mean valence, repeated texts merged, undecided ones dropped.
+    """The rows of the embedded corpus. The label is the sign of the mean valence.
 
-    The sentences of one product review or one editorial form a group, so that no document stands on two sides.
+    Repeated texts are merged, and texts with a valence near 0 are left out. The sentences of one product review or one
+    editorial are a group, so that no document is divided between splits.
     """
     directory = sentiment_corpus()
     merged: dict[str, tuple[str, str, str, list[float]]] = {}
@@ -95,8 +96,8 @@ def _sentiment_rows() -> list[Row]:
     return rows
 
 
-def _carve(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
-    """Split by a hash of the group: the same rows give the same splits, whatever their order or number."""
+def _split_by_hash(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
+    """Split by a hash of the group. So the split of a row does not depend on the order or number of the rows."""
     splits: dict[str, list[Row]] = {name: [] for name in ("train", "dev", "test") if test or name != "test"}
     for row in rows:
         position = int.from_bytes(hashlib.sha256(row.group.encode()).digest()[:4], "big") / 2**32
@@ -106,10 +107,11 @@ def _carve(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
 
 
 def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = True) -> list[Row]:
-    """The rows of a file; without `labelled`, of its texts only.
+    """The rows of a table file.
 
-    :param key: of the recipe's section, that names the file.
-    :raises UserError: see `read_splits`.
+    :param key: the setting that names the file, for messages.
+    :param labelled: whether to read labels and domains too, and not only texts.
+    :raises UserError: as `read_splits`.
     """
     import pandas
 
@@ -124,7 +126,7 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
                 path,
                 sep="\t" if suffix == ".tsv" else ",",
                 dtype=str,
-                keep_default_na=False,  # "NA" and "null" are texts; only an empty cell is missing
+                keep_default_na=False,  # "NA" and "null" are texts; only an empty cell is a missing value
                 na_values=[""],
                 quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
                 encoding="utf-8",
@@ -140,9 +142,9 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
             )
     except pandas.errors.EmptyDataError:
         raise UserError(f"{path}: the table is empty") from None
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
+    except (ValueError, OSError, EOFError) as error:  # the parser errors of pandas and pyarrow are ValueErrors
         raise UserError(f"{path}: cannot be read as {suffix} ({str(error).splitlines()[0]})") from None
-    # Line of a row in a text file: one header line; JSON lines have none.
+    # The line number of the first row: .tsv and .csv have a header line, JSON lines have none.
     offset = {".tsv": 2, ".csv": 2}.get(suffix, 1)
     unit = "row" if suffix == ".parquet" else "line"
     return _rows(table, options, str(path), unit, offset, labelled=labelled)
@@ -153,14 +155,14 @@ def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
 
     try:
         loaded = datasets.load_dataset(options.hub, options.hub_config)
-    except Exception as error:  # the hub client raises many unrelated types
+    except Exception as error:  # the client of the hub raises many unrelated types
         raise UserError(
             f"{options.section}.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})"
         ) from None
     if "train" not in loaded:
         raise UserError(f"{options.section}.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
     splits = {}
-    # The hub's test splits often carry no labels (−1); such a split is no split.
+    # Test splits of the hub often have no labels (−1). Such a split is left out.
     for name, hub_name in {"train": "train", "dev": "validation", "test": "test"}.items():
         if hub_name not in loaded:
             continue
@@ -178,7 +180,10 @@ def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
 def _rows(
     table: pandas.DataFrame, options: TextOptions, place: str, unit: str, offset: int, *, labelled: bool = True
 ) -> list[Row]:
-    """Check the columns and cells of a table; `offset` turns a row number into the file's own line number."""
+    """The rows of a table, after a check of its columns and cells.
+
+    :param offset: the line number of the first row in the file, for messages.
+    """
     wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}
     if not labelled:
         del wanted["label"], wanted["domain"]

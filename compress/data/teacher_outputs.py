@@ -1,4 +1,7 @@
-"""What a frozen teacher says of a student's training texts, on disk: bound to the very texts that it was asked about."""
+"""The outputs of a frozen teacher for a student's training texts, on disk.
+
+The file names the texts by their fingerprint, so that the outputs cannot be used with other texts.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from compress.data.batches import EncodedSplit, SoftTargets
 from compress.data.corpus import UNLABELLED
+from compress.data.tensor_files import load_tensors
 
 FILE = "outputs.safetensors"
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """A teacher's answers to N texts, in the order of the texts."""
+    """A teacher's outputs for N texts, in the order of the texts."""
 
     texts: str  # `EncodedSplit.fingerprint` of the texts
     targets: SoftTargets
@@ -33,18 +36,16 @@ class TeacherOutputs:
     @classmethod
     def load(cls, directory: Path) -> TeacherOutputs:
         """Read `outputs.safetensors`."""
-        with safe_open(directory / FILE, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            texts = file.metadata()["texts"]
-        return cls(texts, SoftTargets(tensors["logits"], tensors.get("probes")), tensors.get("weights"))
+        tensors, metadata = load_tensors(directory / FILE)
+        return cls(metadata["texts"], SoftTargets(tensors["logits"], tensors.get("probes")), tensors.get("weights"))
 
     def attach(self, texts: EncodedSplit) -> EncodedSplit:
-        """The texts with the teacher's answers; the label of a text that had none is the teacher's.
+        """The texts with the teacher's outputs. A text without a label gets the label that the teacher predicts.
 
         :raises ValueError: the outputs belong to other texts.
         """
         if texts.fingerprint != self.texts:
-            raise ValueError("these teacher's outputs belong to other texts, or to these in another order")
-        verdicts = self.targets.logits.argmax(dim=1)
-        labels = torch.where(texts.labels == UNLABELLED, verdicts, texts.labels)
+            raise ValueError("these teacher's outputs belong to other texts, or to the same texts in another order")
+        predicted = self.targets.logits.argmax(dim=1)
+        labels = torch.where(texts.labels == UNLABELLED, predicted, texts.labels)
         return replace(texts, labels=labels, teacher=self.targets, weights=self.weights)

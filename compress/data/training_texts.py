@@ -1,4 +1,4 @@
-"""The texts that a student learns from, put together in one place and one order."""
+"""All texts that a student learns from, in a fixed order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from compress.runtime.encode import TextEncoder
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTexts:
-    """A student's training texts, in the order in which they are always joined. A missing kind is None."""
+    """The training texts of a student by kind. The order of the fields is the order of the joined texts."""
 
     own: Split  # the task's labelled texts
     source: Split | None = None  # labelled texts of the source domain
     unlabelled: Split | None = None  # real texts without a label
-    augmented: Split | None = None  # made from the task's texts, without a label
+    augmented: Split | None = None  # texts made by augmentation, without a label
 
     def parts(self) -> Iterator[Split]:
-        """The kinds of texts that there are, in order."""
+        """The texts of each kind that is not None, in order."""
         return (part for field in fields(self) if (part := getattr(self, field.name)) is not None)
 
     def __len__(self) -> int:
@@ -33,5 +33,5 @@ class TrainingTexts:
 
     @property
     def domains(self) -> list[str]:
-        """The domain of every text; of texts that have none, nothing."""
+        """The domains of the texts, in order. Texts without a domain are left out."""
         return [domain for part in self.parts() for domain in part.domains or []]

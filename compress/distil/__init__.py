@@ -1,0 +1,1 @@
+"""Knowledge distillation: the phases of a student's training, and their losses."""

@@ -1,4 +1,4 @@
-"""What a student learns from, as tensors, and what it starts from."""
+"""The input of a student's training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from compress.data.batches import EncodedSplit
 
 @dataclass(frozen=True, kw_only=True)
 class StudentTask:
-    """All that a training of a student needs besides the student and the recipe."""
+    """Everything that the training of a student needs, except the student and the recipe."""
 
-    train: EncodedSplit  # see `TrainingTexts`; with the teacher's outputs, where the student has a teacher
-    labelled: int  # how many texts are the task's own; they come first
+    train: EncodedSplit  # see `TrainingTexts`; with the teacher's outputs if there is a teacher
+    labelled: int  # number of the task's own texts, which come first
     groups: list[int]  # (labelled,): texts of one group share words, see `shared_text_groups`
     dev: EncodedSplit
     labels: list[str]

@@ -8,13 +8,14 @@ from compress.objectives.expertise import mean_state
 from compress.teachers.domain_representation import DomainRepresentation
 
 
-class Transfer(nn.Module):
-    """The transfer loss: the student's domain representation learns the frozen teacher's.
+class TransferLoss(nn.Module):
+    """The mean squared error between the domain representations of the student and of the frozen teacher.
 
-    The student's goes through a learned linear map. The teacher's own map is fixed, at the identity: were it learned
-    too, both maps would shrink to zero.
+    A learned linear map is applied to the student's representation. The paper has a map for the teacher's as well. Here
+    it is the identity: if both maps were learned, both would shrink to zero.
 
-    :param width: the student's.
+    :param width: of the student's hidden states.
+    :param weight: γ2.
     """
 
     def __init__(self, teacher: DomainRepresentation, width: int, weight: float) -> None:
@@ -28,7 +29,13 @@ class Transfer(nn.Module):
         self.project = nn.Linear(width, teacher_width)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, domains: Tensor) -> Tensor:
-        """γ2·MSE over width of the representations → (B,); the last hidden states are (B, L, d_S) and (B, L, d_T)."""
+        """γ2·MSE, the mean over the width of the representations → (B,).
+
+        :param student: last hidden states, (B, L, d_S).
+        :param teacher: last hidden states, (B, L, d_T).
+        :param mask: (B, L), 1 on real tokens.
+        :param domains: numbers of the texts' domains, (B,).
+        """
         learned = self.project(self.student(mean_state(student, mask), domains))
         target = self.teacher(mean_state(teacher, mask), domains)
         return self.weight * (learned - target).square().mean(dim=-1)

@@ -29,7 +29,8 @@ from transformers import PreTrainedModel
 
 from compress.augment.stage import Pool
 from compress.data.batches import EncodedSplit, loader_of
-from compress.distil.plan import Learner, Phase
+from compress.distil.learner import Learner
+from compress.distil.phases import Phase
 from compress.distil.student import mean_loss, train_phase, train_phases
 from compress.distil.task import StudentTask
 from compress.l2a.credit import mean_reward, text_credits
@@ -76,7 +77,7 @@ def train_with_selector(
     log: list[Episode] = []
 
     def train(phase: Phase, learner: Learner, workspace: Path) -> list[dict[str, float]]:
-        if phase.rounded or not phase.predicts:
+        if phase.quantization_aware or not phase.predicts:
             return train_phase(phase, learner, task, training, workspace)
         selector = Selector(learner.student, task, pool, options, rates)
         history = _train_episodes(phase, learner, selector, training, workspace)

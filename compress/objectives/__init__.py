@@ -1,1 +1,1 @@
-"""Losses as pure functions on tensors."""
+"""Distillation losses and example weights, as pure functions on tensors."""

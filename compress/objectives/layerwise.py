@@ -1,6 +1,6 @@
-"""Distillation through inner states: which layers are compared, and how (TinyBERT, PKD, DistilBERT).
+"""Losses on hidden states and attention scores, and the matching of layers (TinyBERT, PKD, DistilBERT).
 
-Every loss is per example, (B,): reduced over positions, heads and width, never over the batch. Padding takes no part.
+Every loss is per example, (B,). It is reduced over positions, heads and width, but not over the batch. Padding is left out.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from torch.nn import functional as F
 
 
 def matched_layers(student_layers: int, teacher_layers: int) -> list[int]:
-    """Teacher layer (counted from 1) for each student layer i = 1 … K: round(i · teacher_layers / K).
+    """The teacher layer, counted from 1, for each student layer i = 1 … K: round(i · teacher_layers / K).
 
-    AdaBERT §3.2.1; with teacher_layers a multiple of K also TinyBERT's uniform map g(m) = m · N / M.
+    AdaBERT, §3.2.1. If teacher_layers is a multiple of K, this is also TinyBERT's uniform map g(m) = m · N / M.
     """
-    # Halves are rounded up, away from Python's banker's rounding, so that deeper knowledge wins a tie.
+    # A half is rounded up, to the deeper layer. Python's `round` would round it to the even number.
     return [int(i * teacher_layers / student_layers + 0.5) for i in range(1, student_layers + 1)]
 
 
 def patient_layers(student_layers: int, teacher_layers: int, strategy: str) -> list[int]:
     """Teacher layers, counted from 1, for the student's layers 1 … K − 1 (PKD, arXiv 1908.09355, §3.2).
 
-    "skip" takes every so-many-th layer, "last" those right below the top one. The student's last layer has none: it
-    learns from the predictions. 6 layers from 12: skip 2 4 6 8 10, last 7 8 9 10 11.
+    "skip" takes layers at equal distances. "last" takes the layers right below the top one. The student's last layer has
+    no teacher layer, since it learns from the predictions. For 6 student layers and 12 teacher layers, "skip" gives
+    2 4 6 8 10 and "last" gives 7 8 9 10 11.
     """
     if strategy == "skip":
         return matched_layers(student_layers, teacher_layers)[:-1]
@@ -35,7 +36,8 @@ def patient_layers(student_layers: int, teacher_layers: int, strategy: str) -> l
 def patient_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """‖h_S/‖h_S‖ − h_T/‖h_T‖‖² of matched [CLS] states, each (B, d) (PKD, Eq. 7) → (B,).
 
-    The mean over width and layers, as in the authors' code, for which their β of 10 to 1000 are meant; the equation sums.
+    It is the mean over width and layers, as in the authors' code. The equation has the sum, but the authors' values of β,
+    10 to 1000, belong to the mean.
     """
     errors = [
         (F.normalize(s.float(), dim=-1) - F.normalize(t.float(), dim=-1)).square().mean(dim=-1)

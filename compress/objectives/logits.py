@@ -1,4 +1,4 @@
-"""Distillation through predictions. Every loss is per example, (B,), so that a caller can weight examples."""
+"""Losses on logits. Every loss is per example, (B,), so that the caller can weight the examples."""
 
 from __future__ import annotations
 

@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compress.objectives.layerwise import matched_layers
+from compress.objectives.logits import cross_entropy
 
 
 def probe_distillation(
     student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, tau: float = 1.0
 ) -> Tensor:
-    """AdaBERT's L_KD (Eq. 4-6): match each student layer to the probe of its teacher layer.
+    """AdaBERT's L_KD (Eq. 4-6): each student layer learns from the probe of its matched teacher layer.
 
-    Each term is the cross-entropy between the probe's distribution and the student's, weighted per example by
-    w_j ∝ exp(log p_j(y) / τ), normalised over the matched layers: a layer that knows the answer teaches more.
+    Each term is the cross-entropy between the probe's distribution and the student's. Its weight for an example is
+    w_j ∝ exp(log p_j(y) / τ), normalised over the matched layers. So a layer whose probe is right has a larger weight.
 
     :param student_logits: K tensors (B, C), first layer to last.
     :param probe_logits: (B, J, C), one probe per teacher layer.
@@ -29,13 +30,16 @@ def probe_distillation(
     of_label = log_p.gather(2, labels[:, None, None].expand(-1, log_p.shape[1], 1)).squeeze(2)  # (B, K)
     weights = F.softmax(of_label / tau, dim=1)
     log_q = F.log_softmax(torch.stack(list(student_logits), dim=1).float(), dim=-1)  # (B, K, C)
-    cross_entropy = -(log_p.exp() * log_q).sum(dim=2)  # (B, K)
-    return (weights * cross_entropy).sum(dim=1)
+    divergence = -(log_p.exp() * log_q).sum(dim=2)  # (B, K)
+    return (weights * divergence).sum(dim=1)
 
 
 def adabert_loss(
     student_logits: Sequence[Tensor], probe_logits: Tensor, labels: Tensor, gamma: float, tau: float = 1.0
 ) -> Tensor:
-    """(1 − γ)·CE + γ·L_KD per example, (B,) (AdaBERT Eq. 1 without the efficiency term); CE on the last layer's logits."""
-    hard = F.cross_entropy(student_logits[-1].float(), labels, reduction="none")
+    """(1 − γ)·CE + γ·L_KD per example, (B,) (AdaBERT Eq. 1 without the efficiency term).
+
+    CE uses the logits of the last layer.
+    """
+    hard = cross_entropy(student_logits[-1], labels)
     return (1 - gamma) * hard + gamma * probe_distillation(student_logits, probe_logits, labels, tau)

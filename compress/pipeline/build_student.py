@@ -9,7 +9,7 @@ from compress.augment.stage import Pool, load_pool, pool_of_texts
 from compress.data.files import write_json
 from compress.distil.student import train_student
 from compress.distil.task import StudentTask
-from compress.distil.transfer import Transfer
+from compress.distil.transfer import TransferLoss
 from compress.l2a.loop import train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.pipeline.stage import StageContext
@@ -74,12 +74,12 @@ def _pool(context: StageContext) -> Pool:
     return pool
 
 
-def _transfer(context: StageContext, student: PreTrainedModel) -> Transfer | None:
+def _transfer(context: StageContext, student: PreTrainedModel) -> TransferLoss | None:
     """A meta-teacher's transfer loss; None where the recipe has none."""
     if not context.recipe.transfer_weight:
         return None
     knowledge = DomainKnowledge.load(context.result("teacher"))
-    return Transfer(knowledge.representation, student.config.hidden_size, context.recipe.transfer_weight)
+    return TransferLoss(knowledge.representation, student.config.hidden_size, context.recipe.transfer_weight)
 
 
 def _bilstm(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:

@@ -37,7 +37,7 @@ def check(recipe: Recipe, corpus: Corpus) -> None:
 
         check_token_types(model_source(recipe.teacher.model))
     if isinstance(recipe.student, TransformerOptions):
-        from compress.distil.plan import check_objective
+        from compress.distil.check import check_objective
         from compress.students.transformer import student_config
         from compress.teachers.finetune import classifier_config
 

@@ -1,7 +1,7 @@
-"""A recipe's settings by dotted key, and copies of a recipe in which some settings cannot be read.
+"""The settings of a recipe by dotted key, and copies of a recipe that have some of the settings only.
 
-Keys are named as code reads them: `target.max_length`, `source.relabel`, `teacher.epochs`, `seed`. A recipe's file writes the
-target's as `data.max_length`, or `data.target.max_length` where there is a source domain.
+The keys are those of the attributes in code: `target.max_length`, `source.relabel`, `teacher.epochs`, `seed`. In the file of a
+recipe the settings of the target stand in `data`, or in `data.target` if there is a source domain.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from compress.recipe.schema import Recipe
 from compress.recipe.sections import Section, TwoDomainOptions, UndeclaredSettingError
 
 S = TypeVar("S", bound=Section)
-FORMS = AXES  # the sections that have several forms, and the setting that chooses the form
 
 
 def setting_keys(recipe: Recipe) -> list[str]:
-    """The dotted key of every setting that this recipe has, its defaults included."""
+    """The dotted keys of all settings of this recipe, also of those with their default value."""
     keys = [f"target.{key}" for key in _leaves(recipe.target)]
     if recipe.source is not None:
         keys += [f"source.{key}" for key in _leaves(recipe.source)]
@@ -28,7 +27,7 @@ def setting_keys(recipe: Recipe) -> list[str]:
 
 
 def setting(recipe: Recipe, key: str) -> Any:
-    """The value of a setting."""
+    """The value of a setting, given its dotted key."""
     value: Any = recipe
     for part in key.split("."):
         value = getattr(value, part)
@@ -36,11 +35,12 @@ def setting(recipe: Recipe, key: str) -> Any:
 
 
 def expand(recipe: Recipe, patterns: Iterable[str]) -> list[str]:
-    """The settings that some patterns name, in the recipe's order, each once.
+    """The keys that match the patterns, each once, in the order of the recipe.
 
-    A pattern is a setting, or a section for all of its settings; with a minus before it, it takes out what the patterns
-    before it name. Code that reads a setting of a section with several forms knows the form, so the setting that chooses
-    the form (`student.kind`) comes with it. A pattern may name a setting that this recipe's form of a section has not.
+    A pattern is the key of a setting, or the name of a section for all of its settings. A pattern with a minus in front
+    removes the keys that match it from those found so far. Code that reads a setting of a section with several forms
+    has to know the form. So the setting that chooses the form (`student.kind`) is added. A pattern may match nothing,
+    since a setting may belong to another form of the section.
     """
     known = setting_keys(recipe)
     named: set[str] = set()
@@ -50,17 +50,15 @@ def expand(recipe: Recipe, patterns: Iterable[str]) -> list[str]:
         if pattern.startswith("-"):
             named -= found
             continue
-        named |= found | {
-            f"{name}.{tag}" for name, tag in FORMS.items() if any(k.startswith(f"{name}.") for k in found)
-        }
+        named |= found | {f"{name}.{tag}" for name, tag in AXES.items() if any(k.startswith(f"{name}.") for k in found)}
     return [key for key in known if key in named]
 
 
 def restricted(recipe: Recipe, keys: Iterable[str]) -> Recipe:
-    """A copy of the recipe in which only these settings can be read; reading another raises `UndeclaredSettingError`.
+    """A copy of the recipe that has only these settings. To read another one raises `UndeclaredSettingError`.
 
-    A section of several forms whose choosing setting is not among the keys is seen as an instance of the base class that
-    has the others, so that its form cannot be told either.
+    The keys may have settings of a section with several forms, but not the setting that chooses the form. Then the
+    section becomes an instance of a base class of its form, so that its type does not tell the form either.
     """
     wanted = set(keys)
     kept = _kept(recipe, wanted)
@@ -88,19 +86,19 @@ def _below(keys: set[str], section: str) -> set[str]:
 
 
 def _restricted(model: S, keys: set[str]) -> S | None:
-    """A copy of a section with these settings only; None where there are none of them."""
+    """A copy of a section with these settings only, or None if it has none of them."""
     kept = _kept(model, keys)
     return _with_fields(model, kept) if kept else None
 
 
 def _kept(model: Section, keys: set[str]) -> dict[str, Any]:
-    """The fields of a section that hold one of these settings."""
+    """The fields of a section that are one of these settings, or a section with some of them."""
     kept: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, Section):
             inner = _below(keys, name)
-            seen = _without_form(value, inner) if inner and name in FORMS and FORMS[name] not in inner else value
+            seen = _without_form(value, inner) if inner and name in AXES and AXES[name] not in inner else value
             if (part := _restricted(seen, inner)) is not None:
                 kept[name] = part
         elif name in keys:
@@ -109,7 +107,7 @@ def _kept(model: Section, keys: set[str]) -> dict[str, Any]:
 
 
 def _without_form(model: Section, keys: set[str]) -> Section:
-    """The section as an instance of the nearest base class that has all of these settings, but not the one that chooses its form."""
+    """The section as an instance of the nearest base class that has all of these settings."""
     for base in type(model).__mro__[1:]:
         if issubclass(base, Section) and keys <= base.model_fields.keys():
             return base.model_construct(**{name: getattr(model, name) for name in base.model_fields})
@@ -119,7 +117,7 @@ def _without_form(model: Section, keys: set[str]) -> Section:
 
 
 def _with_fields(model: S, fields: dict[str, Any]) -> S:
-    """A copy of a section that has these fields and no others."""
+    """A copy of a section that has only these fields."""
     copy = model.model_copy()
     object.__setattr__(copy, "__dict__", fields)
     return copy

@@ -1,12 +1,13 @@
-"""Reading a recipe: TOML, overrides, validation, and errors that name the line."""
+"""Reading a recipe: TOML, overrides, validation, and error messages with the line of the file."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,16 +23,19 @@ from compress.recipe.sections import (
 )
 from compress.runtime.errors import UserError
 
-_SEVERAL_FORMS = {"data", *AXES}
-SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)
+S = TypeVar("S", bound=Section)
+SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)  # values of a model setting that are neither a directory nor a hub id
+_SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their settings
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read and validate a recipe.
 
-    :param path: a TOML file; a relative data path in it is relative to the file.
-    :param overrides: `section.key=value` settings from the command line; a value is TOML, or else a plain string.
-    :raises UserError: no such file, no TOML, an unknown key or a wrong value; the message names the line.
+    :param path: a TOML file. A relative path in it starts at the folder of the file.
+    :param overrides: settings from the command line, `section.key=value`. The value is TOML. If it is not valid TOML, it
+        is taken as a string. A relative path in it starts at the working directory.
+    :raises UserError: the file does not exist or is not TOML, a key is unknown, or a value is wrong. The message names the
+        line of the file, or the override.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,10 +53,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_from(table: dict[str, Any], place: str) -> Recipe:
-    """Validate a recipe given as a plain table; relative data paths are relative to the working directory.
+    """Validate a recipe that is given as a table. A relative path in it starts at the working directory.
 
-    :param place: where the table comes from, for the message.
-    :raises UserError: an unknown key or a wrong value.
+    :param place: where the table comes from, for the error message.
+    :raises UserError: a key is unknown or a value is wrong.
     """
     return _validate(table, place, "", Path.cwd(), [])
 
@@ -66,50 +70,78 @@ def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overri
 
 
 def _apply_override(table: dict[str, Any], item: str) -> str:
+    """Write one override into the table.
+
+    :returns: the dotted key of the override.
+    """
     key, equals, value = item.partition("=")
     key = key.strip()
-    if not equals or not key:
+    *sections, last = key.split(".")
+    if not equals or not last or not all(sections):
         raise UserError(f"--set {item}: write it as section.key=value, e.g. --set compress.epochs=3")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    *sections, last = key.split(".")
-    for section in sections:
+    for number, section in enumerate(sections, start=1):
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise UserError(f"--set {item}: {section} is a value, not a section")
+            raise UserError(f"--set {item}: {'.'.join(sections[:number])} is a value, not a section")
     table[last] = parsed
     return key
 
 
 def _describe(error: ValidationError, path: str, text: str, overridden: list[str]) -> str:
-    """The first validation error in one line, with the line of the recipe (or the flag) that holds it."""
+    """The first validation error in one line, with the line of the recipe or the override that causes it."""
     first = error.errors(include_url=False)[0]
     named = [part for part in first["loc"] if isinstance(part, str)]
-    # Where a section has several forms, pydantic names the form after the section; the recipe's text does not.
+    # pydantic adds the name of the form after a section that has several forms. The recipe's text has no such name.
     location = named[:1] + named[2:] if named and named[0] in _SEVERAL_FORMS else named
+    location = list(takewhile(lambda part: "[" not in part, location))  # a part such as "literal[...]" names a type
     message = first["msg"].removeprefix("Value error, ")
-    if found := re.match(r"([a-z_]+(?:\.[a-z_]+)+): (.*)", message, re.DOTALL):  # a check of several keys names its key
-        location, message = found[1].split("."), found[2]
-    key = ".".join(location)
+    if (found := re.match(r"([a-z_.]+): (.*)", message, re.DOTALL)) and found[1].split(".")[0] in Recipe.model_fields:
+        location, message = found[1].split("."), found[2]  # a check of several settings names the key in its message
     if first["type"] == "extra_forbidden":
         message = f"unknown key; known here: {', '.join(_known_keys(named[:-1]))}"
     elif first["type"] == "union_tag_invalid":
-        key, message = (
-            f"{key}.{AXES[key]}",
-            f"must be one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}",
-        )
-        location = key.split(".")
+        location = [*location, AXES[location[0]]]
+        message = f"must be one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}"
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        message = f"must be a section, got {first['input']!r}"
     elif not isinstance(first["input"], dict):
         message = f"{message}, got {first['input']!r}"
-    place = f"--set {key}" if key in overridden else f"{path}{_line_of(text, location)}: {key or 'recipe'}"
     more = len(error.errors()) - 1
+    place = _place(path, text, location, overridden)
     return f"{place}: {message}" + (f" (and {more} more)" if more else "")
 
 
+def _place(path: str, text: str, location: list[str], overridden: list[str]) -> str:
+    """Where a setting comes from: the override of it or of its section, else the line of the file.
+
+    A mistake in a whole section may come from an override of one of its keys. That is said if the file has no such section.
+    """
+    key = ".".join(location)
+    for override in reversed(overridden):  # the last one wins
+        if override == key:
+            return f"--set {key}"
+        if _is_within(key, override):
+            return f"--set {override}: {key}"
+    line = _line_of(text, location)
+    if not line and (inside := [override for override in overridden if _is_within(override, key)]):
+        return f"--set {inside[-1]}: {key}"
+    return f"{path}{line}: {key or 'recipe'}"
+
+
+def _is_within(key: str, section: str) -> bool:
+    """Whether a dotted key is the section, or a setting in it."""
+    return f"{key}.".startswith(f"{section}.")
+
+
 def _known_keys(location: list[str]) -> list[str]:
-    """Keys of the section at `location`, in which a section of several forms is followed by the name of its form."""
+    """The keys of a section.
+
+    :param location: of the section, as pydantic gives it: the name of the form follows a section that has several forms.
+    """
     parts = iter(location)
     model: type[BaseModel] = Recipe
     for name in parts:
@@ -121,7 +153,7 @@ def _known_keys(location: list[str]) -> list[str]:
 
 
 def _forms(annotation: Any) -> Iterator[type]:
-    """The classes in a type, unions and annotations taken apart."""
+    """The classes in a type annotation, also those inside `Annotated` and unions."""
     if isinstance(annotation, type):
         yield annotation
     for part in get_args(annotation):
@@ -129,7 +161,7 @@ def _forms(annotation: Any) -> Iterator[type]:
 
 
 def _tag(form: type[BaseModel]) -> str:
-    """What pydantic calls this form of a section in an error's location."""
+    """The name that pydantic gives this form of a section in the location of an error."""
     if issubclass(form, TextOptions):
         return "single"
     if form is TwoDomainOptions:
@@ -138,43 +170,55 @@ def _tag(form: type[BaseModel]) -> str:
 
 
 def _line_of(text: str, location: list[str]) -> str:
-    """`:N` for the line of the recipe that sets `location`, or of its section, or nothing."""
+    """`:N`, the line of the recipe that sets `location`.
+
+    If no line does, it is the line of the innermost section or inline table around it, or "" if there is none.
+    """
     section: list[str] = []
-    best = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            section = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if section == location[: len(section)] and not best:
-                best = f":{number}"
-        elif (setting := re.match(r"\s*([\w.\"'-]+)\s*=", line)) and (
-            section + [part.strip("\"'") for part in setting[1].split(".")] == location
-        ):
+    best, depth = "", 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := re.match(r"\s*\[{1,2}([\w\s.\"'-]+)\]{1,2}\s*(#.*)?$", line):
+            section = path = _key_parts(header[1])
+        elif setting := re.match(r"\s*([\w\s.\"'-]+?)\s*=", line):
+            path = section + _key_parts(setting[1])
+        else:
+            continue
+        if location and path[: len(location)] == location:
             return f":{number}"
+        if path == location[: len(path)] and len(path) > depth:
+            best, depth = f":{number}", len(path)
     return best
 
 
-def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recipe:
-    """Make paths of tables, models and genotypes absolute: those in the file start at its folder, those of a flag at the cwd."""
+def _key_parts(key: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in key.split(".")]
 
-    def resolved(section: Section, place: str) -> Section:
+
+def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recipe:
+    """Make the paths of tables, models and genotypes absolute.
+
+    A path in the file starts at the folder of the file. A path in an override starts at the working directory.
+    """
+
+    def resolved(section: S, place: str) -> S:
         updates: dict[str, Any] = {}
         for name, content in type(section).contents().items():
             if (value := getattr(section, name)) is not None:
-                start = Path() if f"{place}{name}" in overridden else folder
-                updates[name] = _content_path(content, value, (start / Path(value).expanduser()).absolute())
+                start = Path() if any(_is_within(f"{place}{name}", key) for key in overridden) else folder
+                absolute = _content_path(content, value, (start / Path(value).expanduser()).absolute())
+                if absolute != value:
+                    updates[name] = absolute
         for name in type(section).model_fields:
             inner = getattr(section, name)
             if isinstance(inner, Section) and (new := resolved(inner, f"{place}{name}.")) is not inner:
                 updates[name] = new
         return section.model_copy(update=updates) if updates else section
 
-    whole = resolved(recipe, "")
-    assert isinstance(whole, Recipe), "a copy"
-    return whole
+    return resolved(recipe, "")
 
 
 def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Path:
-    """A setting that names something outside the recipe, with its absolute path where it is one."""
+    """The value of a setting that names something outside the recipe. It becomes the absolute path if it is a path."""
     if kind is Content.FILE:
         return absolute
     if kind is Content.GENOTYPE:

@@ -1,11 +1,14 @@
-"""Presets: a method is a point on four axes (teacher, augmentation, student, objective), and a preset is a point's name.
+"""Presets: the names of combinations of teacher, augmentation, student and objective.
 
-What a recipe sets itself always wins. Where it chooses another method on an axis, the preset has nothing to say there.
+The settings of a recipe always win over those of its preset. If a recipe chooses another method for one of the four, the
+preset's settings of that one do not count.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from compress.recipe.sections import FEATURE_METHODS
 
 Table = dict[str, Any]
 
@@ -23,22 +26,25 @@ PRESETS: dict[str, Table] = {
     "minilm": {"student": _COPY, "objective": {"method": "minilm"}},
     "tinybert": {"augmentation": {"method": "tinybert"}, "student": _COPY, "objective": {"method": "tinybert"}},
     "metakd": {"teacher": {"method": "meta"}, "student": _COPY, "objective": {"method": "tinybert"}},
-    "l2a": {"augmentation": {"method": "l2a"}, "student": _COPY},  # for any student: see `_OBJECTIVE`
+    "l2a": {
+        "augmentation": {"method": "l2a"},
+        "student": _COPY,
+    },  # the objective depends on the student: see `_OBJECTIVE`
     "bilstm": {
         "augmentation": {"method": "sampling"},
         "student": {"kind": "bilstm"},
         "objective": {"method": "mse"},
     },
 }
-# The preset of a recipe that names none, by the kind of its student.
+# The preset of a recipe without one, by the kind of its student.
 _DEFAULT_PRESET = {"cnn": "adabert", "transformer": "logits", "bilstm": "bilstm"}
-_LOOK_INSIDE = ("distilbert", "pkd", "tinybert", "minilm")  # objectives that only a transformer can learn
-# The axes and the key that names the method on each.
+# The sections that have several forms, and the setting that chooses the form.
 AXES = {"augmentation": "method", "student": "kind", "objective": "method"}
-_ELSEWHERE = {"augmentation": "none", "student": "transformer"}
-# Of a preset that leaves it open, by the kind of the student.
+# The choices of a preset that does not make them.
+_DEFAULT_FORM = {"augmentation": "none", "student": "transformer"}
+# The objective of a preset without one, by the kind of the student.
 _OBJECTIVE = {"cnn": "probes", "transformer": "tinybert", "bilstm": "mse"}
-# How long and in what steps a student trains, by its kind: a copied BERT is fine-tuned, the others learn from scratch.
+# The training settings by the kind of the student. A copied BERT is fine-tuned, the others are trained from scratch.
 _TRAINING: dict[str, Table] = {
     "cnn": {"epochs": 5, "batch_size": 64, "learning_rate": 2e-3, "average": 0.998},
     "transformer": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "average": 0.0},
@@ -47,9 +53,9 @@ _TRAINING: dict[str, Table] = {
 
 
 def fill_in(table: Table) -> Table:
-    """The recipe's table with what its preset and the kind of its student imply.
+    """The recipe's table with the settings that follow from its preset and the kind of its student.
 
-    An unknown preset or kind is left for the validation to name.
+    An unknown preset or kind is no error here. The validation reports it.
     """
     out = {name: dict(value) if isinstance(value, dict) else value for name, value in table.items()}
     preset = PRESETS.get(_preset_name(out), {})
@@ -60,10 +66,10 @@ def fill_in(table: Table) -> Table:
         given = out.setdefault(axis, {})
         if not isinstance(given, dict):
             continue
-        elsewhere = _ELSEWHERE.get(axis) or _OBJECTIVE.get(_value(out, "student", "kind"), "logits")
-        point = preset.get(axis, {tag: elsewhere})
-        if given.setdefault(tag, point[tag]) == point[tag]:
-            out[axis] = {**point, **given}
+        default = _DEFAULT_FORM.get(axis) or _OBJECTIVE.get(_value(out, "student", "kind"), "logits")
+        chosen = preset.get(axis, {tag: default})
+        if given.setdefault(tag, chosen[tag]) == chosen[tag]:
+            out[axis] = {**chosen, **given}
     if _value(out, "objective", "method") == "none" and "augmentation" not in table:
         out["augmentation"] = {"method": "none"}  # there is no teacher to label augmented texts
     compress = out.setdefault("compress", {})
@@ -74,14 +80,14 @@ def fill_in(table: Table) -> Table:
 
 
 def _preset_name(table: Table) -> str:
-    """The preset that the table names, or else the one that its student or objective suggests."""
+    """The preset of the table. Without one, it follows from the student or the objective."""
     named = _value(table, "compress", "preset") or _DEFAULT_PRESET.get(_value(table, "student", "kind"))
     method = _value(table, "objective", "method")
-    return named or (method if method in _LOOK_INSIDE else "adabert")
+    return named or (method if method in FEATURE_METHODS else "adabert")
 
 
 def _value(table: Table, section: str, key: str) -> str:
-    """A string of the table, or "" where there is none (the validation says so if there should be)."""
+    """A string of the table, or "" if there is none. The validation reports a missing or wrong value."""
     values = table.get(section)
     value = values.get(key) if isinstance(values, dict) else None
     return value if isinstance(value, str) else ""

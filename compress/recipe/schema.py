@@ -21,6 +21,7 @@ from compress.recipe.sections import (
     DataSection,
     DomainOptions,
     ExportOptions,
+    FeatureObjective,
     L2aOptions,
     MetaOptions,
     ObjectiveOptions,
@@ -32,14 +33,6 @@ from compress.recipe.sections import (
     TeacherOptions,
     TwoDomainOptions,
 )
-
-# Objectives that look inside the student, and what they need of it.
-_NEEDS_TRANSFORMER = {
-    "distilbert": "compares hidden states",
-    "pkd": "compares the [CLS] states of layers",
-    "tinybert": "compares hidden states and attention",
-    "minilm": "compares attention and value relations",
-}
 
 
 class Recipe(Section):
@@ -61,83 +54,86 @@ class Recipe(Section):
 
     @property
     def target(self) -> DataOptions:
-        """The task's data: the section `data`, or `data.target` where there is a source domain."""
+        """The data of the task: the section `data`, or `data.target` if there is a source domain."""
         return self.data.target if isinstance(self.data, TwoDomainOptions) else self.data
 
     @property
     def source(self) -> SourceOptions | None:
-        """The source domain's data, the section `data.source`, if there is any."""
+        """The data of the source domain: the section `data.source`, or None."""
         return self.data.source if isinstance(self.data, TwoDomainOptions) else None
 
     @model_validator(mode="after")
-    def _check_axes(self) -> Recipe:
-        """Refuse the points that make no sense, and say why."""
+    def _check_combination(self) -> Recipe:
+        """Refuse combinations of student, objective and augmentation that do not work, with the reason."""
         kind, objective = self.student.kind, self.objective.method
         if self.compress.preset not in PRESETS:
             raise ValueError(f"compress.preset: {self.compress.preset!r} is unknown; there are {', '.join(PRESETS)}")
         if objective == "probes" and kind != "cnn":
             raise ValueError(
-                f"objective.method: 'probes' needs a read-out after every cell, which only student.kind = \"cnn\" has, not {kind}; use logits"
+                f"objective.method: 'probes' needs a classifier after every cell, which only student.kind = \"cnn\" has, not {kind}; use logits"
             )
-        if objective in _NEEDS_TRANSFORMER and kind != "transformer":
+        if isinstance(self.objective, FeatureObjective) and kind != "transformer":
             raise ValueError(
-                f"objective.method: {objective!r} {_NEEDS_TRANSFORMER[objective]}, which a {kind} has not; "
+                f"objective.method: {objective!r} compares {self.objective.compares}, and a {kind} does not have them; "
                 f'use {"probes, " if kind == "cnn" else ""}logits or mse, or student.kind = "transformer"'
             )
         if objective == "none" and self.augmentation.method != "none":
             raise ValueError(
-                f"augmentation.method: {self.augmentation.method!r} has its texts labelled by the teacher, and objective.method "
-                '= "none" learns without one; use objective logits'
+                f"augmentation.method: {self.augmentation.method!r} needs a teacher to label its texts, and objective.method = "
+                '"none" has no teacher; use objective logits'
             )
         if objective == "none" and self.target.distil_unlabelled:
             raise ValueError(
-                f'{self.target.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" learns without one; '
+                f'{self.target.section}.distil_unlabelled: the teacher labels these texts, and objective.method = "none" has no teacher; '
                 "use objective logits"
             )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
         if "search" in self.model_fields_set and kind == "cnn" and not self.bounds_architecture:
-            raise ValueError("search: an architecture that is given is not searched; remove the section")
+            raise ValueError("search: the recipe gives an architecture, so none is searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
         return self
 
     @model_validator(mode="after")
     def _check_domains(self) -> Recipe:
-        """Refuse domains that are not there and settings of a meta-teacher without one."""
+        """Refuse settings of domains or of a meta-teacher in a recipe that does not have them."""
         meta = self.teacher.method == "meta"
         if self.source is not None and (meta or "domains" in self.model_fields_set):
             raise ValueError(
-                "domains: a source domain has a table of its own; for a meta-teacher, put all domains into one table"
+                "domains: they are the domains of one table, and a source domain is another table; for a meta-teacher, put all texts "
+                "into one table"
             )
         if meta and isinstance(self.augmentation, L2aOptions):
             raise ValueError("augmentation.method: l2a's selector and a meta-teacher's weights are not combined yet")
         if self.target.distil_unlabelled and (meta or self.domains.student or self.domains.students == "per-domain"):
             raise ValueError(
-                "data.distil_unlabelled: nobody knows the domain of an unlabelled text, which a meta-teacher and a domain's "
-                "student need; leave it out"
+                "data.distil_unlabelled: an unlabelled text has no domain, but a meta-teacher and the student of a domain need one; "
+                "leave it out"
             )
         if "meta" in self.model_fields_set and not meta:
             raise ValueError('meta: only teacher.method = "meta" has a meta-teacher; remove the section or set it')
         if meta and self.teacher.fine_tuned:
-            raise ValueError('teacher.fine_tuned: a meta-teacher is trained here; leave it out, or method = "finetune"')
+            raise ValueError(
+                'teacher.fine_tuned: a meta-teacher has to be trained; leave it out, or set method = "finetune"'
+            )
         if (meta or "domains" in self.model_fields_set) and self.target.source != "embedded" and not self.target.domain:
             raise ValueError("data.domain: name the column that holds the domain of each text")
-        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_states:
+        if "transfer" in self.meta.model_fields_set and self.meta.transfer and not self._compares_features:
             raise ValueError(
-                f"meta.transfer: objective.method = {self.objective.method!r} compares no inner states, which the transfer "
+                f"meta.transfer: objective.method = {self.objective.method!r} compares no hidden states, which the transfer "
                 "loss needs; set it to 0 or use tinybert"
             )
         return self
 
     @property
     def bounds_architecture(self) -> bool:
-        """Whether the section `search` has a say: in what is searched, and in what a random architecture may cost."""
+        """Whether the section `search` is used: the architecture is searched, or is random with a limited cost."""
         return getattr(self.student, "architecture", None) in ("searched", "random")
 
     @property
-    def _compares_states(self) -> bool:
-        return self.objective.method in _NEEDS_TRANSFORMER
+    def _compares_features(self) -> bool:
+        return isinstance(self.objective, FeatureObjective)
 
     @property
     def weights_examples(self) -> bool:
@@ -146,28 +142,28 @@ class Recipe(Section):
 
     @property
     def transfer_weight(self) -> float:
-        """γ2 of the transfer loss; 0 where there is none."""
-        return self.meta.transfer if self.teacher.method == "meta" and self._compares_states else 0.0
+        """γ2, the weight of the transfer loss; 0 if there is none."""
+        return self.meta.transfer if self.teacher.method == "meta" and self._compares_features else 0.0
 
     @property
     def source_learners(self) -> tuple[SourceLearner, ...]:
-        """Who learns from the source domain's texts as they are; nobody where there is none."""
+        """The models that learn from the unchanged texts of the source domain. None if there is no such domain."""
         if self.source is None:
             return ()
         if self.source.use is not None:
             return tuple(self.source.use)
-        # The student may only where a selector watches: texts of a distant domain can do more harm than good.
+        # The student only if L2A selects its texts: texts of a distant domain can do more harm than good.
         return ("teacher", "language_model", *(("student",) if isinstance(self.augmentation, L2aOptions) else ()))
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As a recipe's file has it: without the sections that have no say here."""
+        """As in a recipe's file: without the sections that are not used."""
         dumped = handler(self)
         if not self.bounds_architecture:
             del dumped["search"]
         if self.teacher.method != "meta":
             del dumped["meta"]
-        elif not self._compares_states:
+        elif not self._compares_features:
             del dumped["meta"]["transfer"]
         if "domains" not in self.model_fields_set:
             del dumped["domains"]

@@ -1,1 +1,1 @@
-"""Teachers: fine-tuning the uncompressed classifier and reading out what it knows."""
+"""Teachers: the fine-tuning of the uncompressed classifier, and its outputs for the student's texts."""

@@ -1,4 +1,4 @@
-"""The teacher: any Hugging Face sequence classifier, fine-tuned on the task."""
+"""The teacher: a Hugging Face sequence classifier that is fine-tuned on the task."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
-from compress.teachers.picture import draw_domains, show_prototype_scores
+from compress.teachers.plots import draw_domains, show_prototype_scores
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import Loss, adamw
 
-transformers_logging.set_verbosity_error()  # "newly initialized weights" is what fine-tuning means
+transformers_logging.set_verbosity_error()  # it would warn of "newly initialized weights", which are normal in fine-tuning
 transformers_logging.disable_progress_bar()
 
 
 def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
-    """Fine-tune (or take over) the teacher; writes a checkpoint, its tokenizer and `card.json` to `directory`.
+    """Fine-tune the teacher, or take it as it is. Writes a checkpoint, its tokenizer and `card.json` to `directory`.
 
-    A meta-teacher also has `domains.safetensors`, see `compress.teachers.meta`.
+    A meta-teacher also gets `domains.safetensors`, see `compress.teachers.meta`.
 
-    :param corpus: all of the task's texts; the recipe's `domains` say which of them the teacher learns from.
+    :param corpus: all texts of the task. The recipe's section `domains` chooses the texts for the teacher.
     :raises UserError: the model cannot be loaded, has no fast tokenizer, or its head does not fit the labels.
     """
     learned_from = teacher_corpus(recipe, corpus)
@@ -96,7 +96,11 @@ def _fit(
     loss: Loss,
     scratch: Path,
 ) -> list[dict[str, float]]:
-    """Train the learner and leave it, and the model in it, with the weights of its best epoch."""
+    """Train the learner in place. It ends with the weights of its best epoch.
+
+    :param learner: the module to train: the model itself, or a `MetaLearner` with the model in it.
+    :returns: the dev metrics of each epoch.
+    """
     options = recipe.teacher
     loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=recipe.seed)
     parameters = (
@@ -108,7 +112,7 @@ def _fit(
 
 
 def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) -> dict[str, object]:
-    """Accuracy on dev and test, over all texts and by domain where they have one."""
+    """Accuracy on dev and test, for all texts, and for each domain if the texts have domains."""
     scores, by_domain = {}, {}
     for name, split in corpus.splits.items():
         if name == "train":
@@ -118,15 +122,15 @@ def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) ->
         scores[name] = round(float(right.mean()), 4)
         if split.domains is not None:
             names = sorted(set(split.domains))
-            of = {domain: torch.tensor([other == domain for other in split.domains]) for domain in names}
-            by_domain[name] = {domain: round(float(right[rows].mean()), 4) for domain, rows in of.items()}
+            rows_of = {domain: torch.tensor([other == domain for other in split.domains]) for domain in names}
+            by_domain[name] = {domain: round(float(right[rows].mean()), 4) for domain, rows in rows_of.items()}
     return {"accuracy": scores} | ({"domain_accuracy": by_domain} if by_domain else {})
 
 
 def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedConfig:
-    """The configuration that the teacher will have.
+    """The model configuration of the teacher, before the teacher is made.
 
-    :raises UserError: no such model.
+    :raises UserError: there is no such model.
     """
     try:
         config = AutoConfig.from_pretrained(model_source(options.model))
@@ -139,7 +143,7 @@ def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedC
 def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedModel:
     """The recipe's model with a classification head for `labels`.
 
-    :raises UserError: no such model, or its own head is needed and does not fit.
+    :raises UserError: there is no such model, or a fine-tuned model has other labels.
     """
     names = dict(enumerate(labels))
     head = (
@@ -150,7 +154,7 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             model_source(options.model), dtype=torch.float32, ignore_mismatched_sizes=not options.fine_tuned, **head
-        )  # in fp32 also where the checkpoint is not: what is trained needs it, and autocast does the rest
+        )  # in fp32 even if the checkpoint is not: training needs it, and autocast chooses the precision of each operation
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(options, error) from None
     if options.fine_tuned:
@@ -163,9 +167,10 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
 
 
 def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> TextEncoder:
-    """Write the model's tokenizer to `directory` and open it as the task's text encoder.
+    """Write the model's tokenizer to `directory`.
 
-    :raises UserError: it has no fast tokenizer, or takes fewer tokens than the recipe's max_length.
+    :returns: the text encoder of the task, with this tokenizer.
+    :raises UserError: it has no fast tokenizer, or the model takes fewer tokens than the recipe's max_length.
     """
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
     if not tokenizer.is_fast:
@@ -182,19 +187,19 @@ def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> T
 
 
 def open_teacher(directory: Path, max_length: int) -> tuple[PreTrainedModel, TextEncoder]:
-    """A finished teacher with its text encoder."""
+    """A finished teacher and its text encoder."""
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     return model, open_encoder(directory, max_length)
 
 
 def open_encoder(directory: Path, max_length: int) -> TextEncoder:
-    """The text encoder of a finished teacher, or of a student, which keeps its teacher's."""
+    """The text encoder of a finished teacher or student. A student has the tokenizer of its teacher."""
     config = AutoConfig.from_pretrained(directory)
     return TextEncoder(directory / "tokenizer.json", max_length, config.pad_token_id or 0)
 
 
 def save_tokenizer_copy(teacher: Path, directory: Path) -> None:
-    """Write the teacher's tokenizer beside a student."""
+    """Write the teacher's tokenizer to the directory of a student."""
     AutoTokenizer.from_pretrained(teacher).save_pretrained(directory)
 
 

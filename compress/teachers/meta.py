@@ -1,4 +1,4 @@
-"""Meta-KD's teacher: one for many domains, that knows what carries over between them (arXiv 2012.01266, §3.1)."""
+"""Meta-KD's teacher: one teacher for many domains, with domain corruption and prototypes (arXiv 2012.01266, §3.1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -15,41 +14,47 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.tensor_files import load_tensors
 from compress.objectives.expertise import (
-    UNKNOWN_DOMAIN,
     expertise_weights,
     mean_state,
     prototype_scores,
     prototypes,
     weighted,
 )
-from compress.teachers.domain_representation import DomainRepresentation
+from compress.teachers.domain_representation import UNKNOWN_DOMAIN, DomainRepresentation
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict
 from compress.training.optimizer import Loss
 
-KNOWLEDGE = "domains.safetensors"  # beside the checkpoint
-JUDGE_RATE = 10  # learning rate of the domain classifier, times the teacher's
+KNOWLEDGE = "domains.safetensors"  # in the directory of the checkpoint
+DOMAIN_CLASSIFIER_RATE = 10  # learning rate of the domain classifier, as a multiple of the teacher's
 
 
 class MetaLearner(nn.Module):
-    """The classifier, and the domain classifier that it is to leave without a clue."""
+    """The teacher, and the domain classifier of domain corruption.
+
+    The teacher learns to hide the domain of a text from the domain classifier.
+    """
 
     def __init__(self, teacher: PreTrainedModel, domains: int) -> None:
         super().__init__()
         self.teacher = teacher
-        self.judge = DomainClassifier(domains, teacher.config.hidden_size)
+        self.domain_classifier = DomainClassifier(domains, teacher.config.hidden_size)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """For the optimiser: the domain classifier starts from nothing and has to keep up with the encoder."""
+        """Parameter groups for the optimiser.
+
+        The domain classifier has a larger learning rate, since it starts from random weights and the encoder does not.
+        """
         return [
             {"params": list(self.teacher.parameters())},
-            {"params": list(self.judge.parameters()), "lr": JUDGE_RATE * learning_rate},
+            {"params": list(self.domain_classifier.parameters()), "lr": DOMAIN_CLASSIFIER_RATE * learning_rate},
         ]
 
 
 class DomainClassifier(nn.Module):
-    """Tells the domain of a text from its representation h."""
+    """Predicts the domain of a text from its representation h."""
 
     def __init__(self, domains: int, width: int) -> None:
         super().__init__()
@@ -57,30 +62,43 @@ class DomainClassifier(nn.Module):
         self.classifier = nn.Linear(width, domains)
 
     def forward(self, features: Tensor, domains: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, d) said to be of these domains, (B,)."""
+        """Logits of the domains, (B, K).
+
+        :param features: f(x), (B, d).
+        :param domains: numbers of the domains k whose embeddings E[k] are added to the features, (B,).
+        """
         return self.classifier(self.representation(features, domains)).float()
 
     def frozen(self, features: Tensor, domains: Tensor) -> Tensor:
-        """`forward` with gradients for the features only."""
+        """`forward`, but gradients reach the features only."""
         parameters = {name: parameter.detach() for name, parameter in self.named_parameters()}
         return functional_call(self, parameters, (features, domains))
 
 
 @dataclass(frozen=True)
 class DomainKnowledge:
-    """What a frozen meta-teacher knows of the domains it has seen, in the order of `names`."""
+    """The prototypes and the domain representation of a frozen meta-teacher.
+
+    Domains are numbered in the order of `names`.
+    """
 
     names: list[str]
     prototypes: Tensor  # (K, C, d)
     representation: DomainRepresentation
 
     def numbers(self, domains: list[str]) -> Tensor:
-        """The domains' numbers, (N,); −1 for one that the teacher has not seen."""
+        """The numbers of these domains, (N,); −1 for a domain that the teacher has not seen."""
         number = {name: i for i, name in enumerate(self.names)}
         return torch.tensor([number.get(domain, UNKNOWN_DOMAIN) for domain in domains])
 
     def weights(self, logits: Tensor, features: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
-        """Expertise weights λ (N,) of texts with the teacher's logits (N, C) and features (N, d)."""
+        """Expertise weights λ of N texts, (N,).
+
+        :param logits: of the teacher, (N, C).
+        :param features: of the teacher, (N, d).
+        :param labels: (N,).
+        :param domains: numbers of the domains, (N,).
+        """
         scores = prototype_scores(features, domains, labels, self.prototypes)
         of_label = logits.softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
         return expertise_weights(scores, of_label)
@@ -94,9 +112,7 @@ class DomainKnowledge:
     @classmethod
     def load(cls, directory: Path) -> DomainKnowledge:
         """Read `domains.safetensors` of a finished meta-teacher."""
-        with safe_open(directory / KNOWLEDGE, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            metadata = file.metadata()
+        tensors, metadata = load_tensors(directory / KNOWLEDGE)
         means = tensors.pop("prototypes")
         representation = DomainRepresentation(len(means), means.shape[2])
         representation.load_state_dict({name.removeprefix("representation."): t for name, t in tensors.items()})
@@ -104,18 +120,21 @@ class DomainKnowledge:
 
 
 def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
-    """t(x)·(CE + γ1·L_DC), mean over the batch (§3.1.2); the batch has `weights`, the prototype scores, and `domains`, (B,).
+    """t(x)·(CE + γ1·L_DC), the mean over the batch (§3.1.2).
 
-    Domain corruption L_DC asks that a domain classifier, shown h = tanh(W(E[k] + f(x))), answers with domain numbers that
-    are shuffled within the batch. In the authors' code the classifier itself learns these answers. It soon ignores what
-    it is shown, then teaches the encoder nothing, and a fresh probe finds the domain as well as before. So here the
-    encoder alone learns from L_DC, and the classifier learns the true domains, from features that it does not change
-    and with the embeddings E shuffled, since E[k] would give the answer away.
+    The batch has `weights`, the prototype scores t(x), and `domains`, both (B,).
 
-    The weight of L_DC rises from 0 to γ1 over the training, as is usual where a network learns against another
-    (arXiv 1505.07818, §5.2): at full weight from the start, it drowned the labels on small data.
+    Domain corruption L_DC is the cross-entropy of a domain classifier on h = tanh(W(E[k] + f(x))) with domain numbers
+    that are shuffled within the batch. In the authors' code the classifier itself is trained with these shuffled
+    numbers. It soon ignores its input. Then the encoder gets no gradient from it, and a newly trained probe finds the
+    domain as well as before. So here only the encoder is trained with L_DC. The classifier is trained with the true
+    domains, and this changes neither the encoder nor its features. For it the embeddings E are shuffled, since E[k]
+    would tell it the domain.
 
-    :param corruption: γ1; the domain classifier is trained without it too, for the transfer loss needs h.
+    The weight of L_DC rises from 0 to γ1 over the training, as is usual in adversarial training (arXiv 1505.07818, §5.2).
+    With the full weight from the start, L_DC was stronger than the labels on small data.
+
+    :param corruption: γ1. With 0 the domain classifier is trained all the same, since the transfer loss needs h.
     """
 
     def loss(batch: Batch, progress: float) -> Tensor:
@@ -124,10 +143,10 @@ def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
         features = mean_state(out.hidden_states[-1], batch.attention_mask.float())
         domains = batch.domain_numbers
         shuffled = domains[torch.randperm(len(domains)).to(domains.device)]
-        confusion = F.cross_entropy(learner.judge.frozen(features, domains), shuffled, reduction="none")
-        judging = F.cross_entropy(learner.judge(features.detach(), shuffled), domains)
+        confusion = F.cross_entropy(learner.domain_classifier.frozen(features, domains), shuffled, reduction="none")
+        classifier_loss = F.cross_entropy(learner.domain_classifier(features.detach(), shuffled), domains)
         losses = losses + corruption * progress * confusion
-        return weighted(losses, batch.weights).mean() + judging
+        return weighted(losses, batch.weights).mean() + classifier_loss
 
     return loss
 
@@ -135,32 +154,38 @@ def meta_loss(learner: MetaLearner, corruption: float) -> Loss:
 def with_prototype_scores(
     model: PreTrainedModel, train: EncodedSplit, shape: tuple[int, int]
 ) -> tuple[EncodedSplit, Tensor]:
-    """The training texts, each with its prototype score for a weight, and the features (N, d) that the scores come from.
+    """Set the prototype score of each training text as its weight.
 
-    The scores come from the model before it is fine-tuned, as in the authors' code. So the weights do not change while it
-    learns, and a training that is carried on has the same ones. A score below zero counts as zero: with a negative weight
-    the model would unlearn the example.
+    The scores come from the model before it is fine-tuned, as in the authors' code. So the weights do not change during
+    the training, and a resumed training has the same weights. A score below zero counts as zero, since a negative weight
+    would train the model to be wrong on the example.
 
-    :param train: texts with `domains`.
-    :param shape: number of domains and of classes.
+    :param train: N texts with `domains`.
+    :param shape: number of domains and number of classes.
+    :returns: the texts with `weights`, and the features (N, d) from which the scores were computed.
     """
     domains = known_domains(train)
     _, features = logits_and_features(model, train)
-    of = prototypes(features, domains, train.labels, shape)
-    scores = prototype_scores(features, domains, train.labels, of)
+    means = prototypes(features, domains, train.labels, shape)
+    scores = prototype_scores(features, domains, train.labels, means)
     return train.with_weights(scores.clamp(min=0)), features
 
 
 def domain_knowledge(learner: MetaLearner, train: EncodedSplit, names: list[str]) -> tuple[DomainKnowledge, Tensor]:
-    """What the trained meta-teacher knows, its prototypes in its own, final features, which are returned too, (N, d)."""
+    """The knowledge of a trained meta-teacher, with prototypes of its final features.
+
+    :param train: N texts with `domains`.
+    :param names: of the domains, in the order of their numbers.
+    :returns: the knowledge, and the final features (N, d).
+    """
     _, features = logits_and_features(learner.teacher, train)
     shape = len(names), learner.teacher.config.num_labels
-    of = prototypes(features, known_domains(train), train.labels, shape)
-    return DomainKnowledge(names, of, learner.judge.representation.cpu()), features
+    means = prototypes(features, known_domains(train), train.labels, shape)
+    return DomainKnowledge(names, means, learner.domain_classifier.representation.cpu()), features
 
 
 def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) and f(x), the mean last hidden states over real tokens, (N, d)."""
+    """The logits (N, C), and the features f(x), (N, d): the mean of the last hidden states over real tokens."""
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         out = model(**model_inputs(model, batch), output_hidden_states=True)
@@ -174,6 +199,6 @@ def logits_and_features(model: PreTrainedModel, texts: EncodedSplit) -> tuple[Te
 
 
 def known_domains(texts: EncodedSplit) -> Tensor:
-    """The numbers (N,) of the domains of texts that have them."""
+    """The numbers of the texts' domains, (N,). The texts must have domains."""
     assert texts.domains is not None, "the texts have no domains"
     return texts.domains

@@ -1,4 +1,4 @@
-"""What a frozen teacher says of the training texts, layer by layer; computed once and kept on disk."""
+"""The outputs of a frozen teacher for the training texts. They are computed once and stored on disk."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ from compress.teachers.meta import DomainKnowledge, known_domains, logits_and_fe
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict_logits
 
-PROBE_ROWS = 20_000  # a linear probe of a few hundred features has converged long before
+PROBE_ROWS = 20_000  # enough for a linear probe with a few hundred features
 
 
 def make_teacher_outputs(
     teacher: Path, texts: EncodedSplit, directory: Path, *, probes: bool, weights: bool = False
 ) -> None:
-    """Ask the frozen teacher about the student's texts; writes its `TeacherOutputs` to `directory`.
-
-    With `probes`, a linear softmax probe is fitted on each layer (AdaBERT §3.2.1). It reads the mean over real tokens of the
-    layer's hidden states. `probes.json` has the probes' accuracies on the labelled texts.
-
-    With `weights`, each example gets a meta-teacher's expertise weight. The texts then have `domains`, and the label of an
-    unlabelled text is the one that the teacher gives it.
+    """Run the frozen teacher on the student's texts and write its `TeacherOutputs` to `directory`.
 
     :param teacher: directory of the finished teacher.
-    :param texts: those without a label take no part in fitting the probes.
+    :param texts: the probes are fitted on the texts with a label only.
+    :param probes: fit a linear softmax probe on each layer (AdaBERT §3.2.1). Its input is the mean of the layer's hidden
+        states over real tokens. `probes.json` gets the probes' accuracies on the labelled texts.
+    :param weights: compute a meta-teacher's expertise weight of each example. The texts must have `domains`. For an
+        unlabelled text, the label is the one that the teacher predicts.
     """
     model = AutoModelForSequenceClassification.from_pretrained(teacher)
     model.to(make_accelerator().device)
@@ -54,14 +52,14 @@ def make_teacher_outputs(
         logits = predict_logits(model, texts)
     outputs = TeacherOutputs(texts.fingerprint, SoftTargets(logits, probed))
     if weights:
-        assert features is not None, "the features come with the logits"
+        assert features is not None, "expertise weights need the features"
         outputs = replace(outputs, weights=_expertise(teacher, outputs.attach(texts), features))
     outputs.save(directory)
 
 
 def _expertise(teacher: Path, texts: EncodedSplit, features: Tensor) -> Tensor:
-    """Expertise weights (N,) of texts with the teacher's logits and features (N, d)."""
-    assert texts.teacher is not None, "the outputs were attached"
+    """Expertise weights (N,) of texts that have teacher outputs, with features (N, d)."""
+    assert texts.teacher is not None, "the texts have no teacher's outputs"
     knowledge = DomainKnowledge.load(teacher)
     found = knowledge.weights(texts.teacher.logits, features, texts.labels, known_domains(texts))
     console.print(f"  expertise weights: mean {found.mean():.3f}, from {found.min():.3f} to {found.max():.3f}")
@@ -69,7 +67,12 @@ def _expertise(teacher: Path, texts: EncodedSplit, features: Tensor) -> Tensor:
 
 
 def _probe_logits(hidden: NDArray[np.float16], labels: NDArray[np.int64], logits: Tensor, directory: Path) -> Tensor:
-    """Logits (N, J, C) of a probe on each layer's states (N, J, d); the last layer's probe is the teacher's own head."""
+    """Logits of a probe on each layer, (N, J, C). For the last layer they are those of the teacher's own head.
+
+    :param hidden: pooled hidden states of each layer, (N, J, d).
+    :param labels: (N,).
+    :param logits: of the teacher, (N, C).
+    """
     known = labels >= 0
     probes = [fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)]
     stacked = np.stack([*probes, logits.numpy()], axis=1).astype(np.float32)
@@ -81,7 +84,13 @@ def _probe_logits(hidden: NDArray[np.float16], labels: NDArray[np.int64], logits
 
 
 def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logits (N, C) of a softmax regression from one layer's pooled states (N, d), fitted where the label is not −1."""
+    """Logits (N, C) of a softmax regression on the pooled hidden states of one layer.
+
+    It is fitted on the texts with a label.
+
+    :param hidden: (N, d).
+    :param labels: (N,), −1 for a text without a label.
+    """
     x = hidden.astype(np.float32)
     mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = (x - mean) / std
@@ -91,13 +100,13 @@ def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray
     scores = probe.decision_function(x)
     if classes == 2:
         scores = np.stack([-scores / 2, scores / 2], axis=1)
-    out = np.full((len(x), classes), -20.0, np.float32)  # a class that the probe's rows never had stays improbable
+    out = np.full((len(x), classes), -20.0, np.float32)  # a class without a row for fitting gets a low probability
     out[:, probe.classes_] = scores
     return out
 
 
 def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> Tensor:
-    """The logits (N, C); the mean over real tokens of each layer's hidden states, (N, J, d), goes straight to disk."""
+    """The logits (N, C). The mean of each layer's hidden states over real tokens, (N, J, d), is written to `file`."""
     accelerator = make_accelerator()
     model.eval()
     loader = make_loader(split, EVALUATION_BATCH, shuffle=False)
@@ -114,12 +123,12 @@ def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> T
             rows = batch.index.cpu()
             hidden[rows.numpy()] = pooled.half().cpu().numpy()
             logits[rows] = out.logits.float().cpu()
-    assert hidden is not None, "an empty split reaches no training"
+    assert hidden is not None, "the split is empty"
     hidden.flush()  # type: ignore[attr-defined]
     return logits
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """Mean over real tokens: hidden states (B, J, L, d) and mask (B, L) → (B, J, d)."""
+    """Mean of hidden states (B, J, L, d) over real tokens, given the mask (B, L) → (B, J, d)."""
     mask = attention_mask[:, None, :, None].to(states.dtype)
     return (states * mask).sum(dim=2) / mask.sum(dim=2)

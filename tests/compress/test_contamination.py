@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.data.contamination import HeldOut, shared_text_groups
+from compress.data.contamination import HeldOutIndex, shared_text_groups
 from compress.data.corpus import Corpus, load_corpus
 from compress.recipe.sections import DataOptions, SourceOptions
 from compress.runtime.errors import UserError
@@ -25,7 +25,7 @@ def load(folder: Path, train: list[tuple[str, str]], decontaminate: str = "off")
 
 
 def test_a_run_of_five_words_is_found_and_one_of_four_is_not() -> None:
-    held_out = HeldOut(text for text, _ in DEV)
+    held_out = HeldOutIndex(text for text, _ in DEV)
     found = [held_out.find([text]) for text, _ in CLEAN + EQUAL + SHARED + FOUR]
     assert found == [None, None, "equal", "equal", "shared", None]
 
@@ -41,11 +41,11 @@ def test_a_run_of_five_words_is_found_and_one_of_four_is_not() -> None:
     ],
 )
 def test_a_text_is_the_same_whoever_tokenised_it(one: str, other: str) -> None:
-    assert HeldOut([one]).find([other]) == HeldOut([other]).find([one]) == "equal"
+    assert HeldOutIndex([one]).find([other]) == HeldOutIndex([other]).find([one]) == "equal"
 
 
 def test_words_are_not_thrown_together() -> None:
-    held_out = HeldOut(["we were", "नमस्ते दुनिया", "?!"])
+    held_out = HeldOutIndex(["we were", "नमस्ते दुनिया", "?!"])
     assert [held_out.find([text]) for text in ("were", "we're", "नमस्त दुनिया", "!?", "?!")] == [
         None,
         None,
@@ -86,7 +86,7 @@ def test_the_index_finds_what_a_slow_search_finds() -> None:
             else None
         )
 
-    index = HeldOut(" ".join(words) for words in held_out)
+    index = HeldOutIndex(" ".join(words) for words in held_out)
     found = [index.find([" ".join(words)]) for words in others]
     assert found == [slow(words) for words in others]
     assert {None, "equal", "shared"} == set(found)
@@ -189,6 +189,6 @@ def test_the_check_of_a_large_corpus_takes_seconds() -> None:
     rng = random.Random(0)
     texts = [" ".join(f"w{rng.randrange(3000)}" for _ in range(20)) for _ in range(30_000)]
     started = time.process_time()
-    index = HeldOut(texts[:1000])
+    index = HeldOutIndex(texts[:1000])
     assert sum(index.find([text]) is not None for text in texts[1000:]) < 100
     assert time.process_time() - started < 5

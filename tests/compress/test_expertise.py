@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from compress.data.batches import Batch
-from compress.distil.hidden_states import Observer
-from compress.distil.plan import Phase, make_learner, plan
-from compress.distil.transfer import Transfer
+from compress.distil.forward_recorder import ForwardRecorder
+from compress.distil.learner import make_learner
+from compress.distil.phases import Phase, make_phases
+from compress.distil.transfer import TransferLoss
 from compress.objectives.expertise import expertise_weights, mean_state, prototype_scores, prototypes, weighted
 from compress.students import BiLstmConfig, BiLstmStudent
 from compress.teachers.domain_representation import DomainRepresentation
@@ -98,8 +99,8 @@ def test_the_weight_is_per_example(method: str) -> None:
     teacher, student, given = bert(4).eval(), bert(2).eval(), objective(method)
     learner = make_learner(given["options"], student, teacher.config)  # type: ignore[arg-type]
     attention = method in ("tinybert", "minilm")
-    with Observer(teacher, attention=attention) as t, Observer(student, attention=attention) as s:
-        for phase in plan(learner=learner, teacher=t, student=s, **given):  # type: ignore[arg-type]
+    with ForwardRecorder(teacher, attention=attention) as t, ForwardRecorder(student, attention=attention) as s:
+        for phase in make_phases(learner=learner, teacher=t, student=s, **given):  # type: ignore[arg-type]
             check_weights(phase, student)
 
 
@@ -107,7 +108,7 @@ def test_the_weight_is_per_example_for_a_bilstm() -> None:
     student = BiLstmStudent(BiLstmConfig(vocab_size=40, width=16, hidden=8, num_labels=3, pad_token_id=0)).eval()
     given = objective("logits")
     learner = make_learner(given["options"], student, bert(4).config)  # type: ignore[arg-type]
-    (phase,) = plan(learner=learner, teacher=None, student=None, **given)  # type: ignore[arg-type]
+    (phase,) = make_phases(learner=learner, teacher=None, student=None, **given)  # type: ignore[arg-type]
     check_weights(phase, student)
 
 
@@ -119,10 +120,10 @@ def test_without_weights_a_loss_is_what_it_was() -> None:
 def test_the_transfer_loss_by_a_slow_reference_and_unweighted() -> None:
     teacher, student, given = bert(4).eval(), bert(2, 24).eval(), objective("tinybert")
     torch.manual_seed(0)
-    transfer = Transfer(DomainRepresentation(2, 16), 24, weight=0.5)
+    transfer = TransferLoss(DomainRepresentation(2, 16), 24, weight=0.5)
     learner = make_learner(given["options"], student, teacher.config, transfer)  # type: ignore[arg-type]
-    with Observer(teacher, attention=True) as t, Observer(student, attention=True) as s:
-        inner, _ = plan(learner=learner, teacher=t, student=s, **given)  # type: ignore[arg-type]
+    with ForwardRecorder(teacher, attention=True) as t, ForwardRecorder(student, attention=True) as s:
+        inner, _ = make_phases(learner=learner, teacher=t, student=s, **given)  # type: ignore[arg-type]
         losses = inner.loss(weighted_batch([0, 0, 0]))  # what is left is the transfer loss
     expected = []
     for row, number in enumerate([0, 1, -1]):
@@ -146,4 +147,4 @@ def test_the_transfer_loss_by_a_slow_reference_and_unweighted() -> None:
 
 def test_a_student_of_the_teachers_width_starts_from_its_domains() -> None:
     teacher = DomainRepresentation(3, 16)
-    assert torch.equal(Transfer(teacher, 16, 0.5).student.domain.weight, teacher.domain.weight)
+    assert torch.equal(TransferLoss(teacher, 16, 0.5).student.domain.weight, teacher.domain.weight)

@@ -25,7 +25,7 @@ from compress.runtime.errors import UserError
 from compress.teachers import finetune
 from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
-from compress.teachers.picture import project
+from compress.teachers.plots import project
 from tests.compress.test_objectives import batch, bert
 from tests.tiny_task import DOMAIN_RECIPE, KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
 
@@ -193,7 +193,7 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
         value.backward()
         gradients = [
             torch.cat([p.grad.flatten() for p in part.parameters() if p.grad is not None])
-            for part in (learner.teacher.bert, learner.judge)
+            for part in (learner.teacher.bert, learner.domain_classifier)
         ]
         return float(value.detach()), gradients[0], gradients[1]
 
@@ -203,14 +203,14 @@ def test_the_meta_loss_by_its_formula_and_who_learns_what() -> None:
         out = teacher(given.input_ids, given.attention_mask, output_hidden_states=True)
         features = mean_state(out.hidden_states[-1], given.attention_mask.float())
         labels = -out.logits.log_softmax(dim=1)[range(3), given.labels]
-        confusion = -learner.judge(features, domains).log_softmax(dim=1)[range(3), shuffled]
-        judging = -learner.judge(features, shuffled).log_softmax(dim=1)[range(3), domains]
-    expected = float((scores * (labels + 0.5 * 0.4 * confusion)).mean() + judging.mean())
-    value, encoder, judge = run(0.5, 0.4)
+        confusion = -learner.domain_classifier(features, domains).log_softmax(dim=1)[range(3), shuffled]
+        classifier_loss = -learner.domain_classifier(features, shuffled).log_softmax(dim=1)[range(3), domains]
+    expected = float((scores * (labels + 0.5 * 0.4 * confusion)).mean() + classifier_loss.mean())
+    value, encoder, classifier = run(0.5, 0.4)
     assert value == pytest.approx(expected, abs=1e-5)
-    _, encoder_without, judge_without = run(0.0, 0.4)
+    _, encoder_without, classifier_without = run(0.0, 0.4)
     assert not torch.allclose(encoder, encoder_without)
-    torch.testing.assert_close(judge, judge_without)
+    torch.testing.assert_close(classifier, classifier_without)
     learner.zero_grad()
     alone = torch.nn.functional.cross_entropy(
         teacher(given.input_ids, given.attention_mask).logits, given.labels, reduction="none"
@@ -274,7 +274,7 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
     [
         (["meta.transfer=0.1"], "only teacher.method"),
         (["teacher.method=meta", "teacher.fine_tuned=true"], "a meta-teacher is trained here"),
-        (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no inner states"),
+        (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no hidden states"),
         (["domains.teacher=own"], "needs domains.student"),
         (["domains.student=films", "domains.students=per-domain"], "set one of them"),
         (["domains.teacher=own", "domains.student=a", 'domains.leave_out=["b"]'], "has one only"),

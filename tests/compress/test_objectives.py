@@ -8,8 +8,10 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from compress.data.batches import Batch, SoftTargets
-from compress.distil.hidden_states import Observer
-from compress.distil.plan import check_objective, looks_inside, make_learner, plan
+from compress.distil.check import check_objective
+from compress.distil.forward_recorder import ForwardRecorder
+from compress.distil.learner import make_learner
+from compress.distil.phases import make_phases
 from compress.objectives.layerwise import (
     attention_error,
     cosine_distance,
@@ -20,6 +22,7 @@ from compress.objectives.layerwise import (
 from compress.objectives.logits import cross_entropy, logit_error, soft_cross_entropy, soft_labels
 from compress.objectives.relation import attention_relation, value_relation
 from compress.recipe import recipe_from
+from compress.recipe.sections import FeatureObjective
 from compress.runtime.errors import UserError
 from tests.tiny_task import own_hooks
 
@@ -145,16 +148,16 @@ def inputs() -> dict[str, Tensor]:
     return {"input_ids": batch().input_ids, "attention_mask": batch().attention_mask}
 
 
-def test_the_observer_sees_the_scores_that_the_model_attends_with() -> None:
+def test_the_recorded_scores_are_those_that_the_model_attends_with() -> None:
     model = bert(2)
     model.set_attn_implementation("eager")
-    with Observer(model, attention=True) as observer, torch.no_grad():
+    with ForwardRecorder(model, attention=True) as recorder, torch.no_grad():
         assert own_hooks(model)
-        states = observer(batch())
+        outputs = recorder(batch())
         out = model(**inputs(), output_attentions=True)
-    hidden = (batch().attention_mask == 0)[:, None, None, :]
+    padding = (batch().attention_mask == 0)[:, None, None, :]
     for layer in range(2):
-        seen = torch.softmax(states.scores(layer).masked_fill(hidden, -torch.inf), dim=-1)
+        seen = torch.softmax(outputs.attention_scores(layer).masked_fill(padding, -torch.inf), dim=-1)
         torch.testing.assert_close(seen, out.attentions[layer], atol=1e-6, rtol=1e-5)
     assert not own_hooks(model)  # nothing is left behind
 
@@ -174,8 +177,8 @@ def test_gradients_reach_the_student_only_and_a_perfect_student_has_nothing_to_l
     student = bert(2, width)
     learner = make_learner(given["options"], student, teacher.config)  # type: ignore[arg-type]
     attention = method in ("tinybert", "minilm")
-    with Observer(teacher, attention=attention) as t, Observer(student, attention=attention) as s:
-        phases = plan(learner=learner, teacher=t, student=s, **given)  # type: ignore[arg-type]
+    with ForwardRecorder(teacher, attention=attention) as t, ForwardRecorder(student, attention=attention) as s:
+        phases = make_phases(learner=learner, teacher=t, student=s, **given)  # type: ignore[arg-type]
         assert len(phases) == (2 if attention else 1)
         for phase in phases:
             losses = phase.loss(batch())
@@ -185,10 +188,10 @@ def test_gradients_reach_the_student_only_and_a_perfect_student_has_nothing_to_l
     reached = {name for name, p in learner.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert "student.bert.embeddings.word_embeddings.weight" in reached
     assert all(f"projections.{name}.weight" in reached for name in learner.projections)
-    if looks_inside(given["options"]) and method != "pkd":  # type: ignore[arg-type]
+    if isinstance(given["options"], FeatureObjective) and method != "pkd":
         same = make_learner(given["options"], teacher, teacher.config)  # type: ignore[arg-type]
-        with Observer(teacher, attention=attention) as t, torch.no_grad():
-            first = plan(learner=same, teacher=t, student=t, **given)[0]  # type: ignore[arg-type]
+        with ForwardRecorder(teacher, attention=attention) as t, torch.no_grad():
+            first = make_phases(learner=same, teacher=t, student=t, **given)[0]  # type: ignore[arg-type]
             at_rest = first.loss(batch())
         floor = (
             2 / 8 * cross_entropy(teacher_logits(teacher), batch().labels) if method == "distilbert" else 0 * at_rest
@@ -206,8 +209,12 @@ def test_padding_changes_no_loss(method: str) -> None:
     learner = make_learner(given["options"], student, teacher.config)  # type: ignore[arg-type]
     padded = batch().map(lambda value: torch.nn.functional.pad(value, (0, 5)) if value.shape == (3, 6) else value)
     attention = method in ("tinybert", "minilm")
-    with Observer(teacher, attention=attention) as t, Observer(student, attention=attention) as s, torch.no_grad():
-        for phase in plan(learner=learner, teacher=t, student=s, **given):  # type: ignore[arg-type]
+    with (
+        ForwardRecorder(teacher, attention=attention) as t,
+        ForwardRecorder(student, attention=attention) as s,
+        torch.no_grad(),
+    ):
+        for phase in make_phases(learner=learner, teacher=t, student=s, **given):  # type: ignore[arg-type]
             torch.testing.assert_close(phase.loss(padded), phase.loss(batch()), atol=1e-5, rtol=1e-4)
 
 

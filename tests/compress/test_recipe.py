@@ -32,11 +32,25 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
         ("[compress]\npreset = 'pkb'\n", [":2", "compress.preset", "pkb", "minilm"]),
         ("[compress]\nepochs = 'many'\n", [":2", "compress.epochs", "'many'"]),
         ("[export]\n\nbudget = -1.0\n", [":3", "export.budget", "-1.0"]),
-        ("[data]\nsource = 'files'\n", [":1", "data", "data.train"]),
+        ("[data]\nsource = 'files'\n", [":1: data: ", "needs train"]),
         ("[data]\nsource = 'embedded'\ntrain = 'x.tsv'\n", ["source"]),
         ("name = 'a/b'\n", [":1", "name"]),
         ("[compress\n", ["not valid TOML", "line 1"]),
         ("extra = 1\n", [":1", "extra", "unknown key"]),
+        ("seed = 1\nstudent = {kind = 'cnn', wdith = 3}\n", [":2", "student.wdith", "unknown key"]),
+        ("student = 'cnn'\n", [":1", "student: must be a section", "'cnn'"]),
+        ("[[data]]\ntrain = 'x'\n", [":1", "data: must be a section"]),
+        (
+            "[augmentation]\nmethod = 'l2a'\n[augmentation.selector]\npool = 1\n",
+            [":4", "augmentation.selector.pool", "1"],
+        ),
+        ("[augmentation]\nmethod = 'l2a'\nselector = {kepe = 1}\n", [":3", "augmentation.selector.kepe", "dev_sample"]),
+        ("[student]\nkind = 'transformer'\ncopied = [1, 'b', 3]\n", [":3: student.copied: "]),
+        ("[bench]\nlengths = [32, 'a']\n", [":2", "bench.lengths", "'a'"]),
+        ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", [":3: search: "]),
+        ("search.epochs = 1\nstudent.kind = 'bilstm'\n", [":1: search: "]),
+        ("[meta]\ncorruption = 1.0\n", [":1: meta: "]),
+        ("[data.target]\ntrain = 3\n[data.source]\nhub = 'x'\n", [":2", "data.target.train", "3"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_its_place(tmp_path: Path, text: str, expected: list[str]) -> None:
@@ -66,13 +80,52 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path) -> None:
     path = write(tmp_path, "")
     with pytest.raises(UserError, match=r"--set compress\.epochs"):
         load_recipe(path, ["compress.epochs=none"])
-    with pytest.raises(UserError, match=r"section\.key=value"):
-        load_recipe(path, ["compress.epochs"])
+    for item in ("compress.epochs", "=3", ".epochs=3", "compress..epochs=3", "compress.=3"):
+        with pytest.raises(UserError, match=r"section\.key=value"):
+            load_recipe(path, [item])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["student={kind='cnn', wdith=3}"], r"^--set student: student\.wdith: unknown key"),
+        (["compress.epochs.foo=1"], r"^--set compress\.epochs\.foo: compress\.epochs: "),
+        (["name.foo=1"], r"^--set name\.foo=1: name is a value"),
+        (["student.kind=bilstm", "search.epochs=3"], r"^--set search\.epochs: search: only student\.kind"),
+        (["augmentation.method=gibbs", "augmentation.metropolis=true"], r"^--set augmentation\.metropolis: "),
+        (["data.target.max_length=x"], r"^--set data\.target\.max_length: "),
+        (["teacher.metod=meta"], r"^--set teacher\.metod: unknown key; .*method"),
+        (["sead=1"], r"^--set sead: unknown key; .*seed"),
+    ],
+)
+def test_a_mistake_in_a_section_is_named_by_the_flag_that_makes_it(
+    tmp_path: Path, overrides: list[str], expected: str
+) -> None:
+    text = DOMAINS if overrides[0].startswith("data") else ""
+    with pytest.raises(UserError, match=expected):
+        load_recipe(write(tmp_path, text), overrides)
+
+
+@pytest.mark.parametrize("override", ["data.max_length=32", "data.train=u.tsv"])
+def test_a_flag_for_the_only_table_is_refused_where_there_are_two(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match=rf"^--set {override.partition('=')[0]}: .*\[data\.target\]"):
+        load_recipe(write(tmp_path, DOMAINS), [override])
 
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "[data]\nsource = 'files'\ntrain = 'sub/train.tsv'\n"))
     assert recipe.target.train == tmp_path / "sub" / "train.tsv"
+
+
+def test_paths_of_a_flag_are_relative_to_the_working_directory(tmp_path: Path) -> None:
+    path = write(tmp_path, "[data]\ntrain = 'train.tsv'\ndev = 'dev.tsv'\n")
+    assert load_recipe(path, ["data.train=u.tsv"]).target.train == Path.cwd() / "u.tsv"
+    assert load_recipe(path, ["data.train=u.tsv"]).target.dev == tmp_path / "dev.tsv"
+    assert load_recipe(path, ["data={train = 'u.tsv'}"]).target.train == Path.cwd() / "u.tsv"
+
+
+def test_only_what_the_recipe_sets_counts_as_set(tmp_path: Path) -> None:
+    assert "model" not in load_recipe(write(tmp_path, "")).teacher.model_fields_set
 
 
 def test_the_key_that_names_the_texts_says_where_they_are(tmp_path: Path) -> None:
@@ -129,14 +182,14 @@ def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[student]\nkind = 'bilstm'\n[objective]\nmethod = 'probes'\n", "read-out after every cell"),
+        ("[student]\nkind = 'bilstm'\n[objective]\nmethod = 'probes'\n", "a classifier after every cell"),
         ("[student]\nkind = 'cnn'\n[objective]\nmethod = 'minilm'\n", "compares attention and value relations"),
-        ("[objective]\nmethod = 'none'\n[augmentation]\nmethod = 'eda'\n", "learns without one"),
+        ("[objective]\nmethod = 'none'\n[augmentation]\nmethod = 'eda'\n", "needs a teacher to label its texts"),
         ("[data]\ndistil_unlabelled = true\n[objective]\nmethod = 'none'\n", "the teacher labels these texts"),
-        ("[data]\ndistil_unlabelled = true\n[domains]\nstudent = 'movies'\n", "nobody knows the domain"),
+        ("[data]\ndistil_unlabelled = true\n[domains]\nstudent = 'movies'\n", "an unlabelled text has no domain"),
         ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", 'only student.kind = "cnn" is searched'),
-        ("[student]\narchitecture = 'residual'\n[search]\nepochs = 1\n", "is not searched"),
-        ("[student]\nkind = 'transformer'\nwidth = 312\n", "that of the copied model"),
+        ("[student]\narchitecture = 'residual'\n[search]\nepochs = 1\n", "gives an architecture, so none is searched"),
+        ("[student]\nkind = 'transformer'\nwidth = 312\n", "comes from the copied model"),
         ("[student]\nkind = 'transformer'\ninit = 'random'\nwidth = 100\n", "not a multiple of heads"),
         ("[student]\nkind = 'transformer'\ncopied = [1, 2]\n", "names 2 layers"),
     ],

@@ -76,5 +76,5 @@ def test_domains_stay_with_their_texts() -> None:
 )
 def test_outputs_for_other_texts_are_refused(others: EncodedSplit, tmp_path: Path) -> None:
     outputs().save(tmp_path)
-    with pytest.raises(ValueError, match="other texts, or to these in another order"):
+    with pytest.raises(ValueError, match="other texts, or to the same texts in another order"):
         TeacherOutputs.load(tmp_path).attach(others)

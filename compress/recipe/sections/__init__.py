@@ -1,4 +1,4 @@
-"""The sections of a recipe: what may be set, within which bounds, and what each setting means."""
+"""The sections of a recipe: their settings with types, bounds, defaults and descriptions."""
 
 from compress.recipe.sections.augmentation import (
     AugmentationOptions,
@@ -28,7 +28,9 @@ from compress.recipe.sections.data import (
 )
 from compress.recipe.sections.export import BenchOptions, ExportOptions
 from compress.recipe.sections.objective import (
+    FEATURE_METHODS,
     DistilBertObjective,
+    FeatureObjective,
     LogitsObjective,
     MiniLmObjective,
     MseObjective,
@@ -52,6 +54,7 @@ from compress.recipe.sections.teacher import DomainOptions, MetaOptions, Teacher
 from compress.recipe.sections.training import CompressOptions, TrainOptions
 
 __all__ = [
+    "FEATURE_METHODS",
     "SPECIAL_ARCHITECTURES",
     "SPECIAL_INITS",
     "AugmentationOptions",
@@ -69,6 +72,7 @@ __all__ = [
     "DomainOptions",
     "EdaOptions",
     "ExportOptions",
+    "FeatureObjective",
     "Fraction",
     "GenerationOptions",
     "GibbsOptions",

@@ -1,4 +1,4 @@
-"""The recipe's `augmentation` section: how the student's texts are multiplied, and by which settings."""
+"""The section `augmentation`: how further training texts of the student are made."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class NoAugmentation(Section):
 
 
 class SpansOptions(Section):
-    """Contiguous stretches of each text, 15-85 % of its words."""
+    """Contiguous spans of each text, with 15 to 85 % of its words."""
 
     method: Literal["spans"] = "spans"
-    copies: Copies = Field(2, description="augmented texts made of each training text")
+    copies: Copies = Field(2, description="augmented texts for each training text")
 
 
 class EdaOptions(Section):
@@ -34,9 +34,9 @@ class EdaOptions(Section):
 
 
 class MaskedLmOptions(Section):
-    """Training of the masked language model behind an augmentation: its head where the checkpoint has none.
+    """The training of the masked language model of an augmentation.
 
-    CBERT's fine-tuning with labels is as long.
+    Its head is trained if the checkpoint has none. The fine-tuning of CBERT with labels has the same settings.
     """
 
     epochs: Positive = 3
@@ -55,12 +55,15 @@ class CbertOptions(MaskedLmOptions):
 
 
 class ReplacementOptions(MaskedLmOptions):
-    """TinyBERT's word replacement: masked-LM candidates, nearest embeddings for split words (arXiv 1909.10351, Alg. 1)."""
+    """TinyBERT's word replacement (arXiv 1909.10351, Alg. 1).
+
+    Candidates come from a masked language model. For a word of several tokens they are the nearest word embeddings.
+    """
 
     method: Literal["tinybert"] = "tinybert"
     copies: Copies = 2
     probability: Fraction = Field(0.4, description="chance that a word is replaced")
-    candidates: Positive = Field(15, description="likeliest words to choose from")
+    candidates: Positive = Field(15, description="number of most probable words to choose from")
 
 
 class SamplingOptions(Section):
@@ -74,77 +77,89 @@ class SamplingOptions(Section):
 
 
 class GenerationOptions(MaskedLmOptions):
-    """The sampler behind `gibbs` and `l2a`."""
+    """The settings of the sampler of `gibbs` and `l2a`."""
 
     copies: Copies = 2
     sweeps: Annotated[float, Field(gt=0, le=100)] = Field(
-        0.25, description="how often each word is visited, in random order; 0.25: a quarter of the words, once"
+        0.25, description="how often each word is resampled, in random order; 0.25: a quarter of the words, once"
     )
     block: Positive = Field(
-        1, description="words of a text drawn in one pass, each given the words that stay; 1 is exact, more is faster"
+        1,
+        description="words of a text that are sampled in one forward pass, given all other words; 1 is exact, more is faster",
     )
     temperature: Rate = 1.0
-    top_k: Annotated[int, Field(ge=0)] = Field(50, description="draw from so many of the likeliest words; 0: from all")
+    top_k: Annotated[int, Field(ge=0)] = Field(
+        50, description="sample from this many most probable words; 0: from all words"
+    )
     metropolis: bool = Field(
         False,
-        description="accept a draw by the Metropolis-Hastings rule for the text's pseudo-likelihood (arXiv 2106.02736); "
-        "costs a pass for every word of the text at each draw",
+        description="accept a sample by the Metropolis-Hastings rule for the text's pseudo-likelihood (arXiv 2106.02736); "
+        "every sample then costs one forward pass for each word of the text",
     )
 
     @model_validator(mode="after")
     def _check_metropolis(self) -> Self:
         if self.metropolis and (self.block > 1 or self.top_k):
-            raise ValueError("metropolis needs block = 1 and top_k = 0: every text must be within reach of every other")
+            raise ValueError(
+                "metropolis needs block = 1 and top_k = 0, so that every text can be reached from every other"
+            )
         return self
 
 
 class GibbsOptions(GenerationOptions):
-    """Gibbs sampling from a masked language model: every word in turn is masked and drawn anew (arXiv 1902.04094)."""
+    """Gibbs sampling from a masked language model (arXiv 1902.04094): words are masked and sampled one after another."""
 
     method: Literal["gibbs"] = "gibbs"
 
 
 class SelectorOptions(Section):
-    """The reinforced selector of L2A: which texts the student learns from besides the labelled ones of the target."""
+    """The selector of L2A, trained by reinforcement learning.
+
+    It decides which texts the student learns from, besides the labelled texts of the target.
+    """
 
     keep: Literal["learned", "all", "random"] = Field(
         "learned",
-        description="of samples, and of real texts of the source or without labels: the policy decides, every text is kept, or as "
-        "many as the policy would keep, at random",
+        description="which samples, source texts and unlabelled texts to keep: those that the policy chooses, all, or a random choice of as "
+        "many as the policy keeps",
     )
-    pool: Annotated[int, Field(ge=2)] = Field(64, description="texts of an episode, the policy's step")
+    pool: Annotated[int, Field(ge=2)] = Field(
+        64, description="texts of an episode; the policy makes one step for each episode"
+    )
     reward: Literal["loss", "accuracy"] = Field(
         "accuracy",
-        description="what is rewarded on dev: the fall of the loss, or the rise of the expected accuracy, which is the mean "
+        description="the reward, measured on dev: the decrease of the loss, or the increase of the expected accuracy, which is the mean "
         "probability of the right label",
     )
     credit: Literal["text", "episode"] = Field(
         "text",
-        description="each text is credited with its own first-order share of an episode's gain, or all with the whole of it, "
-        "as plain REINFORCE does",
+        description="the reward of a text: its own first-order share of the episode's gain, or the gain of the whole episode, as in plain "
+        "REINFORCE",
     )
     dev_sample: Annotated[int, Field(ge=8)] = Field(
         128,
-        description="dev texts that an episode's credits are measured on; a gain that rewards a whole episode is measured on all",
+        description="dev texts for measuring the credit of each text; the gain of a whole episode is measured on all dev texts",
     )
     hidden: Positive = Field(64, description="width of the policy's hidden layer")
-    learning_rate: Rate = Field(0.3, description="of plain gradient descent; advantages are scaled to one")
+    learning_rate: Rate = Field(
+        0.3, description="learning rate of the policy (plain gradient descent; advantages are scaled to 1)"
+    )
     prior: Fraction = Field(
-        0.5, description="probability of keeping a text that the policy starts with, and leaves only for a reason"
+        0.5, description="probability of keeping a text at the start; the policy is drawn back to it by kl"
     )
     kl: Weight = Field(
         0.25,
-        description="weight of the divergence from that prior; with prior = 0.5 it is the entropy bonus of plain REINFORCE",
+        description="weight of the KL divergence from the prior; with prior = 0.5 it is the entropy bonus of plain REINFORCE",
     )
     baseline: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="decay of the moving average of the rewards")
 
 
 class L2aOptions(GenerationOptions):
-    """Learning to augment: Gibbs samples from target and source texts, kept or dropped by a policy (arXiv 2101.08106)."""
+    """Learning to augment (arXiv 2101.08106): Gibbs samples of target and source texts, and a policy that selects among them."""
 
     method: Literal["l2a"] = "l2a"
     source_share: Probability | None = Field(
-        None, description="share of the samples that start from source texts; default: half, or none without a source"
+        None, description="share of the samples that are made from source texts; default: 0.5, or 0 without a source"
     )
     selector: SelectorOptions = SelectorOptions()
 

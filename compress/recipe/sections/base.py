@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: closed tables of typed keys."""
+"""The base class of all sections of a recipe, and common types of settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class UndeclaredSettingError(Exception):
-    """A stage reads a setting that its record does not declare: a mistake in the program, not of a user."""
+    """A stage reads a setting that its record does not declare. This is a mistake in the program, not of the user."""
 
 
 class Content(Enum):
-    """Marks a setting that names something outside the recipe, whose content matters and not only its name."""
+    """Marks a setting that names something outside the recipe. The result depends on its content, not only on its name."""
 
     FILE = "file"
     MODEL = "model"  # "embedded", a directory or a hub id
@@ -27,29 +27,29 @@ class Content(Enum):
 
 
 def content_of(annotation: Any) -> Content | None:
-    """What a setting of this type names outside the recipe, if anything."""
+    """The mark inside a type annotation, if there is one."""
     found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Content)]
     return next(chain(found, filter(None, map(content_of, get_args(annotation)))), None)
 
 
 class Section(BaseModel):
-    """A table of the recipe; unknown keys are mistakes."""
+    """A table of the recipe. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def contents(cls) -> dict[str, Content]:
-        """The settings that name something outside the recipe."""
+        """The settings that name something outside the recipe, by name."""
         named = {
             name: content_of(field.annotation) or next((m for m in field.metadata if isinstance(m, Content)), None)
             for name, field in cls.model_fields.items()
         }
         return {name: content for name, content in named.items() if content is not None}
 
-    if not TYPE_CHECKING:  # else every misspelt attribute would pass the type check
+    if not TYPE_CHECKING:  # otherwise mypy would accept every misspelt attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Only called where there is no such attribute; see `compress.recipe.keys.restricted`."""
+            """Called only if there is no such attribute; see `compress.recipe.keys.restricted`."""
             if name in type(self).model_fields:
                 raise UndeclaredSettingError(f"{type(self).__name__}.{name}: the stage's record does not declare it")
             return super().__getattr__(name)

@@ -1,4 +1,4 @@
-"""The section `data`: where the texts are and how to read them."""
+"""The section `data`: where the texts are and how to read them. It may have a target and a source domain."""
 
 from __future__ import annotations
 
@@ -19,90 +19,100 @@ class TextOptions(Section):
 
     _section: str = PrivateAttr("data")
     source: Literal["embedded", "files", "hub"] = "embedded"
-    train: TableFile | None = Field(None, description="training table: .tsv .csv .jsonl .parquet, or the first two .gz")
+    train: TableFile | None = Field(
+        None, description="training table: .tsv, .csv, .jsonl or .parquet; the text formats also as .gz"
+    )
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
     text: str = Field("text", description="column with the text, or the first text of a pair")
     text_b: str | None = Field(None, description="column with the second text of a pair")
     label: str = Field("label", description="column with the label")
-    domain: str | None = Field(None, description="column with the domain of a multi-domain corpus")
+    domain: str | None = Field(None, description="column with the domain of each text")
     only_domains: list[str] | None = Field(None, min_length=1, description="use the texts of these domains only")
-    quoting: bool | None = Field(None, description="fields may be quoted; default: true for .csv, false for .tsv")
-    limit: Positive | None = Field(
-        None, description="use a sample of so many texts of each split (to try a recipe quickly)"
+    quoting: bool | None = Field(
+        None, description="whether fields may be quoted; default: true for .csv, false for .tsv"
     )
-    sample: Annotated[int, Field(ge=0)] = Field(0, description="which sample: another number takes other texts")
+    limit: Positive | None = Field(
+        None, description="use a sample of this many texts of each split (to try a recipe quickly)"
+    )
+    sample: Annotated[int, Field(ge=0)] = Field(0, description="seed of the samples")
 
     @model_validator(mode="before")
     @classmethod
     def _infer_source(cls, values: Any) -> Any:
-        """Where the texts are is plain from the key that names them."""
+        """Without `source`, the other keys tell where the texts are."""
         if isinstance(values, dict) and "source" not in values:
             return values | {"source": "files" if "train" in values else "hub" if "hub" in values else "embedded"}
         return values
 
     @property
     def section(self) -> str:
-        """The recipe's section that this is, for messages: data, or data.target or data.source where there are both."""
+        """The name of this section, for messages: data, or data.target or data.source if there are two domains."""
         return self._section
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.source == "files" and self.train is None:
-            raise ValueError('source = "files" needs data.train, the path of the training table')
+            raise ValueError('source = "files" needs train, the path of the training table')
         if self.source == "hub" and self.hub is None:
-            raise ValueError('source = "hub" needs data.hub, the dataset\'s id')
+            raise ValueError('source = "hub" needs hub, the dataset\'s id')
         if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
-            raise ValueError('data.train, dev, test and hub need source = "files" or "hub"')
+            raise ValueError('train, dev, test and hub need source = "files" or "hub"')
         if self.only_domains and self.domain is None and self.source != "embedded":
-            raise ValueError("domains needs domain, the column that names a text's domain")
+            raise ValueError("only_domains needs domain, the column that names a text's domain")
         return self
 
 
 class DataOptions(TextOptions):
-    """The task's data, or the target's where there is a source domain too."""
+    """The data of the task, or of the target domain if there is a source domain too."""
 
     dev: TableFile | None = Field(
-        None, description="table for early stopping and the accuracy gate; carved from train if absent"
+        None, description="table for early stopping and the accuracy gate; default: a part of train"
     )
     test: TableFile | None = Field(
-        None, description="held-out table; carved too if dev is absent, else dev is reported"
+        None,
+        description="held-out table; default: a part of train if dev is not given either, else dev is used for the report",
     )
     unlabelled: TableFile | None = Field(
         None,
-        description="further texts in the same columns, without labels, for an augmentation's language model and `distil_unlabelled`",
+        description="further texts in the same columns, without labels, for an augmentation's language model and for distil_unlabelled",
     )
     distil_unlabelled: bool = Field(
         False,
-        description="the student learns the teacher's answers on the unlabelled texts too, those of `unlabelled` and of the "
-        "training texts left out",
+        description="the student also learns the teacher's predictions on the unlabelled texts and on the training texts that are "
+        "left out",
     )
     labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
-    max_length: Annotated[int, Field(ge=8, le=512)] = Field(128, description="tokens kept of a text (or pair)")
-    train_limit: Positive | None = Field(None, description="use a sample of so many training texts; dev and test whole")
+    max_length: Annotated[int, Field(ge=8, le=512)] = Field(
+        128, description="most tokens of a text (or pair); the rest is cut off"
+    )
+    train_limit: Positive | None = Field(
+        None, description="use a sample of this many training texts, and all of dev and test"
+    )
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="the same as a share of the texts; those left out, by either, count as unlabelled"
+        1.0,
+        description="the same as a share of the training texts; texts that either setting leaves out count as unlabelled",
     )
     decontaminate: Decontaminate = Field(
         "off",
-        description="training and unlabelled texts to remove: those that equal a dev or test text (exact), or share a run of "
-        "five words with one too (overlap); off only counts them. Unlabelled examples that are one of dev or test as a whole "
-        "are always removed",
+        description="which training and unlabelled texts to remove: exact, those that equal a dev or test text; overlap, also those "
+        "that share five words in a row with one; off, none (they are only counted). An unlabelled example that equals a "
+        "whole dev or test example is always removed",
     )
 
 
 class SourceOptions(TextOptions):
-    """A source domain: labelled texts of the same task from elsewhere, where the target's are scarce."""
+    """A source domain: labelled texts of the same task from another domain, for a target with few texts."""
 
     _section: str = PrivateAttr("data.source")
-    relabel: dict[str, str] = Field({}, description="the target's label for each label that is called otherwise here")
+    relabel: dict[str, str] = Field({}, description="the target's name of each label that has another name here")
     use: list[SourceLearner] | None = Field(
         None,
-        description="who learns from these texts as they are; default: teacher and language model, and with L2A the student too, "
-        "whose selector decides on each of them",
+        description="the models that learn from these texts without augmentation; default: teacher and language model; with l2a also "
+        "the student, for which the selector chooses among them",
     )
     decontaminate: Decontaminate = Field(
-        "overlap", description="as in the target's data, against its dev and test texts"
+        "overlap", description="as in the target's data; compared with the target's dev and test texts"
     )
 
     @model_validator(mode="before")
@@ -114,7 +124,7 @@ class SourceOptions(TextOptions):
 
 
 class TwoDomainOptions(Section):
-    """The section `data` of a recipe with a source domain: the tables `data.target` and `data.source`."""
+    """The section `data` of a recipe with two domains: the tables `data.target` and `data.source`."""
 
     target: DataOptions
     source: SourceOptions
@@ -125,7 +135,7 @@ class TwoDomainOptions(Section):
         if not isinstance(values, dict):
             return values
         if others := sorted(values.keys() - {"target", "source"}):
-            raise ValueError(f"data.{others[0]}: beside [data.source], the target's keys stand in [data.target]")
+            raise ValueError(f"data.{others[0]}: with [data.source], this key belongs in [data.target]")
         for name in ("target", "source"):
             if not isinstance(values.get(name), dict):
                 raise ValueError(
@@ -140,7 +150,7 @@ class TwoDomainOptions(Section):
 
 
 def _data_form(values: Any) -> str:
-    """Whether `data` is one table, or two in it."""
+    """The form of `data`: `single` for one table, `domains` for a target and a source."""
     if isinstance(values, TwoDomainOptions):
         return "domains"
     two = isinstance(values, dict) and ("target" in values or isinstance(values.get("source"), dict))

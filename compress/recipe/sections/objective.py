@@ -1,8 +1,8 @@
-"""The section `objective`: what the student learns from its teacher."""
+"""The section `objective`: the loss by which the student learns from its teacher."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -10,13 +10,13 @@ from compress.recipe.sections.base import Positive, Probability, Rate, Section, 
 
 
 class NoObjective(Section):
-    """The labels only: what the student learns without a teacher."""
+    """Cross-entropy with the labels, without a teacher."""
 
     method: Literal["none"] = "none"
 
 
 class ProbesObjective(Section):
-    """AdaBERT's probe distillation: every cell learns from the probe of its teacher layer."""
+    """AdaBERT's probe distillation: every cell learns from the probe on its matched teacher layer."""
 
     method: Literal["probes"] = "probes"
     gamma: Probability = Field(0.8, description="share of distillation in the loss")
@@ -38,8 +38,16 @@ class MseObjective(Section):
     alpha: Probability = 1.0
 
 
-class DistilBertObjective(Section):
+class FeatureObjective(Section):
+    """An objective that compares hidden states or attention, not only logits. Only a transformer student can have it."""
+
+    compares: ClassVar[str]  # for messages
+
+
+class DistilBertObjective(FeatureObjective):
     """DistilBERT's triple loss: soft labels, labels, cosine of the last hidden states (arXiv 1910.01108)."""
+
+    compares: ClassVar[str] = "hidden states"
 
     method: Literal["distilbert"] = "distilbert"
     temperature: Rate = 2.0
@@ -48,26 +56,31 @@ class DistilBertObjective(Section):
     cosine: Weight = Field(1.0, description="weight of the cosine loss")
 
 
-class PkdObjective(Section):
-    """Patient knowledge distillation: [CLS] of matched layers besides soft labels (arXiv 1908.09355)."""
+class PkdObjective(FeatureObjective):
+    """Patient knowledge distillation: soft labels, and [CLS] states of matched layers (arXiv 1908.09355)."""
+
+    compares: ClassVar[str] = "the [CLS] states of layers"
 
     method: Literal["pkd"] = "pkd"
     temperature: Rate = 5.0
-    alpha: Probability = Field(0.7, description="share of the soft labels against the labels")
+    alpha: Probability = Field(0.7, description="share of the soft labels in the loss of the predictions")
     beta: Weight = Field(100.0, description="weight of the patient loss")
-    layers: Literal["skip", "last"] = Field("skip", description="which teacher layers the student's are matched to")
+    layers: Literal["skip", "last"] = Field(
+        "skip", description="teacher layers that the student's layers learn from: at equal distances, or the last ones"
+    )
 
 
-class TwoStageObjective(Section):
-    """An objective whose first stage learns the teacher's inner states and whose second learns its predictions."""
+class TwoStageObjective(FeatureObjective):
+    """First the student learns the teacher's hidden states or attention, then the teacher's predictions."""
 
-    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs are the second's")
+    intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs is for the second")
     intermediate_learning_rate: Rate = 1e-4
 
 
 class TinyBertObjective(TwoStageObjective):
     """Embeddings, hidden states and attention scores, then predictions (arXiv 1909.10351)."""
 
+    compares: ClassVar[str] = "hidden states and attention"
     method: Literal["tinybert"] = "tinybert"
     temperature: Rate = 1.0
 
@@ -75,6 +88,7 @@ class TinyBertObjective(TwoStageObjective):
 class MiniLmObjective(TwoStageObjective):
     """Attention and value relations of the last layer, then predictions (arXiv 2002.10957)."""
 
+    compares: ClassVar[str] = "attention and value relations"
     method: Literal["minilm"] = "minilm"
     temperature: Rate = 1.0
 
@@ -90,3 +104,8 @@ ObjectiveOptions = Annotated[
     | MiniLmObjective,
     Field(discriminator="method"),
 ]
+FEATURE_METHODS = tuple(
+    form.model_fields["method"].default
+    for form in get_args(get_args(ObjectiveOptions)[0])
+    if issubclass(form, FeatureObjective)
+)

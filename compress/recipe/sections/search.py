@@ -1,4 +1,4 @@
-"""The section `search`: how the architecture of a cnn is found, and what it may cost."""
+"""The section `search`: how the architecture of a cnn is searched, and how much it may cost."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ class SearchOptions(Section):
     epochs: Positive = 2
     beta: Weight = Field(
         0.1,
-        description="weight of the efficiency loss L_E, which is in [0, 1]; where a bound is set, the bound alone decides "
-        "among the architectures tried",
+        description="weight of the efficiency loss L_E, which is in [0, 1]; if a bound on the cost is set, it has no effect on the "
+        "choice among the architectures tried",
     )
     cost: Literal["measured", "measured-gpu", "computed"] = Field(
         "measured",
-        description="an operation's cost: its INT8 time on this CPU and its size, its fp32 time on this GPU and its size, or the "
-        "paper's FLOPs and size",
+        description="cost of an operation: its INT8 time on this CPU and its size (measured), its fp32 time on this GPU and its size "
+        "(measured-gpu), or FLOPs and size as in the paper (computed)",
     )
     trials: Annotated[int, Field(ge=0)] = Field(
         16,
-        description="architectures trained briefly before one is chosen: what the search finds likely, what one would build by "
-        "hand, and variations of the best; 0: the likeliest is taken untried, as in the paper",
+        description="number of architectures to train for a short time before one is chosen: likely ones by the search, hand-made ones, "
+        "and variations of the best; 0: the most likely one is taken without a trial, as in the paper",
     )
-    trial_steps: Positive = Field(200, description="length of such a training, in batches")
+    trial_steps: Positive = Field(200, description="length of such a trial, in batches")
     inherit: bool = Field(
         False,
-        description="start the final training from the weights that the search has trained, as the paper does; by default it starts "
-        "from the teacher's word embeddings, as that of any other architecture",
+        description="start the final training from the weights of the search, as in the paper; by default it starts from the "
+        "teacher's word embeddings, as for any other architecture",
     )
     max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
-        description="the most that the architecture may cost, as a share of the costliest one; one search serves all",
+        description="highest cost of the architecture, as a share of the cost of the most expensive one; another value needs no new search",
     )
-    max_parameters: Positive | None = Field(None, description="the most parameters that the student may have")
+    max_parameters: Positive | None = Field(None, description="highest number of parameters of the student")
     target_latency_ms: Rate | None = Field(
         None,
-        description="median time that an INT8 student may take to answer one text on this machine, tokenisation included, "
-        "with bench.threads threads; the best of what was tried that is fast enough is taken",
+        description="highest median time in ms of the INT8 student for one text on this machine, with tokenisation and bench.threads "
+        "threads; the best of the tried architectures that are fast enough is taken",
     )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
-        True, description="architecture steps compute all ten operations of an edge, not only the drawn one"
+        True, description="in architecture steps, compute all ten operations of an edge, not only the sampled one"
     )
-    architecture_every: Positive = Field(4, description="weight steps to one architecture step")
+    architecture_every: Positive = Field(4, description="weight steps for each architecture step")
     architecture_learning_rate: Rate = 2e-2
 
     @property
     def bounded(self) -> bool:
-        """Whether the user says what the student may cost, in whatever unit; then β has no say in it."""
+        """Whether the recipe sets a bound on the cost, in any unit. Then β has no effect on the choice."""
         return self.max_cost < 1 or self.max_parameters is not None or self.target_latency_ms is not None

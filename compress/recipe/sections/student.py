@@ -1,4 +1,4 @@
-"""The section `student`: the kind of the small model and its size."""
+"""The section `student`: the kind and the size of the small model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from compress.recipe.sections.base import Content, Positive, Section
 
-SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; anything else is a file
-SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; anything else is a model
+SPECIAL_ARCHITECTURES = ("searched", "random", "residual")  # of a cnn; any other value is a file
+SPECIAL_INITS = ("pretrained", "teacher", "random")  # of a transformer student; any other value is a model
 
 
 class CnnOptions(Section):
@@ -19,44 +19,49 @@ class CnnOptions(Section):
     width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
     architecture: Annotated[str, Content.GENOTYPE] = Field(
         "searched",
-        description="'searched', 'random' (drawn with the recipe's seed, of search.max_cost), 'residual' (hand-made, conv3 beside identity), "
-        "or a genotype.json, say of another task's search",
+        description="'searched', 'random' (sampled with the recipe's seed, within search.max_cost), 'residual' (hand-made: conv3 and identity "
+        "in parallel), or the path of a genotype.json, for example from the search of another task",
     )
     max_cells: Annotated[int, Field(ge=1, le=8)] = Field(
-        2, description="K_max, the deepest student considered; a random or residual one has so many cells"
+        2,
+        description="K_max, the largest number of cells in the search; a random or residual architecture has exactly this many",
     )
     pair_inputs: Literal["aligned", "together", "streams"] = Field(
         "aligned",
-        description="of a pair of texts, what the first cell's two inputs are: both texts, and each token beside its match in the "
-        "other text; both texts on both; or one text on each, as in AdaBERT",
+        description="the two inputs of the first cell for a pair of texts: both texts, and each token with its match in the other text "
+        "(aligned); both texts in both inputs (together); one text in each input, as in AdaBERT (streams)",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of tokens zeroed in training")
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of the tokens that are set to zero in training"
+    )
 
 
 class TransformerOptions(Section):
-    """A small BERT: layers copied from a larger one, or of its own size."""
+    """A small BERT: layers copied from a larger one, or a model of its own size."""
 
     kind: Literal["transformer"] = "transformer"
     init: Annotated[str, Content.MODEL] = Field(
         "teacher",
-        description="'teacher' (layers of the fine-tuned teacher), 'pretrained' (of the model the teacher was made from), "
-        "'random', or a local directory or hub id of a small BERT",
+        description="initial weights: 'teacher' (layers of the fine-tuned teacher), 'pretrained' (layers of teacher.model before "
+        "fine-tuning), 'random', or a local directory or hub id of a small BERT",
     )
-    layers: Positive = Field(3, description="layers copied, or of a random student")
+    layers: Positive = Field(3, description="number of layers that are copied, or of a random student")
     copied: Literal["skip", "first", "last"] | list[Positive] = Field(
         "skip",
-        description="which layers to copy: every so-many-th up to the last, the first, the last, or their numbers",
+        description="which layers to copy: layers at equal distances, the last included (skip); the first; the last; or their numbers",
     )
-    width: Positive | None = Field(None, description="hidden size of a random student (312)")
-    heads: Positive | None = Field(None, description="attention heads of a random student (12)")
-    intermediate: Positive | None = Field(None, description="inner size of its feed-forward layers (4 × width)")
+    width: Positive | None = Field(None, description="hidden size of a random student; default: 312")
+    heads: Positive | None = Field(None, description="attention heads of a random student; default: 12")
+    intermediate: Positive | None = Field(
+        None, description="inner size of the feed-forward layers of a random student; default: 4 × width"
+    )
 
     @model_validator(mode="after")
     def _check_size(self) -> TransformerOptions:
         given = [name for name in ("width", "heads", "intermediate") if getattr(self, name) is not None]
         if self.init != "random" and given:
-            raise ValueError(f'{given[0]} is that of the copied model; only init = "random" chooses its own')
+            raise ValueError(f'{given[0]} comes from the copied model; it can be set only with init = "random"')
         if self.init == "random" and (self.width or 312) % (self.heads or 12):
             raise ValueError(f"width {self.width or 312} is not a multiple of heads {self.heads or 12}")
         if isinstance(self.copied, list) and len(self.copied) != self.layers:

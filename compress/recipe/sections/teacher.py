@@ -1,4 +1,4 @@
-"""The sections `teacher`, `meta` and `domains`: the uncompressed classifier and what it learns from."""
+"""The sections `teacher`, `meta` and `domains`: the uncompressed classifier and its domains."""
 
 from __future__ import annotations
 
@@ -16,42 +16,49 @@ class TeacherOptions(TrainOptions):
     model: Annotated[str, Content.MODEL] = Field(
         "embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id"
     )
-    fine_tuned: bool = Field(False, description="the model already classifies into these labels: do not train it")
+    fine_tuned: bool = Field(
+        False, description="the model is already a classifier for these labels, and is not trained"
+    )
     method: Literal["finetune", "meta"] = Field(
-        "finetune", description="'meta': a meta-teacher over the domains of the texts (arXiv 2012.01266)"
+        "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
     )
 
 
 class MetaOptions(Section):
-    """Meta-KD (arXiv 2012.01266): what a meta-teacher learns, and what it passes on."""
+    """Meta-KD (arXiv 2012.01266): the training of a meta-teacher, and of a student from it."""
 
-    corruption: Weight = Field(0.5, description="γ1, weight of the domain corruption in the teacher's loss; 0: none")
-    expertise: bool = Field(True, description="weight each example by what the meta-teacher knows of it")
+    corruption: Weight = Field(
+        0.5, description="γ1, weight of domain corruption in the teacher's loss; 0: no domain corruption"
+    )
+    expertise: bool = Field(True, description="weight the examples by the meta-teacher's expertise")
     transfer: Weight = Field(
-        0.5, description="γ2, weight of the transfer loss, for objectives that compare inner states; 0: none"
+        0.5,
+        description="γ2, weight of the transfer loss, for objectives that compare hidden states or attention; 0: no transfer loss",
     )
 
 
 class DomainOptions(Section):
-    """Which domains of a multi-domain corpus the teacher learns from and the student is for."""
+    """The domains of the teacher and of the student in a corpus with several domains."""
 
-    student: str | None = Field(None, description="the student learns from and is judged on this domain; default: all")
+    student: str | None = Field(
+        None, description="the domain for training and evaluating the student; default: all domains"
+    )
     students: Literal["shared", "per-domain"] = Field(
-        "shared", description="one student for all domains, or one for each"
+        "shared", description="one student for all domains, or one student for each domain"
     )
     teacher: Literal["all", "own"] = Field(
-        "all", description="the teacher learns from all domains or the student's own"
+        "all", description="the teacher learns from all domains, or from the student's domain only"
     )
-    leave_out: list[str] = Field([], description="domains of which the teacher sees nothing")
+    leave_out: list[str] = Field([], description="domains that are left out of the teacher's training")
 
     @model_validator(mode="after")
     def _check_scope(self) -> DomainOptions:
         if self.student is not None and self.students == "per-domain":
             raise ValueError(
-                'student names one domain, and students = "per-domain" makes one for each; set one of them'
+                'student names one domain, and students = "per-domain" makes a student for each; set only one of them'
             )
         if self.teacher == "own" and self.student is None and self.students == "shared":
             raise ValueError('teacher = "own" needs domains.student, or students = "per-domain"')
         if self.teacher == "own" and self.leave_out:
-            raise ValueError('leave_out says what a teacher of all domains does not see; teacher = "own" has one only')
+            raise ValueError('leave_out needs a teacher of all domains, and teacher = "own" has one domain only')
         return self

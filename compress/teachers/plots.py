@@ -1,4 +1,4 @@
-"""What a meta-teacher makes of its domains, for people: the texts in two dimensions, and the prototype scores."""
+"""Plots of a meta-teacher: the texts of its domains in two dimensions, and the prototype scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from torch import Tensor
 
 from compress.data.corpus import Corpus
 
-POINTS = 1000  # drawn at most
-EXAMPLES = 3  # of each class, from either end of the scores
+POINTS = 1000  # most points in a plot
+EXAMPLES = 3  # for each class, with the highest and with the lowest scores
 
 
 def draw_domains(before: Tensor, after: Tensor, domains: Tensor, names: list[str], directory: Path) -> None:
-    """Write `domains.png`: the texts by domain, before and after the training, on two principal components each.
+    """Write `domains.png`: the texts by domain, before and after the training, on their two principal components.
 
-    :param before: features (N, d) of the encoder as it was; `after` those of the meta-teacher.
-    :param domains: numbers of the texts' domains (N,), in the order of `names`.
+    :param before: features of the encoder before the training, (N, d).
+    :param after: features of the meta-teacher, (N, d).
+    :param domains: numbers of the texts' domains in `names`, (N,).
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
@@ -37,14 +38,17 @@ def draw_domains(before: Tensor, after: Tensor, domains: Tensor, names: list[str
 
 
 def project(features: Tensor) -> Tensor:
-    """Features (N, d) on their two principal components, (N, 2)."""
+    """The projection of features (N, d) on their two principal components, (N, 2)."""
     centred = (features - features.mean(dim=0)).double()
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
     return centred @ components[:2].T
 
 
 def show_prototype_scores(scores: Tensor, corpus: Corpus, directory: Path) -> None:
-    """Write `prototype_scores.png`, their distribution in each class, and `.md` with each class's extreme examples.
+    """Write `prototype_scores.png` and `prototype_scores.md`.
+
+    The plot shows the distribution of the scores in each class. The text has the examples of each class with the highest
+    and the lowest scores.
 
     :param scores: t(x) of the training texts, (N,).
     """
