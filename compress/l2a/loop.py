@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
-from compress.augment.stage import Pool
+from compress.augment.pool import Pool
 from compress.data.batches import EncodedSplit, loader_of
 from compress.distil.plan import Learner, Phase
 from compress.distil.student import mean_loss, train_phase, train_phases

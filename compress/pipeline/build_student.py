@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from compress.augment.stage import Pool, load_pool, pool_of_texts
+from compress.augment.pool import Pool, load_pool, pool_of_texts
 from compress.data.files import write_json
 from compress.distil.student import train_student
 from compress.distil.task import StudentTask

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.augment.stage import read_lines
+from compress.augment.texts import read_lines
 from compress.data.batches import encode_split
 from compress.data.corpus import UNLABELLED, Split, load_corpus
 from compress.data.domains import student_corpus

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.augment.stage import load_augmented
+from compress.augment.texts import load_augmented
 from compress.data.batches import EncodedSplit, encode_split
 from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus

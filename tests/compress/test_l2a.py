@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from compress.augment.stage import Pool, pool_of_texts
+from compress.augment.pool import Pool, pool_of_texts
 from compress.data.batches import EncodedSplit, SoftTargets, make_loader
 from compress.distil.task import StudentTask
 from compress.l2a.credit import reward_of, text_credits
