@@ -79,7 +79,7 @@ def sweep(recipe: Recipe, workspace: Workspace, bounds: Sequence[float] = BOUNDS
             bounded, place = _bounded(recipe, bound), Workspace(directory / f"{bound:g}")
             names = [stage.name for stage in stages_of(bounded)]
             for stage in names[: names.index(last) + 1]:
-                place.borrow(stage, workspace)
+                place.link_result(stage, workspace)
             console.print(f"[bold]search.max_cost = {bound:g}[/]")
             compress(bounded, place, until="architecture")
             genotype = read_genotype(place.root / "architecture" / "genotype.json")

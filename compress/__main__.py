@@ -1,4 +1,4 @@
-"""`python -m compress`: from labelled texts and a BERT to a student."""
+"""`python -m compress`: make a small, fast student from labelled texts and a BERT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
 ]
-ArtifactsOption = Annotated[Path, typer.Option(help="where results go, in a folder named after the recipe")]
+ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
 
@@ -27,9 +27,13 @@ def run(
     recipe: RecipeArgument = DEFAULT_RECIPE,
     set: SetOption = [],  # noqa: B006 - typer copies the default
     artifacts: ArtifactsOption = Path("artifacts"),
-    force: Annotated[bool, typer.Option(help="make every stage anew")] = False,
+    force: Annotated[bool, typer.Option(help="make every stage again")] = False,
 ) -> None:
-    """Make the student, or one for each domain: fine-tune the teacher, augment the texts, read out what it knows, search (a cnn), train."""
+    """Make the student, or one for each domain.
+
+    The stages: fine-tune the teacher, augment the texts, compute the teacher's outputs, search an architecture (cnn only),
+    train the student.
+    """
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
     with workspace.locked():
@@ -41,10 +45,10 @@ def run(
         make(loaded, workspace, force=force, latency=int8_latency)
 
 
-# For one release only: 0.1.0 is the last one that knows the old name.
+# Only for one release: 0.1.0 is the last version with the old name.
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def sweep() -> None:
-    """Say where the command is now.
+    """Print the new name of the command.
 
     :raises UserError: always.
     """
@@ -57,9 +61,9 @@ def augment(
     named: Annotated[Path | None, typer.Option("--recipe", help="the task, as an option")] = None,
     set: SetOption = [],  # noqa: B006
     artifacts: ArtifactsOption = Path("artifacts"),
-    show: Annotated[int, typer.Option(min=0, help="print so many examples, drawn at random")] = 20,
+    show: Annotated[int, typer.Option(min=0, help="number of random examples to print")] = 20,
 ) -> None:
-    """Make the teacher and the augmented texts, and show some: original → new text, log-likelihood, teacher's label."""
+    """Make the teacher and the augmented texts, and print some: original → new text, log-likelihood, teacher's label."""
     processes.require_one("augment")
     if named is not None and recipe != DEFAULT_RECIPE:
         raise UserError(f"--recipe: give one recipe, {named} or {recipe}")
@@ -84,7 +88,7 @@ def augment(
 
 @app.command(name="recipe")
 def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, set: SetOption = []) -> None:  # noqa: B006
-    """Check a recipe and print it with every default filled in."""
+    """Check a recipe and print it with all defaults."""
     typer.echo(load_recipe(recipe, set).model_dump_json(indent=2))
 
 

@@ -1,4 +1,4 @@
-"""What every command line here shares: the console and the way an error ends a command."""
+"""The parts that all command lines share: the console, and how errors end a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not proces
 
 
 def run_cli(app: typer.Typer) -> NoReturn:
-    """Run a typer application; a `UserError` becomes one line on stderr and exit status 2, Ctrl-C exit status 130."""
+    """Run a typer application. A `UserError` prints one line on stderr; the exit status is 2. After Ctrl-C it is 130."""
     try:
         app()
     except UserError as error:
@@ -28,5 +28,5 @@ def run_cli(app: typer.Typer) -> NoReturn:
         print("interrupted: run the same command again to carry on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os._exit(141)  # the reader of our output has gone; flushing stdout at exit would only raise again
+        os._exit(141)  # nobody reads our output any more; flushing stdout at exit would raise the error again
     sys.exit(0)

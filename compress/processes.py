@@ -1,7 +1,7 @@
-"""Several processes at one compression, as `accelerate launch` and `torchrun` start them.
+"""Several processes that make one student together, as `accelerate launch` and `torchrun` start them.
 
-All processes go through the same stages. They share each batch of a training and of a prediction. The first process alone
-measures, decides and writes. Torch and accelerate are imported only where there are several processes.
+All processes run the same stages. They share each batch of a training and of a prediction. Only the first process
+measures, decides and writes. Torch and accelerate are imported only if there are several processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-# How long a process waits for what the first one does alone. The default of ten minutes would end a long compression.
+# How long a process waits for work that only the first one does. PyTorch's default, ten minutes, is too short for a stage.
 TIMEOUT = timedelta(days=1)
 
 
@@ -38,25 +38,25 @@ def is_first() -> bool:
 
 
 def connect() -> None:
-    """Make the process group, once, before the first message; does nothing where there is one process."""
+    """Make the process group if there are several processes and it does not exist yet."""
     if size() > 1:
         import torch
 
-        # The first optimiser imports this module. Imported after the group is made, its functions' defaults would keep
-        # the group alive until the interpreter ends.
+        # The first optimiser imports this module. If that happens after the group is made, the default arguments of its
+        # functions keep the group alive until the interpreter ends.
         import torch.distributed.nn.functional
         from accelerate import PartialState
 
         if not torch.distributed.is_initialized():
             atexit.register(_disconnect)
-        # Without `cpu`, accelerate believes that a machine without a GPU runs one process.
+        # Without `cpu`, accelerate assumes one process on a machine without a GPU.
         PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
 
 
 def _disconnect() -> None:
     """End the process group and its threads before the interpreter ends.
 
-    A thread that frees a message's tensors while the interpreter ends would abort the process.
+    A thread of the group that frees tensors while the interpreter ends would abort the process.
     """
     from accelerate import PartialState
 
@@ -64,7 +64,7 @@ def _disconnect() -> None:
 
 
 def barrier() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has called this function."""
     if size() > 1:
         from accelerate import PartialState
 
@@ -73,7 +73,7 @@ def barrier() -> None:
 
 
 def broadcast_result(make: Callable[[], T]) -> T:
-    """Call `make` in the first process only, and return its result in all processes."""
+    """The result of `make`, called in the first process only and sent to all processes."""
     if size() == 1:
         return make()
     from accelerate.utils import broadcast_object_list
@@ -85,7 +85,7 @@ def broadcast_result(make: Callable[[], T]) -> T:
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor, in place, by that of the first process: each process draws new weights of its own."""
+    """Replace each tensor, in place, by the tensor of the first process. Needed because each process initialises its weights."""
     if size() == 1:
         return
     import torch
@@ -99,7 +99,10 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 
 def all_reduce(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor, in place, by its sum over the processes, in one message on the accelerator's device."""
+    """Replace each tensor, in place, by its sum over the processes.
+
+    The tensors are sent as one message. The sum is computed on the accelerator's device.
+    """
     if size() == 1:
         return
     import torch
@@ -114,9 +117,9 @@ def all_reduce(tensors: Iterable[Tensor]) -> None:
 
 
 def require_one(command: str) -> None:
-    """For a command that runs in one process.
+    """Check that a command runs in one process.
 
-    :raises UserError: there are several.
+    :raises UserError: there are several processes.
     """
     if size() > 1:
         raise UserError(f"{command}: runs in one process; only `run` takes several")

@@ -1,22 +1,18 @@
-"""The stage that writes augmented texts: the recipe's method, as many times over the training texts as it asks for."""
+"""The stages of augmentation: the language model that some methods need, and the augmented texts."""
 
 from __future__ import annotations
 
-import json
 import random
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from rich.progress import track
-
-from compress.augment.example import Augmentation, Example, examples
-from compress.console import console
+from compress.augment.example import Augmentation, examples
+from compress.augment.pool import write_samples
+from compress.augment.texts import write_lines
 from compress.data.assets import model_source
-from compress.data.corpus import UNLABELLED, Corpus, Split
+from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe
 from compress.recipe.sections import (
     CbertOptions,
@@ -29,119 +25,41 @@ from compress.recipe.sections import (
     SpansOptions,
 )
 from compress.runtime.errors import UserError
-from compress.training.progress import LOG_SECONDS
-
-TEXTS = "texts.jsonl"
-T = TypeVar("T")
 
 
 def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, directory: Path, scratch: Path) -> None:
-    """Write `texts.jsonl` to `directory`: a line {text, text_b or null, row} for each example, row being its original's.
+    """Write `texts.jsonl` to `directory`: `copies` new texts for each training text.
 
-    :param language_model: what `make_language_model` wrote, for the methods that ask one for words.
-    :param scratch: directory for checkpoints; a training found there is carried on.
-    :raises UserError: the teacher's model does not suit the method, or data that it needs cannot be fetched.
+    A line is {text, text_b or null, row}, where `row` is the number of the original in the training texts. L2A adds more,
+    see `write_samples`.
+
+    :param language_model: the result of `make_language_model`, for the methods that need one.
+    :param scratch: directory for checkpoints. A training that was interrupted continues from them.
+    :raises UserError: the teacher's model does not fit the method, or data that the method needs cannot be fetched.
     """
     options = recipe.augmentation
     assert options.method != "none", "a recipe without augmentation has no such stage"
     if isinstance(options, L2aOptions):
         assert language_model is not None, "its stage comes first"
-        _write_pool(recipe, options, corpus, language_model, directory)
+        write_samples(options, corpus, language_model, directory, recipe.seed)
         return
     train = corpus.splits["train"]
     augment = _make_augmentation(recipe, corpus, language_model, scratch)
     rng = random.Random(f"{options.method}/{recipe.seed}")
-    passes = (
-        (row, example) for _ in range(options.copies) for row, example in enumerate(augment(examples(train), rng))
-    )
-    with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        for row, example in _shown(passes, options.copies * len(train), options.method):
-            line = {"text": example.text, "text_b": example.text_b, "row": row}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def lines() -> Iterator[dict[str, Any]]:
+        for _ in range(options.copies):
+            for row, example in enumerate(augment(examples(train), rng)):
+                yield {"text": example.text, "text_b": example.text_b, "row": row}
 
-def load_augmented(directory: Path, train: Split) -> Split:
-    """The texts that `make_augmented` wrote, unlabelled: every label is −1.
-
-    :param train: the originals, whose domains they have; texts that start from a source domain have none.
-    """
-    lines = read_lines(directory)
-    texts_b = [line["text_b"] for line in lines] if lines and lines[0]["text_b"] is not None else None
-    known = train.domains is not None and not any(line.get("source") for line in lines)
-    domains = [train.domains[line["row"]] for line in lines] if train.domains is not None and known else None
-    return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), domains)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The texts that L2A's selector decides on: what it is told of each, besides what teacher and student say."""
-
-    source: list[bool]  # a text of the source domain, or a sample started from one
-    real: list[bool]  # a text as it was found, not a sample
-    log_likelihoods: list[float]  # mean over the words visited, nats; 0 of a real text, where nothing was drawn
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __add__(self, other: Pool) -> Pool:
-        return Pool(self.source + other.source, self.real + other.real, self.log_likelihoods + other.log_likelihoods)
-
-
-def pool_of_texts(count: int, *, source: bool) -> Pool:
-    """Real texts among those that the selector decides on."""
-    return Pool([source] * count, [True] * count, [0.0] * count)
-
-
-def load_pool(directory: Path) -> Pool:
-    """What `make_augmented` noted beside the texts of L2A."""
-    lines = read_lines(directory)
-    return Pool([line["source"] for line in lines], [False] * len(lines), [line["log_likelihood"] for line in lines])
-
-
-def read_lines(directory: Path) -> list[dict[str, Any]]:
-    """The lines that `make_augmented` wrote."""
-    with (directory / TEXTS).open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def _write_pool(recipe: Recipe, options: L2aOptions, corpus: Corpus, language_model: Path, directory: Path) -> None:
-    """`copies` samples for each training text, a share of them started from source texts, in random order.
-
-    A line has `source` and `log_likelihood` besides; its `row` is one of the split that it was started from.
-    """
-    from compress.augment.gibbs import gibbs_samples
-    from compress.augment.masked_lm import MaskedLM
-
-    rng = random.Random(f"{options.method}/{recipe.seed}")
-    default = 0.5 if corpus.source else 0.0
-    share = default if options.source_share is None else options.source_share
-    count = options.copies * len(corpus.splits["train"])
-    from_source = round(share * count)
-    starts: list[tuple[bool, int, Example]] = []
-    for is_source, split, wanted in (
-        (False, corpus.splits["train"], count - from_source),
-        (True, corpus.source, from_source),
-    ):
-        texts = list(enumerate(examples(split))) if split else []
-        drawn: list[tuple[int, Example]] = []
-        while len(drawn) < wanted:  # each text as often as the others
-            drawn += rng.sample(texts, len(texts))
-        starts += [(is_source, row, example) for row, example in drawn[:wanted]]
-    rng.shuffle(starts)
-    samples = gibbs_samples(MaskedLM.load(language_model), (example for *_, example in starts), options, rng)
-    with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        for i, sample in _shown(enumerate(samples), count, options.method):
-            is_source, row, _ = starts[i]
-            line: dict[str, Any] = {"text": sample.example.text, "text_b": sample.example.text_b, "row": row}
-            line |= {"source": is_source, "log_likelihood": round(sample.log_likelihood, 5)}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    write_lines(directory, lines(), options.copies * len(train), options.method)
 
 
 def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
-    """Write the masked language model of the task's texts, which no label and no seed of the recipe has a part in.
+    """Write the masked language model of the task's texts. It depends neither on labels nor on the recipe's seed.
 
-    :param scratch: directory for checkpoints; a training found there is carried on.
-    :raises UserError: the teacher's model is not of a kind that this works for.
+    :param scratch: directory for checkpoints. A training that was interrupted continues from them.
+    :raises UserError: the teacher's model is of a kind that is not supported.
     """
     from compress.augment.train_masked_lm import train_masked_lm
 
@@ -153,7 +71,7 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
 
 
 def _make_augmentation(recipe: Recipe, corpus: Corpus, language_model: Path | None, scratch: Path) -> Augmentation:
-    # Each method imports only what it needs: spans and EDA run without torch.
+    """The recipe's method. Each method's modules are imported here, because spans and EDA run without torch."""
     options = recipe.augmentation
     if isinstance(options, SpansOptions):
         from compress.augment.spans import spans
@@ -209,17 +127,3 @@ def _make_masked_lm(
     if isinstance(options, GibbsOptions):
         return make_gibbs(lm, options)
     return make_replacement(lm, probability=options.probability, candidates=options.candidates)
-
-
-def _shown(stream: Iterable[tuple[int, T]], total: int, name: str) -> Iterator[tuple[int, T]]:
-    """The stream itself, with a live bar on a terminal and a line every few seconds in a log."""
-    if console.is_terminal:
-        yield from track(stream, description=f"  {name}", total=total, console=console, transient=True)
-        return
-    started = logged = time.monotonic()
-    for done, item in enumerate(stream):
-        yield item
-        if time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            left = (logged - started) / (done + 1) * (total - done - 1)
-            console.print(f"  {name}: {done + 1}/{total} texts  {left:.0f} s left")

@@ -1,4 +1,4 @@
-"""Learning to augment (arXiv 2101.08106): a policy learns which generated texts help the student, by REINFORCE.
+"""Learning to augment (arXiv 2101.08106): a policy learns by REINFORCE which generated texts help the student.
 
-The paper's code is not public: the policy's state, the episodes and the normalisation of the rewards are our choice.
+The paper's code is not public. The state of the policy, the episodes and the normalisation of the rewards are our choice.
 """

@@ -1,13 +1,17 @@
-"""What each text is worth to the student: its own first-order share of the gain that an episode is rewarded for.
+"""The credit of a text: its share, to first order, of the episode's gain on dev.
 
-An episode's gain is one number for a few dozen decisions, and the optimizer's momentum spreads it over the episodes that
-follow; the few hundred episodes of a training do not tell a policy which decisions were good. To first order, though, the gain is
-a sum over the texts: a step of rate η on text i raises the reward R on dev by η·⟨−∇L_i, ∇R⟩ (as in Ren et al. 2018, 1803.09050,
-eq. 8), and all of a pool's products take one gradient and two forward passes.
+Why not reward all decisions with the episode's gain: that is one number for a few dozen decisions, and the momentum of the
+student's optimiser spreads its effect over later episodes. A training has a few hundred episodes. They are too few to learn
+from that number which decisions were good.
 
-Of that gradient, what would make one label likelier for all dev texts alike is taken out. A student leans to one label
-now and to another a few steps later, and while it does, every text of the other label seems a good one: between the
-two halves of a dev split these credits correlate at +1 or −1, and they change their sign from episode to episode.
+To first order, the gain is a sum over the texts: a step with learning rate η on text i changes the reward R on dev by
+η·⟨−∇L_i, ∇R⟩ (as in Ren et al. 2018, 1803.09050, eq. 8). This product is the credit of text i. One gradient and two
+forward passes give the credits of all texts.
+
+One part of ∇R is removed: the part that makes one label more probable for all dev texts. During training, a student
+prefers one label now and another label a few steps later. While it prefers one, every text of the other label would get a
+high credit. Credits with this part, computed on the two halves of a dev split, correlate at +1 or −1, and they change
+their sign from episode to episode.
 """
 
 from __future__ import annotations
@@ -22,23 +26,24 @@ from transformers import PreTrainedModel
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.training.evaluation import EVALUATION_BATCH, compute_logits
 
-PROBE = (
-    1e-2  # how far the weights are moved to measure a slope, in their Euclidean norm (Liu et al. 2019, DARTS, eq. 8)
-)
+# How far the weights are moved for a central difference, as the Euclidean norm of the change (Liu et al. 2019, DARTS, eq. 8).
+DIFFERENCE_STEP = 1e-2
 
 
 def reward_of(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     """The reward R of each dev text, (N,): minus its cross entropy in nats, or the probability of its label.
 
-    The mean of the latter is the accuracy to be expected of labels drawn from the student's probabilities; it changes smoothly
-    and, unlike the loss, does not rise when a student that is too sure of itself is merely confused.
+    The mean probability is the expected accuracy if labels are drawn from the student's probabilities. It changes smoothly.
+    Minus the cross entropy also rises when an overconfident student only becomes less confident; the probability does not.
+
+    :param kind: "loss" for minus the cross entropy, "accuracy" for the probability.
     """
     log_probability = -F.cross_entropy(logits.float(), labels, reduction="none")
     return log_probability if kind == "loss" else log_probability.exp()
 
 
 def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> float:
-    """R of the student as it stands."""
+    """The mean of R over the dev texts, for the student's current weights."""
     with torch.no_grad():
         parts = [
             reward_of(compute_logits(student, batch), batch.labels, kind).sum() for batch in _batches(student, dev)
@@ -47,26 +52,28 @@ def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> float
 
 
 def text_credits(student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
-    """⟨−∇L_i, ∇R⟩ over all weights for each text i, (N,), L_i being the soft cross entropy with the teacher; and R.
+    """The credit ⟨−∇L_i, ∇R⟩ of each text i, (N,), and R.
 
-    ∇R is the gradient that leaves the mean over dev of each logit out: that of R at z_j − z̄ + c, c being z̄ held constant.
+    The product is over all weights. L_i is the soft cross entropy with the teacher. R is the mean reward over dev.
+    ∇R does not include the effect of the mean logits: it is the gradient of R at the logits z_j − z̄ + c, where z̄ is the
+    mean over dev and the constant c has the value of z̄.
 
-    The product is the slope of −L_i along ∇R, measured by central differences; the student gets its very
-    weights back.
+    The product is the derivative of −L_i along ∇R, computed by central differences. Afterwards the student has exactly
+    its old weights.
 
-    :param texts: with the teacher's `logits` as a target.
-    :param dev: the texts that R is the mean over.
+    :param texts: with the teacher's logits.
+    :param dev: the texts of R.
     """
     weights = [weight for weight in student.parameters() if weight.requires_grad]
-    slope, reward = _reward_slope(student, weights, dev, kind)
-    norm = torch.stack([direction.square().sum() for direction in slope]).sum().sqrt()
-    step = PROBE / float(norm.clamp(min=1e-12))
+    gradient, reward = _reward_gradient(student, weights, dev, kind)
+    norm = torch.stack([direction.square().sum() for direction in gradient]).sum().sqrt()
+    step = DIFFERENCE_STEP / float(norm.clamp(min=1e-12))
     before = [weight.detach().clone() for weight in weights]
     losses = []
     try:
         for sign in (1, -1):
             with torch.no_grad():
-                for weight, own, direction in zip(weights, before, slope, strict=True):
+                for weight, own, direction in zip(weights, before, gradient, strict=True):
                     torch.add(own, direction, alpha=sign * step, out=weight)
             losses.append(_teacher_losses(student, texts))
     finally:
@@ -76,27 +83,27 @@ def text_credits(student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSpli
     return (losses[1] - losses[0]) / (2 * step), reward
 
 
-def _reward_slope(
+def _reward_gradient(
     student: PreTrainedModel, weights: list[Tensor], dev: EncodedSplit, kind: str
 ) -> tuple[list[Tensor], float]:
-    """∇R, a tensor for each weight, and R."""
-    by_logits, value = _slope_by_logits(student, dev, kind)
-    slope = [torch.zeros_like(weight) for weight in weights]
+    """∇R as one tensor for each weight, and R."""
+    logit_gradients, value = _logit_gradients(student, dev, kind)
+    gradient = [torch.zeros_like(weight) for weight in weights]
     for batch in _batches(student, dev):
-        # cuDNN's LSTM has no gradient outside training.
+        # cuDNN's LSTM has no backward pass in evaluation mode.
         with torch.backends.cudnn.flags(enabled=not batch.labels.is_cuda):
-            reward = (compute_logits(student, batch).float() * by_logits[batch.index]).sum()
+            reward = (compute_logits(student, batch).float() * logit_gradients[batch.index]).sum()
             parts = torch.autograd.grad(reward, weights, allow_unused=True)
-        for total, part in zip(slope, parts, strict=True):
+        for total, part in zip(gradient, parts, strict=True):
             if part is not None:
                 total += part
-    return slope, value
+    return gradient, value
 
 
-def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
-    """∂R/∂z (N, C) of each dev text's logits, less its mean over the texts; and R."""
+def _logit_gradients(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
+    """∂R/∂z (N, C) of each dev text's logits minus its mean over the texts, and R."""
     value = 0.0
-    slopes: list[Tensor] = []
+    gradients: list[Tensor] = []
     rows: list[Tensor] = []
     for batch in _batches(student, dev):
         with torch.no_grad():
@@ -104,9 +111,9 @@ def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> 
         logits.requires_grad_()
         reward = reward_of(logits, batch.labels, kind).sum() / len(dev)
         value += float(reward.detach())
-        slopes += torch.autograd.grad(reward, [logits])
+        gradients += torch.autograd.grad(reward, [logits])
         rows.append(batch.index)
-    found = torch.cat(slopes)
+    found = torch.cat(gradients)
     found -= found.mean(dim=0)
     ordered = torch.empty_like(found)
     ordered[torch.cat(rows)] = found
@@ -114,7 +121,7 @@ def _slope_by_logits(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> 
 
 
 def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
-    """L of each text, (N,), on the CPU."""
+    """L_i of each text, (N,), on the CPU."""
     losses = torch.zeros(len(texts))
     with torch.no_grad():
         for batch in _batches(student, texts):
@@ -125,7 +132,10 @@ def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
 
 
 def _batches(student: PreTrainedModel, split: EncodedSplit) -> Iterator[Batch]:
-    """For a student without dropout and in full precision: in bfloat16 the differences would drown."""
+    """The batches of a split, for a student without dropout.
+
+    The caller computes in full precision: the rounding of bfloat16 is larger than the differences.
+    """
     student.eval()
     device = student.device
     for batch in make_loader(split, EVALUATION_BATCH, shuffle=False):

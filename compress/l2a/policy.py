@@ -1,4 +1,4 @@
-"""The selector's policy: what it is told of a text of the pool, and the probability that it keeps the text."""
+"""The selector's policy: the state of a text of the pool, and the probability that the text is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compress.training.evaluation import EVALUATION_BATCH, compute_logits, predi
 
 
 class Policy(nn.Module):
-    """Two layers: states (N, F) → logits (N,) of keeping each text, which at first is as likely as `prior` for all."""
+    """Two layers: states (N, F) → log odds (N,) of keeping each text. At first the probability is `prior` for every text."""
 
     def __init__(self, features: int, hidden: int, prior: float) -> None:
         super().__init__()
@@ -26,40 +26,45 @@ class Policy(nn.Module):
         nn.init.constant_(self.out.bias, math.log(prior / (1 - prior)))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Log odds of keeping."""
+        """States (N, F) → log odds (N,) of keeping."""
         return self.out(torch.tanh(self.hidden(states)))[:, 0]
 
 
 def policy_states(student: PreTrainedModel, texts: EncodedSplit, log_likelihoods: Tensor, source: Tensor) -> Tensor:
     """The state (N, F) of each text, F = d + 2·C + 3.
 
-    The student's pooled representation (d), layer-normalised and divided by √d so that its many numbers weigh together
-    as much as one of the others; the teacher's and the student's probabilities (C each) and their gap ½·Σ|p_T − p_S|; the
-    generator's mean log-likelihood (nats); the source flag.
+    A state has these parts, in this order:
 
-    :param texts: with the teacher's `logits` as a target.
-    :param log_likelihoods: (N,).
-    :param source: (N,), 1 for a text that started in the source domain.
+    - the student's pooled representation (d), layer-normalised and divided by √d, so that its norm is at most 1 like the
+      other parts;
+    - the teacher's probabilities (C) and the student's probabilities (C);
+    - the distance ½·Σ|p_T − p_S| of the two;
+    - the generator's mean log-likelihood (nats);
+    - the source flag.
+
+    :param texts: with the teacher's logits.
+    :param log_likelihoods: (N,), 0 for a real text.
+    :param source: (N,), 1 for a text of the source domain and for a sample that was made from one.
     """
-    found = _observe(student, texts)
+    found = _logits_and_pooled(student, texts)
     classes = int(student.config.num_labels)
     own, pooled = found[:, :classes].softmax(dim=1), found[:, classes:]
     assert texts.teacher is not None, "the teacher has labelled the pool"
     teacher = texts.teacher.logits.float().softmax(dim=1)
-    gap = (teacher - own).abs().sum(dim=1, keepdim=True) / 2
+    distance = (teacher - own).abs().sum(dim=1, keepdim=True) / 2
     pooled = F.layer_norm(pooled, pooled.shape[1:]) / pooled.shape[1] ** 0.5
-    return torch.cat([pooled, teacher, own, gap, log_likelihoods[:, None], source[:, None]], dim=1)
+    return torch.cat([pooled, teacher, own, distance, log_likelihoods[:, None], source[:, None]], dim=1)
 
 
 def state_size(student: PreTrainedModel) -> int:
-    """F of `policy_states` for this student."""
+    """The number F of features in a state of `policy_states` for this student."""
     return classifier_of(student).in_features + 2 * int(student.config.num_labels) + 3
 
 
 def classifier_of(student: PreTrainedModel) -> nn.Linear:
-    """The last linear layer, whose input is the pooled representation of a text.
+    """The last linear layer with one output for each label. Its input is the pooled representation of a text.
 
-    :raises UserError: there is none with an output for each label.
+    :raises UserError: there is no such layer.
     """
     classes = int(student.config.num_labels)
     layers = [m for m in student.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
@@ -70,19 +75,19 @@ def classifier_of(student: PreTrainedModel) -> nn.Linear:
     return layers[-1]
 
 
-def _observe(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
-    """Logits and pooled representation of each text, side by side (N, C + d)."""
-    caught: list[Tensor] = []
-    handle = classifier_of(student).register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+def _logits_and_pooled(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
+    """The logits and the pooled representation of each text, concatenated: (N, C + d)."""
+    inputs_seen: list[Tensor] = []
+    handle = classifier_of(student).register_forward_pre_hook(lambda _, inputs: inputs_seen.append(inputs[0]))
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
-        caught.clear()
+        inputs_seen.clear()
         logits = compute_logits(student, batch)
-        return torch.cat([logits.float(), caught[-1].float()], dim=1)
+        return torch.cat([logits.float(), inputs_seen[-1].float()], dim=1)
 
     try:
         loader = make_loader(texts, EVALUATION_BATCH, shuffle=False)
-        # A copy: the loop's policy takes gradients, which inference tensors refuse.
+        # A copy, because the policy computes gradients and PyTorch forbids that for inference tensors.
         return predict(student, loader, forward, make_accelerator()).clone()
     finally:
         handle.remove()

@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992) for keep-or-drop decisions, with baselines, held to a policy to start from."""
+"""REINFORCE (Williams 1992) for keep-or-drop decisions, with baselines and a KL penalty towards a prior."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from torch.nn import functional as F
 
 
 def reinforce_loss(logits: Tensor, actions: Tensor, advantage: Tensor, kl: float, prior: float) -> Tensor:
-    """−mean_i A_i · log π(a_i | s_i) + β · mean_i KL(π(· | s_i) ‖ prior), whose gradient at β = 0 is minus the policy gradient / N.
+    """−mean_i A_i · log π(a_i | s_i) + β · mean_i KL(π(· | s_i) ‖ prior).
+
+    At β = 0 its gradient is minus the policy gradient, divided by N.
 
     :param logits: log odds of keeping (N,).
-    :param actions: what was done (N,), 1 for keep and 0 for drop.
-    :param advantage: A, the reward less the baseline: of each decision (N,), or one that all share.
+    :param actions: (N,), 1 for keep and 0 for drop.
+    :param advantage: A, the reward minus the baseline: one for each decision (N,), or a scalar for all.
     :param kl: β.
-    :param prior: probability of keeping. At ½, the second term is the usual bonus for entropy, but for a constant.
+    :param prior: probability of keeping. At ½, the second term is the usual entropy bonus plus a constant.
     """
     log_probability = -F.binary_cross_entropy_with_logits(logits, actions, reduction="none")
     return -(advantage * log_probability).mean() + kl * bernoulli_kl(logits, prior).mean()
 
 
 def text_advantages(credits: Tensor, actions: Tensor, alternative: float) -> Tensor:
-    """(N,): what each decision brought less what the other would have, over the root mean square of these differences.
+    """(N,): the credit of each decision minus the credit of the other decision, divided by the root mean square of all.
 
-    The other decision is the baseline, so that what was done with the rest plays no part. That baseline depends on the
-    action, and the expected gradient is twice the policy's; without noise where both actions are as likely, as they are at a
-    prior of ½, and with the more of it the surer the policy is.
+    The baseline of a decision is the credit of the other decision. So the decisions on other texts have no influence.
+    This baseline depends on the action, therefore the expected gradient is twice the policy gradient. The gradient has no
+    variance where both actions are equally probable, as at first with a prior of ½. The variance rises as the policy
+    becomes more certain.
 
-    :param credits: what keeping each text brings, (N,).
-    :param actions: what was done, (N,).
-    :param alternative: what the target text brings that takes the place of a dropped one.
+    :param credits: of each text if it is kept, (N,).
+    :param actions: (N,), 1 for keep and 0 for drop.
+    :param alternative: the credit of a target text that replaces a dropped text.
     """
     gain = credits - alternative
     return (2 * actions - 1) * gain / (gain.square().mean().sqrt() + 1e-12)
 
 
 def bernoulli_entropy(logits: Tensor) -> Tensor:
-    """H in nats of each decision: log odds (N,) → (N,)."""
+    """Entropy in nats of each decision: log odds (N,) → (N,)."""
     keep = torch.sigmoid(logits)
     return F.softplus(logits) - keep * logits
 
@@ -52,17 +55,17 @@ def bernoulli_kl(logits: Tensor, prior: float) -> Tensor:
 
 @dataclass
 class Baseline:
-    """Moving average of the rewards and of their squared distance from it."""
+    """The moving averages of the reward and of its squared distance from that average."""
 
     decay: float
     mean: float | None = None
     variance: float | None = None
 
     def advantage(self, reward: float) -> float:
-        """(r − b) / σ, then the averages take the reward in.
+        """(r − b) / σ with b the mean and σ² the variance. Afterwards the averages are updated.
 
-        The first reward sets the baseline. Divided by σ, since a student's gains shrink as it learns, and the
-        prior would else decide everything in the end.
+        The first reward sets b, and its advantage is 0. The division by σ is needed because a student's gains get smaller
+        as it learns. Without it, the KL penalty would dominate at the end of the training.
         """
         if self.mean is None:
             self.mean = reward

@@ -1,11 +1,11 @@
-"""The untrained student of a recipe, and its training."""
+"""A recipe's student before its training, and its training."""
 
 from __future__ import annotations
 
 import torch
 from transformers import PreTrainedModel
 
-from compress.augment.stage import Pool, load_pool, pool_of_texts
+from compress.augment.pool import Pool, load_pool, pool_of_texts
 from compress.data.files import write_json
 from compress.distil.student import train_student
 from compress.distil.task import StudentTask
@@ -24,7 +24,7 @@ from compress.teachers.meta import DomainKnowledge
 
 
 def build_student(context: StageContext, task: StudentTask, teacher: PreTrainedModel) -> PreTrainedModel:
-    """A student ready to be trained."""
+    """The student with its initial weights."""
     recipe = context.recipe
     options = recipe.student
     torch.manual_seed(task.seed)
@@ -42,7 +42,7 @@ def train_student_of(
 ) -> list[dict[str, float]]:
     """Train the recipe's student in place; returns the dev metrics of each epoch.
 
-    With L2A, also writes the selector's log, `selector.json`, and a picture of it.
+    L2A also writes the selector's log, `selector.json`, and a plot of it.
     """
     recipe = context.recipe
     augmentation = recipe.augmentation
@@ -65,7 +65,7 @@ def train_student_of(
 
 
 def _pool(context: StageContext) -> Pool:
-    """What L2A's selector is told of the texts that it decides on: all but the task's own, in the order of `TrainingTexts`."""
+    """The pool of L2A: all training texts but the task's own labelled ones, in the order of `TrainingTexts`."""
     corpus, pool = context.corpus, load_pool(context.result("augmented"))
     if corpus.unlabelled:
         pool = pool_of_texts(len(corpus.unlabelled), source=False) + pool
@@ -75,7 +75,7 @@ def _pool(context: StageContext) -> Pool:
 
 
 def _transfer(context: StageContext, student: PreTrainedModel) -> TransferLoss | None:
-    """A meta-teacher's transfer loss; None where the recipe has none."""
+    """The transfer loss of a meta-teacher; None if the recipe has no such loss."""
     if not context.recipe.transfer_weight:
         return None
     knowledge = DomainKnowledge.load(context.result("teacher"))

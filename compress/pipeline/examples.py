@@ -1,4 +1,4 @@
-"""Augmented texts beside what they were made from, for a person to read."""
+"""Augmented texts and their originals, printed for a person to read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.augment.stage import read_lines
+from compress.augment.texts import read_lines
 from compress.data.batches import encode_split
 from compress.data.corpus import UNLABELLED, Split, load_corpus
 from compress.data.domains import student_corpus
@@ -17,11 +17,12 @@ from compress.training.evaluation import predict_labels
 
 
 def shown_examples(recipe: Recipe, artifacts: Path, count: int) -> Iterator[str]:
-    """Some of the augmented texts, drawn with the recipe's seed, a few lines each.
+    """Random augmented texts, a few lines for each. The recipe's seed decides which.
 
-    Original → new text, the generator's mean log-likelihood (nats a word) where the method has one, the teacher's label.
+    The lines show the original, the new text, the generator's mean log-likelihood (nats a word) if the method has one, and
+    the teacher's label.
 
-    :param artifacts: holds the stages `teacher` and `augmented`.
+    :param artifacts: the directory with the results of the stages `teacher` and `augmented`.
     """
     lines = read_lines(artifacts / "augmented")
     chosen = random.Random(recipe.seed).sample(lines, min(count, len(lines)))

@@ -1,4 +1,4 @@
-"""One student for each domain: the same recipe once for every domain, with what they share made once."""
+"""One student for each domain: the recipe runs once for every domain, and results that are the same are made once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = "domains"
 def domain_recipes(recipe: Recipe) -> dict[str, Recipe]:
     """The recipe of each domain's student, by domain.
 
-    :raises UserError: the data cannot be used or have no domains.
+    :raises UserError: the data cannot be read, or have no domains.
     """
     own = recipe.domains.model_dump(exclude={"student", "students"})
     return {
@@ -31,12 +31,12 @@ def domain_recipes(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def folder_name(domain: str) -> str:
-    """A name for a domain's folder; the domain's own may hold what a file's may not."""
+    """A folder name for a domain, whose own name may have characters that a file name cannot have."""
     return quote(domain, safe=" ").replace(".", "%2E")
 
 
 def domain_workspace(workspace: Workspace, domain: str) -> Workspace:
-    """Where a domain's artifacts are: `domains/DOMAIN` in the workspace, shared stages once in `domains/.store`."""
+    """A domain's workspace: `domains/DOMAIN`. Results that several domains use are in `domains/.store`."""
     folder = workspace.root / FOLDER
     return Workspace(folder / folder_name(domain), store=folder / ".store")
 
@@ -44,11 +44,11 @@ def domain_workspace(workspace: Workspace, domain: str) -> Workspace:
 def compress_per_domain(
     recipe: Recipe, workspace: Workspace, *, force: bool = False, latency: Latency | None = None
 ) -> dict[str, Path]:
-    """Make every domain's student that is not up to date; returns their directories.
+    """Make the student of every domain, unless it is up to date; returns their directories by domain.
 
-    :param force: make everything anew, the shared teacher once.
+    :param force: make all results again. A shared teacher is made once.
     :param latency: see `compress`.
-    :raises UserError: what `compress` raises, of any domain.
+    :raises UserError: as `compress`, for any domain.
     """
     if force and processes.is_first():
         shutil.rmtree(workspace.root / FOLDER, ignore_errors=True)
@@ -62,7 +62,7 @@ def compress_per_domain(
 
 
 def _link(link: Path, target: Path) -> None:
-    """Show the shared teacher where a recipe of one student has its own."""
+    """Link to the shared teacher at the place where a recipe with one student has its teacher."""
     if not link.is_symlink():
         shutil.rmtree(link, ignore_errors=True)
     link.unlink(missing_ok=True)

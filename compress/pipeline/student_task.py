@@ -1,8 +1,8 @@
-"""What the stages that train students learn from: the training texts with the teacher's outputs on them."""
+"""The input of the stages that train students: the training texts with the teacher's outputs."""
 
 from __future__ import annotations
 
-from compress.augment.stage import load_augmented
+from compress.augment.texts import load_augmented
 from compress.data.batches import EncodedSplit, encode_split
 from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus
@@ -16,7 +16,7 @@ from compress.teachers.meta import DomainKnowledge
 
 
 def training_texts(context: StageContext) -> TrainingTexts:
-    """The texts that the student learns from; those of the source and those without labels as the stage asks for them."""
+    """The texts that the student learns from. Source texts and unlabelled texts are included if the stage declares them."""
     corpus = student_corpus(context.recipe, context.corpus)
     own = corpus.splits["train"]
     augmented = context.results.get("augmented")
@@ -29,7 +29,7 @@ def training_texts(context: StageContext) -> TrainingTexts:
 
 
 def student_texts(context: StageContext, encoder: TextEncoder) -> EncodedSplit:
-    """The student's training texts as token ids; for a meta-teacher's student, with their domains."""
+    """The student's training texts as token ids. With a meta-teacher they have their domains."""
     texts = training_texts(context)
     encoded = texts.encode(encoder)
     if context.recipe.teacher.method == "meta":
@@ -38,7 +38,7 @@ def student_texts(context: StageContext, encoder: TextEncoder) -> EncodedSplit:
 
 
 def student_task(context: StageContext) -> StudentTask:
-    """All that a training of a student needs besides the student and the recipe."""
+    """The data of a student's training."""
     model, encoder = open_teacher(context.result("teacher"), context.recipe.target.max_length)
     texts = student_texts(context, encoder)
     if "teacher_outputs" in context.results:

@@ -1,8 +1,10 @@
-"""Stages: skip what is already made, replace a result as a whole, keep two runs out of each other's way."""
+"""The results of stages on disk: a current result is not made again, and a new result replaces the old one in one step.
+
+A lock keeps two runs out of one workspace.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import tempfile
@@ -13,20 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from compress import __version__, processes
 from compress.console import console
 from compress.data.files import recover_directory, replace_directory, write_json
 from compress.runtime.errors import UserError
 
-Maker = Callable[[Path, Path], None]  # fills a directory; the second one keeps its checkpoints while it runs
+Maker = Callable[[Path, Path], None]  # writes the result into the first directory, and its checkpoints into the second
 
 
 @dataclass(frozen=True)
 class Workspace:
     """The artifacts of one recipe: `root/STAGE` holds a stage's result, `root/.stages/STAGE.json` what it was made from.
 
-    With a `store`, stages that several recipes may share (the teacher of a table's rows, say) are kept there by the key
-    of their inputs, and `root/STAGE` is a link to them.
+    Several recipes may need the same result, for example the same teacher. With a `store`, such a result is kept in the
+    store under the key of its inputs, and `root/STAGE` is a link to it.
     """
 
     root: Path
@@ -34,33 +38,37 @@ class Workspace:
 
     @contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the workspace for this process and those that it works with.
+        """Lock the workspace for this process and for the processes of the same run.
 
-        :param wait: until another run that holds it is done.
-        :raises UserError: another run holds it, or the directory cannot be made or written.
+        The operating system removes the lock when the process ends, also when it is killed.
+
+        :param wait: wait until the run that holds the lock has ended.
+        :raises UserError: another run holds the lock and `wait` is false, or the directory cannot be made or written.
         """
         if not processes.is_first():
             yield
             return
+        lock = FileLock(self.root / ".lock")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"{self.root}: cannot be written ({error.strerror}); choose another directory") from None
-        with lock as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                lock.acquire(blocking=False)
+            except Timeout:
                 if not wait:
                     raise UserError(
                         f"{self.root}: another run is at work here; wait for it or give this one another recipe name"
                     ) from None
                 console.print(f"  {self.root.name}: waiting for another run, which is making it")
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock.acquire()
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot be written ({error.strerror}); choose another directory") from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def is_current(self, stage: str, key: str) -> bool:
-        """Whether the stage's result is there, whole, and made from the inputs behind `key`."""
+        """Whether the stage's result exists, is complete, and was made from the inputs that `key` identifies."""
         recover_directory(self.root / stage)
         record = self._record(stage)
         if record is None or record["key"] != key:
@@ -69,9 +77,11 @@ class Workspace:
         return sizes == record["sizes"]
 
     def run_shared(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
-        """`run`, in the store if there is one, where runs that want the same wait for the first to make it.
+        """Like `run`, but the result is kept in the store if there is one.
 
-        `force` then makes nothing anew: others rely on what is stored.
+        The first run that needs a result makes it. Other runs that need the same result wait for it.
+
+        :param force: make the result again. Ignored with a store, because other recipes use what is stored.
         """
         if self.store is None:
             return self.run(stage, key, make, force=force)
@@ -79,12 +89,12 @@ class Workspace:
         with home.locked(wait=True):
             home.run(stage, key, make)
         if processes.is_first():
-            self.borrow(stage, home)
+            self.link_result(stage, home)
         processes.barrier()
         return self.root / stage
 
-    def borrow(self, stage: str, owner: Workspace) -> Path:
-        """Take the result of a stage from another workspace, as a link to it, in the place of an own one."""
+    def link_result(self, stage: str, owner: Workspace) -> Path:
+        """Use the result of a stage from another workspace: a link to it replaces this workspace's own result."""
         target, record = self.root / stage, self._record_file(stage)
         self.root.mkdir(parents=True, exist_ok=True)
         if target.is_symlink():
@@ -96,37 +106,40 @@ class Workspace:
         return target
 
     def seconds(self, stage: str) -> float | None:
-        """How long the stage took to make, in seconds; None if it has not been made."""
+        """How long it took to make the stage's result, in seconds. None if there is no result."""
         record = self._record(stage)
         return None if record is None else float(record["seconds"])
 
     def run(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
-        """Make the stage's result with `make(directory, scratch)`, or skip it when it is current, and say which.
+        """Make the stage's result with `make(directory, scratch)` unless it is current. Prints which of the two happened.
 
-        `make` fills a temporary sibling, which takes the result's place only when it is complete.
-        Checkpoints of other inputs are thrown away before it starts.
+        `make` writes into a temporary directory beside the result. It replaces the result only when it is complete.
+        Checkpoints that were made from other inputs are deleted first.
+
+        :param force: make the result even if it is current, and without its checkpoints.
+        :returns: the directory of the result.
         """
         target = self.root / stage
         if processes.broadcast_result(lambda: not force and self.is_current(stage, key)):
             console.print(f"[green]✓[/] {stage}: up to date")
             return target
         if not processes.is_first():
-            self._help(stage, make)
+            self._join(stage, make)
             return target
         console.print(f"[bold]▸ {stage}[/]")
         started = time.monotonic()
         scratch = self.root / ".work" / stage
-        owner = scratch / "key"
-        if force or not owner.exists() or owner.read_text() != key:
+        key_file = scratch / "key"
+        if force or not key_file.exists() or key_file.read_text() != key:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-            owner.write_text(key)
+            key_file.write_text(key)
         temporary = self.root / f".{stage}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         processes.barrier()
         make(temporary, scratch)
-        processes.barrier()  # the others may still read what is in the scratch directory
+        processes.barrier()  # other processes may still read the scratch directory
         record = self._record_file(stage)
         record.parent.mkdir(exist_ok=True)
         record.unlink(missing_ok=True)
@@ -139,13 +152,13 @@ class Workspace:
         processes.barrier()
         return target
 
-    def _help(self, stage: str, make: Maker) -> None:
-        """Another process's part of `run`: it makes the same, sharing the trainings, and what it writes is thrown away."""
+    def _join(self, stage: str, make: Maker) -> None:
+        """`run` in a process that is not the first: it takes part in the trainings, and its files are deleted."""
         processes.barrier()
         with tempfile.TemporaryDirectory() as directory:
             make(Path(directory), self.root / ".work" / stage)
         processes.barrier()
-        processes.barrier()  # until the first has put the result in its place
+        processes.barrier()  # the first process has put the result in its place
 
     def _record_file(self, stage: str) -> Path:
         return self.root / ".stages" / f"{stage}.json"

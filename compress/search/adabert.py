@@ -1,4 +1,4 @@
-"""AdaBERT's search: an architecture against the teacher's probes and the measured cost (§3.3)."""
+"""AdaBERT's differentiable search: it trains a supernet with the teacher's probes and the cost of its operations (§3.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
-from compress.recipe.sections import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective
+from compress.recipe.sections import CnnOptions, NoObjective, ObjectiveOptions, ProbesObjective, SearchOptions
 from compress.search.cost import costs_of, efficiency_loss
 from compress.search.student import SUPERNET, make_supernet
+from compress.search.supernet import Supernet
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import OPERATIONS
 from compress.training.accelerator import make_accelerator
@@ -30,89 +31,53 @@ from compress.training.loop import Schedule, fit
 from compress.training.optimizer import OptimizerStep, adamw
 
 SEARCH = "search.json"
-ARCHITECTURE_SHARE = 0.2  # of the training texts; architecture steps never see a text that weight steps learn
+ARCHITECTURE_SHARE = (
+    0.2  # share of the labelled texts for the architecture steps; the weight steps never use these texts
+)
 
 
 def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scratch: Path) -> None:
-    """Search; writes `supernet.pt` and `search.json`, the costs and what was found likely, to `directory`.
+    """Search an architecture. Writes the supernet's weights, `supernet.pt`, and the result, `search.json`, to `directory`.
 
-    The search learns from the probes whatever the final training learns from, unless that is the labels alone.
+    `search.json` has the costs of the operations and the probabilities of operations and depths. The search always learns
+    from the probes, also if the final training learns from something else. There is one exception: if the final training
+    learns from the labels alone, so does the search.
     """
-    options, training, student = recipe.search, recipe.compress, recipe.student
+    options, student = recipe.search, recipe.student
     assert isinstance(student, CnnOptions), "only a cnn is searched"
     torch.manual_seed(task.seed)
-    supernet = make_supernet(task, student, student.dropout, student.token_dropout)
-    supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
-    length = int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
-    costs = processes.broadcast_result(lambda: costs_of(options, student.width, length))
-    cost_vector = torch.tensor([costs[name] for name in OPERATIONS])
-    gamma, tau = distillation(recipe.objective)
-    learned, held_out = split_rows(task.groups, task.seed)
-
-    def task_loss(batch: Batch, progress: float, dense: bool) -> Tensor:
-        first, last = options.gumbel
-        draw = supernet.draw(first * (last / first) ** progress)
-        logits = supernet(*_inputs(batch), draw, dense=dense)
-        return weighted(adabert_loss(logits, batch.teacher_probes, batch.labels, gamma, tau), batch.weights).mean()
-
-    def weight_loss(batch: Batch, progress: float) -> Tensor:
-        return task_loss(batch, progress, dense=False)
-
-    def architecture_loss(batch: Batch, progress: float) -> Tensor:
-        efficiency = efficiency_loss(supernet.alpha, supernet.depth, cost_vector.to(supernet.alpha.device))
-        return task_loss(batch, progress, options.dense) + options.beta * efficiency
+    supernet = _initial_supernet(task, student)
+    costs = processes.broadcast_result(lambda: costs_of(options, student.width, _median_length(task)))
+    losses = _Losses(supernet, options, torch.tensor([costs[name] for name in OPERATIONS]), recipe.objective)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         with torch.inference_mode():
-            cost = float(efficiency_loss(supernet.alpha, supernet.depth, cost_vector.to(supernet.alpha.device)))
-        return {"metric": _dev_accuracy(model, task), "L_E": cost}
+            cost = float(losses.efficiency())
+        return {"metric": _dev_accuracy(cast(Supernet, model), task), "L_E": cost}
 
-    batches, size = task.train, training.batch_size
-    weight_batches = make_loader(batches.subset(learned), size, shuffle=True, seed=task.seed)
-    architecture_batches = make_loader(batches.subset(held_out), size, shuffle=True, seed=task.seed + 1)
-    architecture_optimizer = torch.optim.Adam(
-        supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
-    )
-    steps = [
-        adamw(weight_batches, supernet.weight_parameters(), weight_loss, training, constant=True),
-        OptimizerStep(
-            architecture_batches,
-            architecture_optimizer,
-            architecture_loss,
-            constant=True,
-            every=options.architecture_every,
-        ),
-    ]
     schedule = Schedule(options.epochs, options.epochs, task.seed, keep_last=True)
-    fit("search", supernet, steps, evaluate, schedule, scratch)
+    fit("search", supernet, _steps(task, recipe, losses), evaluate, schedule, scratch)
     supernet.cpu()
     torch.save(supernet.state_dict(), directory / SUPERNET)
-    report = {
-        "operations": OPERATIONS,
-        "cost": options.cost,
-        "costs": costs,
-        "probabilities": torch.softmax(supernet.alpha, dim=1).tolist(),
-        "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),
-        "architecture_steps": "all operations" if options.dense else "drawn operation only",
-    }
-    write_json(directory / SEARCH, report)
+    write_json(directory / SEARCH, _result(supernet, options, costs))
 
 
 def read_search(directory: Path) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """What a search found: logits (E, O) of the operations, logits (K_max,) of the depths, and the operations' costs."""
-    found = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
-    alpha, depth = (torch.tensor(found[name]).log() for name in ("probabilities", "depth_probabilities"))
-    return alpha, depth, found["costs"]
+    """The result of a search: logits (E, O) of the operations, logits (K_max,) of the depths, and the operations' costs."""
+    result = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
+    alpha, depth = (torch.tensor(result[name]).log() for name in ("probabilities", "depth_probabilities"))
+    return alpha, depth, result["costs"]
 
 
 def split_rows(groups: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
-    """Of the labelled texts, those that weights are trained on and those that architectures are judged on, each in random order.
+    """The row numbers of the labelled texts, split in two: those for the weight steps and those for the architecture steps.
 
-    Texts of a group stay together: an architecture that remembers the phrases of a sentence would else look good on the others.
-    A group that is larger than what is held out cannot be spared, and is dealt out text by text.
-    Augmented texts come into the final training only: searching is the dear part.
+    Each part is in random order. The texts of a group go into the same part. Otherwise an architecture that memorises the
+    phrases of a sentence would look good on the other texts of its group. A group larger than the architecture steps' part
+    is split text by text. Augmented texts are in neither part, because the search is the most expensive stage. Only the
+    final training uses them.
 
-    :param groups: the group of each text (N,).
+    :param groups: the group of each labelled text (N,).
     """
     rng = random.Random(seed)
     wanted = max(1, round(len(groups) * ARCHITECTURE_SHARE))
@@ -132,23 +97,98 @@ def split_rows(groups: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
     return learned, held_out
 
 
-def distillation(objective: ObjectiveOptions) -> tuple[float, float]:
-    """γ and τ of the probe loss that a search learns from, whatever the final training learns from."""
+def gamma_and_tau(objective: ObjectiveOptions) -> tuple[float, float]:
+    """γ and τ of the probe loss in a search. An objective without them gets the defaults; with labels alone, γ is 0."""
     if isinstance(objective, ProbesObjective):
         return objective.gamma, objective.tau
     return (0.0, 1.0) if isinstance(objective, NoObjective) else (ProbesObjective().gamma, ProbesObjective().tau)
+
+
+class _Losses:
+    """The losses of the two optimisers: `for_weights` and `for_architecture`."""
+
+    def __init__(self, supernet: Supernet, options: SearchOptions, costs: Tensor, objective: ObjectiveOptions) -> None:
+        self.supernet, self.options, self.costs = supernet, options, costs
+        self.gamma, self.tau = gamma_and_tau(objective)
+
+    def for_weights(self, batch: Batch, progress: float) -> Tensor:
+        """The task loss of a sampled architecture."""
+        return self._task_loss(batch, progress, dense=False)
+
+    def for_architecture(self, batch: Batch, progress: float) -> Tensor:
+        """The task loss plus β times the efficiency loss."""
+        efficiency = self.efficiency()
+        return self._task_loss(batch, progress, self.options.dense) + self.options.beta * efficiency
+
+    def efficiency(self) -> Tensor:
+        """L_E of the current architecture weights, in [0, 1]."""
+        return efficiency_loss(self.supernet.alpha, self.supernet.depth, self.costs.to(self.supernet.alpha.device))
+
+    def _task_loss(self, batch: Batch, progress: float, dense: bool) -> Tensor:
+        first, last = self.options.gumbel
+        draw = self.supernet.draw(first * (last / first) ** progress)
+        logits = self.supernet(*_inputs(batch), draw, dense=dense)
+        losses = adabert_loss(logits, batch.teacher_probes, batch.labels, self.gamma, self.tau)
+        return weighted(losses, batch.weights).mean()
+
+
+def _initial_supernet(task: StudentTask, student: CnnOptions) -> Supernet:
+    """An untrained supernet with the teacher's word embeddings, projected to the student's width."""
+    supernet = make_supernet(task, student, student.dropout, student.token_dropout)
+    supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
+    return supernet
+
+
+def _median_length(task: StudentTask) -> int:
+    """Median length of the labelled texts, in tokens."""
+    return int(np.median([len(e) for e in task.train.encoded[: task.labelled]]))
+
+
+def _steps(task: StudentTask, recipe: Recipe, losses: _Losses) -> list[OptimizerStep]:
+    """The two optimisers: a step of the weights at each training step, a step of the architecture at every n-th."""
+    options, training, supernet = recipe.search, recipe.compress, losses.supernet
+    learned, held_out = split_rows(task.groups, task.seed)
+    weight_batches = make_loader(task.train.subset(learned), training.batch_size, shuffle=True, seed=task.seed)
+    architecture_batches = make_loader(
+        task.train.subset(held_out), training.batch_size, shuffle=True, seed=task.seed + 1
+    )
+    architecture_optimizer = torch.optim.Adam(
+        supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
+    )
+    return [
+        adamw(weight_batches, supernet.weight_parameters(), losses.for_weights, training, constant=True),
+        OptimizerStep(
+            architecture_batches,
+            architecture_optimizer,
+            losses.for_architecture,
+            constant=True,
+            every=options.architecture_every,
+        ),
+    ]
+
+
+def _result(supernet: Supernet, options: SearchOptions, costs: dict[str, float]) -> dict[str, Any]:
+    """The content of `search.json`."""
+    return {
+        "operations": OPERATIONS,
+        "cost": options.cost,
+        "costs": costs,
+        "probabilities": torch.softmax(supernet.alpha, dim=1).tolist(),
+        "depth_probabilities": torch.softmax(supernet.depth, dim=0).tolist(),
+        "architecture_steps": "all operations" if options.dense else "drawn operation only",
+    }
 
 
 def _inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return batch.input_ids, batch.attention_mask, batch.segments
 
 
-def _dev_accuracy(supernet: Any, task: StudentTask) -> float:
-    """Accuracy of the likeliest architecture."""
+def _dev_accuracy(supernet: Supernet, task: StudentTask) -> float:
+    """Dev accuracy of the most probable architecture."""
     loader = make_loader(task.dev, EVALUATION_BATCH, shuffle=False)
 
-    def last_logits(model: Any, batch: Batch) -> Tensor:
-        return model(*_inputs(batch), model.likeliest())[-1]
+    def last_logits(model: nn.Module, batch: Batch) -> Tensor:
+        return model(*_inputs(batch), cast(Supernet, model).likeliest())[-1]
 
     logits = predict(supernet, loader, last_logits, make_accelerator())
     return float((logits.argmax(dim=1) == task.dev.labels).float().mean())

@@ -1,9 +1,10 @@
-"""Architectures tried: each is trained on its own, briefly, and judged on texts that it has not seen.
+"""Trials: architectures are trained briefly, each on its own, and evaluated on held-out texts.
 
-What a differentiable search finds likely is what learns fast among operations that are hardly trained: shallow cells and
-identities (Shu et al., ICLR 2020). Here its findings, and what one would build by hand, are only where an evolution starts
-(Real et al., AAAI 2019): the best so far are varied, one edge or the depth at a time. Their weights are the supernet's
-at first, so that a short training tells them apart.
+A differentiable search prefers operations that learn fast, because all operations are hardly trained during the search:
+identities and shallow cells (Shu et al., ICLR 2020). Therefore its result is only a starting point here. Evolution (Real et
+al., AAAI 2019) starts from the search's most probable architectures and from some made by hand. Then it mutates the best
+architecture so far: one edge, or the depth. A trial starts from the weights of the supernet, so a short training is enough
+to compare architectures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions
-from compress.search.adabert import distillation, read_search, split_rows
+from compress.search.adabert import gamma_and_tau, read_search, split_rows
 from compress.search.derive import ParetoFront, architecture_cost, cost_bound
 from compress.search.student import make_student, read_supernet
 from compress.search.supernet import Supernet
@@ -47,67 +48,69 @@ from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
 TRIALS = "trials.json"
-# At which costs the search's likeliest architecture is tried.
-LIKELIEST_AT = (1.0, 0.3, 0.15, 0.07)
-# What a parent's cost counts, in multiples of β, from one variation to the next: the tried shall be good at every cost,
-# for a bound is set afterwards.
-PRICES = (1.0, 0.0, 3.0, 0.3)
-AVERAGE = 0.99  # decay of the weights' moving average, which is what is judged
+# Upper bounds of the cost at which the search's most probable architecture is tried.
+COST_BOUNDS = (1.0, 0.3, 0.15, 0.07)
+# The weight of the cost in the choice of a parent, in multiples of β. The trials take these values in turn. Good
+# architectures are needed at every cost, because the bound on the cost is set after the trials.
+COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
+AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An architecture and how it did."""
+    """An architecture and its result."""
 
     genotype: Genotype
     cost: float  # see `architecture_cost`
-    loss: float  # cross-entropy of the labels of the texts held out
-    accuracy: float  # on these
+    loss: float  # cross entropy with the labels of the held-out texts
+    accuracy: float  # on the held-out texts
 
-    def priced(self, price: float) -> float:
-        """The loss with what the cost counts."""
-        return self.loss + price * self.cost
+    def loss_with_cost(self, cost_weight: float) -> float:
+        """The loss plus the weighted cost."""
+        return self.loss + cost_weight * self.cost
 
 
-def best_of(trials: Iterable[Trial], price: float) -> Trial | None:
-    """The trial of least loss, its cost counted."""
-    return min(trials, key=lambda trial: trial.priced(price), default=None)
+def best_of(trials: Iterable[Trial], cost_weight: float) -> Trial | None:
+    """The trial with the smallest loss plus weighted cost; None if there are no trials."""
+    return min(trials, key=lambda trial: trial.loss_with_cost(cost_weight), default=None)
 
 
 def read_trials(directory: Path) -> list[Trial]:
-    """What `run_trials` has written."""
+    """The trials that `run_trials` wrote."""
     entries = json.loads((directory / TRIALS).read_text(encoding="utf-8"))["trials"]
     return [Trial(**entry | {"genotype": Genotype.model_validate(entry["genotype"])}) for entry in entries]
 
 
 def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path, scratch: Path) -> None:
-    """Try `search.trials` architectures; writes `trials.json` to `directory`.
+    """Try `search.trials` architectures. Writes `trials.json` to `directory`.
 
-    They train on what the search's weights were trained on and are judged on what its architecture was, never on dev. What
-    was tried is kept in `scratch`, from which a killed run goes on.
+    The trials learn from the texts of the search's weight steps and are evaluated on the texts of its architecture steps,
+    never on dev. Finished trials are kept in `scratch`; a killed run continues from them.
+
+    :param search: the directory of the search's result.
     """
     options, student = recipe.search, recipe.student
     assert isinstance(student, CnnOptions), "only a cnn is searched"
     alpha, depth, costs = read_search(search)
-    bench = _Bench(task, recipe, read_supernet(task, student, search))
-    first = first_candidates(alpha, depth, costs)
+    trainer = _Trainer(task, recipe, read_supernet(task, student, search))
+    initial = initial_candidates(alpha, depth, costs)
     two_inputs = task.pair and student.pair_inputs != "together"
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
     while len(trials) < options.trials:
         number = len(trials)
-        if number < len(first):
-            genotype = first[number]
+        if number < len(initial):
+            genotype = initial[number]
         else:
-            parent = best_of(trials, options.beta * PRICES[number % len(PRICES)])
-            assert parent is not None, "the first were tried"
+            parent = best_of(trials, options.beta * COST_WEIGHTS[number % len(COST_WEIGHTS)])
+            assert parent is not None, "the initial candidates were tried"
             rng = random.Random(f"{task.seed}/{number}")
-            genotype = _new_variation(parent.genotype, trials, student.max_cells, two_inputs, rng)
+            genotype = _mutate_to_untried(parent.genotype, trials, student.max_cells, two_inputs, rng)
         cost = architecture_cost(genotype, costs, student.max_cells)
         name = f"trial {number + 1} of {options.trials}, {cost:.0%} of the costliest"
         training = scratch / f"trial-{number}"
-        loss, accuracy = bench.judge(genotype, name, training)
+        loss, accuracy = trainer.run(genotype, name, training)
         trials.append(Trial(genotype, round(cost, 4), round(loss, 4), round(accuracy, 4)))
-        processes.barrier()  # the others may still read their weights there
+        processes.barrier()  # other processes may still read their weights there
         if processes.is_first():
             _write(trials, scratch)
             shutil.rmtree(training)
@@ -115,40 +118,43 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         _write(trials, directory)
 
 
-def first_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float]) -> list[Genotype]:
-    """Where the evolution starts: the smallest student, hand-made ones, and what the search finds likely at several costs.
+def initial_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float]) -> list[Genotype]:
+    """The start of the evolution: the smallest student, some made by hand, and the search's most probable at several costs.
 
     :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
     """
     candidates = ParetoFront(alpha, depth, [torch.tensor([costs[name] for name in OPERATIONS])])
-    likely = [candidates.likeliest(cost_bound(bound, len(depth))) for bound in LIKELIEST_AT]
+    likely = [candidates.likeliest(cost_bound(bound, len(depth))) for bound in COST_BOUNDS]
     by_hand = [residual_genotype(cells) for cells in (1, len(depth))]
     return list(dict.fromkeys([identity_genotype(), *by_hand, *(genotype for genotype in likely if genotype)]))
 
 
-def vary(genotype: Genotype, max_cells: int, rng: random.Random) -> Genotype:
-    """Another operation on an edge, another source of it, or a cell more or less."""
+def mutate(genotype: Genotype, max_cells: int, rng: random.Random) -> Genotype:
+    """One random change: another operation on an edge, another source of an edge, or one cell more or less."""
     change = rng.choice(("operation", "operation", "source", "depth"))
     if change == "depth":
         cells = genotype.cells + rng.choice((-1, 1))
         return genotype.model_copy(update={"cells": min(max(cells, 1), max_cells)})
     nodes = [list(node) for node in genotype.nodes]
     node = rng.randrange(NODES)
-    place = rng.randrange(len(nodes[node]))
-    edge = nodes[node][place]
-    nodes[node][place] = (
-        Edge(source=edge.source, operation=rng.choice(OPERATIONS[1:]))  # other than zero
+    position = rng.randrange(len(nodes[node]))
+    edge = nodes[node][position]
+    nodes[node][position] = (
+        Edge(source=edge.source, operation=rng.choice(OPERATIONS[1:]))  # every operation but zero
         if change == "operation"
         else Edge(source=rng.choice(node_sources(node)), operation=edge.operation)
     )
     return genotype.model_copy(update={"nodes": tuple(tuple(edges) for edges in nodes)})
 
 
-def same_network(genotype: Genotype, two_inputs: bool) -> tuple[Any, ...]:
-    """Equal for two genotypes that compute the same: the order of a node's edges says nothing.
+def network_key(genotype: Genotype, two_inputs: bool) -> tuple[Any, ...]:
+    """A key that is equal for two genotypes whose networks compute the same function.
 
-    Nor does it say anything which input a single cell reads, unless the two differ, as those of a pair may.
+    The order of a node's edges does not matter. The two inputs of a single cell are the same, so it does not matter which
+    one an edge reads. With a pair of texts they may differ, and then it matters.
+
+    :param two_inputs: whether the two inputs of the first cell differ.
     """
     one_input = genotype.cells == 1 and not two_inputs
     return genotype.cells, *(
@@ -157,36 +163,36 @@ def same_network(genotype: Genotype, two_inputs: bool) -> tuple[Any, ...]:
     )
 
 
-def _new_variation(
+def _mutate_to_untried(
     parent: Genotype, trials: Sequence[Trial], max_cells: int, two_inputs: bool, rng: random.Random
 ) -> Genotype:
-    """A variation that was not tried yet; of several changes at once where all single ones were."""
-    tried = {same_network(trial.genotype, two_inputs) for trial in trials}
+    """A mutation that was not tried yet. If no untried one is found by a single change, changes are added until one is."""
+    tried = {network_key(trial.genotype, two_inputs) for trial in trials}
     genotype = parent
     for _ in range(50):
-        genotype = vary(parent, max_cells, rng)
-        if same_network(genotype, two_inputs) not in tried:
+        genotype = mutate(parent, max_cells, rng)
+        if network_key(genotype, two_inputs) not in tried:
             return genotype
-    while same_network(genotype, two_inputs) in tried:
-        genotype = vary(genotype, max_cells, rng)
+    while network_key(genotype, two_inputs) in tried:
+        genotype = mutate(genotype, max_cells, rng)
     return genotype
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """Where architectures are tried: all of them on the same texts, in the same order."""
+class _Trainer:
+    """Runs trials. All of them learn from the same texts in the same order."""
 
     task: StudentTask
     recipe: Recipe
     supernet: Supernet
 
-    def judge(self, genotype: Genotype, name: str, scratch: Path) -> tuple[float, float]:
-        """Loss and accuracy on the texts held out, after a training of its own."""
+    def run(self, genotype: Genotype, name: str, scratch: Path) -> tuple[float, float]:
+        """Train a student of the genotype; returns its loss and its accuracy on the held-out texts."""
         task, training = self.task, self.recipe.compress
         assert isinstance(self.recipe.student, CnnOptions), "only a cnn is searched"
         torch.manual_seed(task.seed)
         student = make_student(task, self.recipe.student, genotype, self.supernet)
-        gamma, tau = distillation(self.recipe.objective)
+        gamma, tau = gamma_and_tau(self.recipe.objective)
         learned, held_out = self._texts()
 
         def loss(batch: Batch, progress: float) -> Tensor:
@@ -206,7 +212,7 @@ class _Bench:
         return metrics["held-out loss"], metrics["accuracy"]
 
     def _texts(self) -> tuple[EncodedSplit, EncodedSplit]:
-        """As many texts as a trial has steps for, again from the first where there are fewer; and those held out."""
+        """The training texts of a trial, one for each row of each batch, repeated if there are too few; and the held-out texts."""
         learned, held_out = split_rows(self.task.groups, self.task.seed)
         count = self.recipe.search.trial_steps * self.recipe.compress.batch_size
         rows = [learned[i % len(learned)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Where a training computes, and in which precision."""
+"""The device and the precision of a training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 
 def make_accelerator() -> Accelerator:
-    """An accelerator with mixed precision (bf16) where the GPU, or else the CPU, multiplies bf16 natively; fp32 elsewhere.
+    """An accelerator of the GPU, or of the CPU if there is no GPU.
 
-    `ACCELERATE_MIXED_PRECISION`, which `accelerate launch --mixed_precision` sets, decides where it is set.
+    It uses mixed precision (bf16) if the device has instructions for bf16, else fp32. The environment variable
+    `ACCELERATE_MIXED_PRECISION` overrides this. `accelerate launch --mixed_precision` sets the variable.
 
-    :raises UserError: the variable holds no precision, or one that this machine does not have.
+    :raises UserError: the variable's value is not a precision, or this machine does not support it.
     """
     processes.connect()
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if asked and asked not in PRECISIONS:
         raise UserError(f"ACCELERATE_MIXED_PRECISION: {asked!r} is none of {', '.join(PRECISIONS)}")
-    if asked == "fp16" and not torch.cuda.is_available():  # accelerate would train in fp32 without a word
+    if asked == "fp16" and not torch.cuda.is_available():  # accelerate would use fp32 without a warning
         raise UserError("ACCELERATE_MIXED_PRECISION: fp16 needs a GPU, and torch sees none; take bf16 or no")
     if torch.cuda.is_available():
         _use_deterministic_kernels()
@@ -33,15 +34,15 @@ def make_accelerator() -> Accelerator:
 
 
 def _use_deterministic_kernels() -> None:
-    """Let a GPU add in a fixed order, so that one seed gives one student, as on a CPU.
+    """Make a GPU add in a fixed order, so that one seed always gives the same student, as on a CPU.
 
-    This costs nothing here. It rules out cuDNN's attention, which makes a new plan for every length of a batch: that took
-    longer than the teacher's training. An operation without a deterministic kernel raises PyTorch's RuntimeError at the
-    first step.
+    This costs no time here. It also disables cuDNN's attention, which makes a new plan for every batch length. Making the
+    plans took longer than the teacher's training. An operation without a deterministic kernel raises PyTorch's
+    RuntimeError at the first step.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # none is read unwritten
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all memory is written before it is read
 
 
 def _has_bf16() -> bool:

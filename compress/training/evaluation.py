@@ -1,4 +1,4 @@
-"""Any classifier, teacher or student, over our batches: its inputs, its logits, its accuracy."""
+"""The inputs, the logits and the accuracy of any classifier, teacher or student."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EVALUATION_BATCH = 64
 
 
 def model_inputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
-    """The inputs that this kind of model takes, out of a batch.
+    """The part of a batch that this kind of model takes as input.
 
-    Our own students give tokens of the second text type 1, special tokens excluded. A Hugging Face model gets the types
-    that its tokenizer gives.
+    For our own students, the tokens of the second text have type 1, without its special tokens. A Hugging Face model gets
+    the types of its tokenizer.
     """
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if takes_segments(model):
@@ -38,7 +38,7 @@ def takes_segments(model: PreTrainedModel) -> bool:
 
 
 def takes_types(model: PreTrainedModel) -> bool:
-    """Whether a Hugging Face model tells the two texts of a pair apart by their token types."""
+    """Whether a Hugging Face model has token types for the two texts of a pair."""
     known = "token_type_ids" in inspect.signature(type(model).forward).parameters
     return known and getattr(model.config, "type_vocab_size", 0) > 1
 
@@ -53,7 +53,7 @@ def predict(
 ) -> Tensor:
     """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
 
-    The model computes on the device where it is. Where there are several processes, all must call this; each computes a
+    The model computes on its own device. If there are several processes, all must call this function. Each computes a
     share of every batch and gets all outputs.
     """
     model.eval()
@@ -62,19 +62,19 @@ def predict(
     with torch.inference_mode(), accelerator.autocast():
         for batch in loader:
             own = share_of(batch)
-            # A process without a share needs to know an output's shape.
+            # A process without a share computes the whole batch, because it needs the shape of the output.
             values = forward(model, (batch if own is None else own).to(device)).float()
             if out is None:
                 out = torch.zeros(len(loader.dataset), *values.shape[1:])  # type: ignore[arg-type]
             if own is not None:
                 out[own.index] = values.cpu()
-        assert out is not None, "an empty split reaches no training"
+        assert out is not None, "the split has texts"
         processes.all_reduce([out])
     return out
 
 
 def share_of(batch: Batch) -> Batch | None:
-    """The rows of a batch that this process computes; None where there are fewer rows than processes."""
+    """The rows of a batch that this process computes; None if there are no rows left for it."""
     first, step = processes.rank(), processes.size()
     if step == 1:
         return batch
@@ -82,24 +82,24 @@ def share_of(batch: Batch) -> Batch | None:
 
 
 def predict_logits(model: PreTrainedModel, split: EncodedSplit) -> Tensor:
-    """The model's logits (N, C) on each text, on the CPU; the model computes on the device where it is."""
+    """The model's logits (N, C) on each text, on the CPU. The model computes on its own device."""
     return predict(
         model, make_loader(split, EVALUATION_BATCH, shuffle=False), _logits_of_classifier, make_accelerator()
     )
 
 
 def predict_labels(model: PreTrainedModel, split: EncodedSplit) -> Tensor:
-    """The label (N,) that the model gives each text."""
+    """The label that the model predicts for each text, (N,)."""
     return predict_logits(model, split).argmax(dim=1)
 
 
 def accuracy(model: PreTrainedModel, split: EncodedSplit) -> float:
-    """Share of the texts that the model gives the right label."""
+    """Share of the texts whose label the model predicts correctly."""
     return float((predict_labels(model, split) == split.labels).float().mean())
 
 
 def dev_metrics(model: PreTrainedModel, dev: EncodedSplit) -> dict[str, float]:
-    """The metrics of an epoch for `fit`: the accuracy on dev, which decides which epoch is the best."""
+    """The dev metrics of an epoch, for `fit`. The accuracy decides which epoch is the best."""
     score = accuracy(model, dev)
     return {"metric": score, "dev accuracy": score}
 

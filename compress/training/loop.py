@@ -1,10 +1,11 @@
-"""The one training loop: teacher, search and student all run through `fit`.
+"""The training loop `fit`. The teacher, the search and the student all use it.
 
-It shows the loss, the dev metric and the time left. It stops early. It writes checkpoints, from which a killed run goes on
-exactly where it was. Device placement and mixed precision come from accelerate.
+It shows the loss, the dev metrics and the time left. It stops early. It writes checkpoints. A killed run continues from its
+last checkpoint and ends with the same weights as without the kill. accelerate does device placement and mixed precision.
 
-Several processes share each batch, and weight their gradients by their shares. So `batch_size` and the number of steps
-mean the same for any number of processes. BatchNorm sees one process's share only, as usual; its running statistics are averaged.
+Several processes share each batch. Each gradient is weighted by the share of its process, so `batch_size` and the number
+of steps mean the same for any number of processes. BatchNorm normalises with the statistics of one process's share. Its
+running statistics are averaged over the processes.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold."""
+    """An object whose state a checkpoint can keep."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, strings, lists and tables of them."""
+        """The state: tensors, numbers, strings, and lists and dictionaries of them."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore the state."""
 
 
 @dataclass
@@ -52,18 +53,18 @@ class Schedule:
     epochs: int
     patience: int  # epochs without a better dev metric before stopping
     seed: int
-    keep_last: bool = False  # end with the last epoch's weights and never stop early, as a search does
-    average: float | None = None  # decay of an exponential moving average, which is then what is judged and kept
+    keep_last: bool = False  # keep the last epoch's weights and never stop early; a search needs this
+    average: float | None = None  # decay of an exponential moving average of the weights, which is evaluated and kept
 
 
 @dataclass
 class FitState:
-    """Where a training stands; saved in every checkpoint. `history` has one entry of dev metrics an epoch."""
+    """The position of a training and its history, saved in every checkpoint."""
 
     epoch: int = 0
     step: int = 0  # within the epoch
     best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)  # dev metrics of each epoch
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -83,19 +84,20 @@ def fit(
     workspace: Path,
     extra: Sequence[Stateful] = (),
 ) -> FitState:
-    """Train `model` and leave it with the weights of its best epoch (or its last, see `Schedule`).
+    """Train `model` in place. At the end it has the weights of its best epoch, or of its last, see `Schedule`.
 
     :param name: shown beside the progress.
-    :param steps: the optimisers of a training step. The first one's batches make an epoch; the others start again when they end.
-    :param evaluate: dev metrics of the model after each epoch. The larger `metric`, the better. An epoch without a `metric`
-        cannot be the best; the last epoch must have one.
-    :param workspace: directory for the checkpoint; a training found there is carried on.
-    :param extra: other objects that change with the training, and are saved and restored with it.
+    :param steps: the optimisers of a training step. An epoch is one pass over the batches of the first one. The batches of
+        the others are repeated.
+    :param evaluate: computes the dev metrics after each epoch. A larger `metric` is better. An epoch without a `metric`
+        cannot be the best. The last epoch must have one.
+    :param workspace: directory for the checkpoint. A training that was interrupted continues from it.
+    :param extra: other objects that change during the training. Checkpoints keep their states too.
     """
     accelerator = make_accelerator()
-    set_seed(schedule.seed, device_specific=True)  # each process drops out other units
+    set_seed(schedule.seed, device_specific=True)  # each process needs its own dropout masks
     state = FitState()
-    # Not wrapped for several processes: the losses call the model's parts, which a wrapper would not see.
+    # No DistributedDataParallel: the losses call parts of the model directly, and the wrapper would not notice these calls.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     processes.broadcast(value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())
     steps = [replace(step, optimizer=accelerator.prepare_optimizer(step.optimizer)) for step in steps]
@@ -111,7 +113,7 @@ def fit(
     processes.barrier()
     if checkpoint.is_dir():
         accelerator.load_state(str(checkpoint))
-        processes.barrier()  # the first process may be about to replace it
+        processes.barrier()  # the first process must not replace it before all have read it
     loop = _Loop(model, steps, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
     with TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:
         if state.epoch or state.step:
@@ -120,11 +122,11 @@ def fit(
             schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience
         ):
             loop.train_epoch(progress)
-            metrics = evaluate(loop.judged)
+            metrics = evaluate(loop.evaluated_model)
             loop.finish_epoch(metrics)
             loop.save_if_due()
             progress.evaluated(state.epoch, metrics)
-        loop.save()  # what comes after this training finds it done
+        loop.save()  # a run that is killed later must find this training finished
     processes.barrier()
     accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
     accelerator.free_memory()
@@ -139,19 +141,19 @@ class _Loop:
     schedule: Schedule
     state: FitState
     checkpoint: Path
-    best: Path  # the weights of `state.best_epoch`, as of the checkpoint
+    best: Path  # weights of the best epoch at the time of the checkpoint
     accelerator: Accelerator
     averaged: AveragedModel | None
-    better: dict[str, Tensor] | None = None  # what `best` will be at the next checkpoint
+    unsaved_best: dict[str, Tensor] | None = None  # weights that the next checkpoint writes to `best`
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
 
     @property
-    def judged(self) -> nn.Module:
-        """The model that is evaluated and kept: the moving average where there is one."""
+    def evaluated_model(self) -> nn.Module:
+        """The model that is evaluated and kept: the moving average if there is one."""
         return self.averaged.module if self.averaged else self.accelerator.unwrap_model(self.model)
 
     def train_epoch(self, progress: TrainingProgress) -> None:
-        """The rest of the current epoch."""
+        """Train until the end of the current epoch."""
         self.model.train()
         length = len(self.steps[0].loader)
         streams = [self._batches(step, -(-self.state.step // step.every)) for step in self.steps]
@@ -171,33 +173,34 @@ class _Loop:
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Record the metrics, and keep the weights if they are the best."""
         state = self.state
-        judged, none_yet = "metric" in metrics, state.best_epoch < 0
+        has_metric, is_first = "metric" in metrics, state.best_epoch < 0
         if self.schedule.keep_last or (
-            judged and (none_yet or metrics["metric"] > state.history[state.best_epoch]["metric"])
+            has_metric and (is_first or metrics["metric"] > state.history[state.best_epoch]["metric"])
         ):
             state.best_epoch = state.epoch
-            self.better = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
+            weights = self.evaluated_model.state_dict()
+            self.unsaved_best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         state.history.append(metrics)
         state.epoch, state.step = state.epoch + 1, 0
 
     def save_if_due(self) -> None:
-        """A checkpoint a minute: of an epoch of a second, most of the time would go into it."""
+        """Write a checkpoint if a minute has passed since the last one. After every short epoch would take most of the time."""
         if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Write the best weights and the checkpoint whole, then put them in the old ones' places.
+        """Write the best weights and the checkpoint. Each replaces the old one only when it is complete.
 
-        The first process's stands for all: they differ in their random numbers alone.
+        Only the first process writes. The states of the processes differ only in their random numbers.
         """
         if not processes.is_first():
             return
-        if self.better is not None:
+        if self.unsaved_best is not None:
             self.best.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.best.with_suffix(".tmp")
-            torch.save(self.better, temporary)
+            torch.save(self.unsaved_best, temporary)
             os.replace(temporary, self.best)
-            self.better = None
+            self.unsaved_best = None
         temporary = self.checkpoint.with_name("checkpoint.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.save_state(str(temporary))
@@ -216,13 +219,14 @@ class _Loop:
         self.accelerator.clip_grad_norm_(step.parameters, step.max_grad_norm)
         step.optimizer.step()
         scheduler.step()
-        # The other optimisers' weights collected gradients too, which must not be part of their next step.
+        # The weights of the other optimisers got gradients too. Their next step must not use them.
         self.model.zero_grad(set_to_none=True)
         return float(loss.detach())
 
     def _average(self, parameters: list[nn.Parameter], share: float) -> None:
         """Average the processes' gradients by their shares of the batch, and their BatchNorm statistics."""
-        # Each process may have drawn another operation. A weight that no process used keeps no gradient: it must not move.
+        # In a search, each process may have sampled another operation. A weight that no process used gets no gradient, so that
+        # the optimiser does not change it.
         used = torch.tensor([float(weight.grad is not None) for weight in parameters])
         for weight in parameters:
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad * share
@@ -237,12 +241,12 @@ class _Loop:
                 weight.grad = None
 
     def _batches(self, step: OptimizerStep, skip: int) -> Iterator[Batch]:
-        """The optimiser's batches from position `skip` of the epoch on, again and again."""
+        """The optimiser's batches, repeated without end, from position `skip` of the epoch on."""
         size = len(step.loader)
-        lap, skip = divmod(skip, size)
-        laps_an_epoch = -(-len(self.steps[0].loader) // size)
+        number, skip = divmod(skip, size)  # of the pass over the batches
+        passes_per_epoch = -(-len(self.steps[0].loader) // size)
         while True:
-            sampler: Any = step.loader.batch_sampler  # `LengthBatches`, or another one with its `start_at`
-            sampler.start_at(self.state.epoch * laps_an_epoch + lap, skip)
+            sampler: Any = step.loader.batch_sampler  # `LengthBatches`, or another class with `start_at`
+            sampler.start_at(self.state.epoch * passes_per_epoch + number, skip)
             yield from step.loader
-            lap, skip = lap + 1, 0
+            number, skip = number + 1, 0

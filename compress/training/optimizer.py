@@ -25,15 +25,15 @@ class Loss(Protocol):
 
 @dataclass
 class OptimizerStep:
-    """One optimiser's part of a training step. A plain training has one; an architecture search alternates two."""
+    """One optimiser's part of a training step. An architecture search has two optimisers, other trainings have one."""
 
     loader: DataLoader[int]
     optimizer: torch.optim.Optimizer
     loss: Loss
-    warmup: float = 0.0  # share of the steps in which the learning rate rises; then it falls linearly to zero
+    warmup: float = 0.0  # share of the steps in which the learning rate rises; afterwards it falls linearly to zero
     max_grad_norm: float = 1.0
-    constant: bool = False  # keep the learning rate as it is
-    every: int = 1  # step at every n-th training step only
+    constant: bool = False  # a constant learning rate, without warm-up
+    every: int = 1  # this optimiser steps only at every n-th training step
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -50,11 +50,11 @@ def adamw(
     learning_rate: float | None = None,
     constant: bool = False,
 ) -> OptimizerStep:
-    """The optimiser step of every training of weights here: AdamW with the section's learning rate, decay and clipping.
+    """AdamW with the learning rate, weight decay and clipping of a recipe's section. Every training of weights uses it.
 
-    :param parameters: weights, or groups of them with settings of their own.
-    :param learning_rate: in the place of the section's.
-    :param constant: keep the learning rate as it is, without a warm-up.
+    :param parameters: weights, or parameter groups with their own settings.
+    :param learning_rate: replaces the section's learning rate.
+    :param constant: a constant learning rate, without warm-up.
     """
     rate = options.learning_rate if learning_rate is None else learning_rate
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
@@ -71,14 +71,14 @@ def make_scheduler(step: OptimizerStep, steps: int) -> LambdaLR:
             return 1.0
         return min((done + 1) / warmup, max(0.0, (steps - done) / max(1, steps - warmup)))
 
-    optimizer = getattr(step.optimizer, "optimizer", step.optimizer)  # the one inside accelerate's wrapper
+    optimizer = getattr(step.optimizer, "optimizer", step.optimizer)  # without accelerate's wrapper
     return LambdaLR(optimizer, factor)
 
 
 def moving_average(decay: float) -> Callable[..., None]:
     """An exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
 
-    The decay rises with the number of steps to `decay`, so that a short training forgets its start too.
+    The decay rises with the number of steps up to `decay`. So the average of a short training forgets the first weights too.
     """
 
     def update(averaged: Any, current: Any, steps: Tensor | int) -> None:

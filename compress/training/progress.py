@@ -1,4 +1,4 @@
-"""Progress of a training: a live bar on a terminal, a line every few seconds in a log."""
+"""Progress of a training: a live bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_SECONDS = 15.0
 
 
 class TrainingProgress:
-    """Shows smoothed loss, last dev metrics and the time left."""
+    """Shows the smoothed loss, the last dev metrics and the time left."""
 
     def __init__(self, name: str, steps: int) -> None:
         self.name, self.steps = name, steps
@@ -44,11 +44,14 @@ class TrainingProgress:
             self._bar.stop()
 
     def note(self, text: str) -> None:
-        """Print a remark."""
+        """Print a line."""
         console.print(f"  {self.name}: {text}")
 
     def advanced(self, step: int, loss: float) -> None:
-        """A step was taken: `step` of `self.steps` are done."""
+        """Call after a training step.
+
+        :param step: number of steps done, of `self.steps`.
+        """
         self.loss = loss if self.loss is None else 0.98 * self.loss + 0.02 * loss
         if self._first_step is None:
             self._first_step = step
@@ -61,6 +64,6 @@ class TrainingProgress:
             self.note(f"step {step}/{self.steps}  loss {self.loss:.4f}  {self.metrics}  {left:.0f} s left")
 
     def evaluated(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Dev metrics after an epoch (counted from one)."""
+        """Call after an epoch, with its number (counted from one) and its dev metrics."""
         self.metrics = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "metric")
         self.note(f"epoch {epoch}  loss {self.loss or 0:.4f}  {self.metrics}")

@@ -1,8 +1,13 @@
-"""Quantisation-aware fine-tuning: the student learns on with the rounding of INT8 in its forward pass (Jacob et al. 2018, §3).
+"""Quantisation-aware fine-tuning: training with the rounding of INT8 in the forward pass (Jacob et al. 2018, §3).
 
-What is rounded is what the exporter rounds: weights of convolutions and linear layers to 7 bits for each output channel,
-embeddings to 7 bits, and what enters those layers to 8 bits over its range in the batch. An LSTM's weights are not.
-Gradients pass the rounding unchanged, but for values outside the range (straight-through).
+The same values are rounded as in the exported graph:
+
+- the weights of convolutions and linear layers, to 7 bits, with one scale for each output channel;
+- embeddings, to 7 bits, with one scale;
+- the inputs of convolutions and linear layers, to 8 bits, over their range in the batch.
+
+The weights of an LSTM are not rounded. The gradient of the rounding is 1 inside the range and 0 outside (straight-through
+estimator).
 """
 
 from __future__ import annotations
@@ -15,12 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-WEIGHT_BITS = 7  # the exporter keeps one of the eight free, see export/quantize.py
+WEIGHT_BITS = 7  # the exporter leaves one of the eight bits unused, see export/quantize.py
 ACTIVATION_BITS = 8
 
 
 class Rounded(nn.Module):
-    """A weight as the quantised graph has it, symmetric around zero; of a matrix, each row has a range of its own."""
+    """Rounds a weight as in the quantised graph, symmetric around zero.
+
+    :param bits: of the rounded values.
+    :param per_channel: one scale for each output channel, else one for the whole weight.
+    """
 
     def __init__(self, bits: int, per_channel: bool) -> None:
         super().__init__()
@@ -38,7 +47,7 @@ class Rounded(nn.Module):
 
 
 def rounded_activations(x: Tensor, bits: int = ACTIVATION_BITS) -> Tensor:
-    """Activations of any shape, rounded over their range, which always has zero in it."""
+    """Activations of any shape, rounded over their range. The range always includes zero."""
     low, high = torch.aminmax(x.detach().float())
     low, high, steps = low.clamp(max=0), high.clamp(min=0), 2**bits - 1
     scale = ((high - low) / steps).clamp(min=torch.finfo(torch.float32).tiny)
@@ -48,9 +57,9 @@ def rounded_activations(x: Tensor, bits: int = ACTIVATION_BITS) -> Tensor:
 
 @contextmanager
 def rounding(student: nn.Module, weight_bits: int = WEIGHT_BITS) -> Iterator[None]:
-    """Let the student compute as its INT8 graph will, and learn so; afterwards it has its weights, unrounded, as before.
+    """Inside this context, the student computes and learns with the rounding of its INT8 graph. Afterwards it does not round.
 
-    BatchNorm keeps its statistics meanwhile: the exporter folds them into the weights that are rounded.
+    BatchNorm does not update its statistics in this context, because the exporter folds them into the rounded weights.
     """
     parametrized, hooks = [], []
     try:

@@ -14,8 +14,9 @@ from compress.augment.masked_lm import MaskedLM
 from compress.augment.replacement import make_replacement
 from compress.augment.sampling import make_sampling
 from compress.augment.spans import spans
-from compress.augment.stage import load_augmented, make_augmented, make_language_model
+from compress.augment.stage import make_augmented, make_language_model
 from compress.augment.tagger import load_tagger
+from compress.augment.texts import load_augmented
 from compress.augment.train_masked_lm import condition_on_labels, train_masked_lm
 from compress.data.assets import minilm
 from compress.data.corpus import Corpus, Split

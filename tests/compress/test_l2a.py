@@ -12,14 +12,16 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from compress.augment.stage import Pool, pool_of_texts
+from compress.augment.pool import Pool, pool_of_texts
 from compress.data.batches import EncodedSplit, SoftTargets, make_loader
 from compress.distil.task import StudentTask
 from compress.l2a.credit import reward_of, text_credits
-from compress.l2a.loop import EpisodeBatches, Selector, train_with_selector
+from compress.l2a.episodes import EpisodeBatches
+from compress.l2a.loop import train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, bernoulli_kl, reinforce_loss, text_advantages
+from compress.l2a.selector import Selector
 from compress.recipe import recipe_from
 from compress.recipe.sections import SelectorOptions
 from compress.runtime.encode import Encoded
@@ -221,7 +223,7 @@ def test_the_selector_learns_to_drop_mislabelled_texts(
 
     def watch(selector: Selector) -> None:
         decide(selector)
-        wrong = torch.tensor(selector.texts(selector.episode)) >= 480
+        wrong = torch.tensor(selector.pool_rows(selector.episode)) >= 480
         kept.append((float(selector.actions[~wrong].mean()), float(selector.actions[wrong].mean())))
 
     monkeypatch.setattr(Selector, "decide", watch)
@@ -267,12 +269,12 @@ def test_an_episode_holds_what_was_kept_and_target_texts_for_the_rest() -> None:
     data = task(10, 50)
     pool = pool_of_texts(50, source=False)
     selector = Selector(bert(2), data, pool, SelectorOptions(pool=16), [])
-    dealt = [row for episode in range(3) for row in selector.texts(episode)]
+    dealt = [row for episode in range(3) for row in selector.pool_rows(episode)]
     assert sorted(dealt) == list(range(50))  # an epoch shows each generated text once
     selector.decide()
     batches = EpisodeBatches(selector, 8)
     rows = [row for batch in batches for row in batch]
-    kept = {10 + row for row, action in zip(selector.texts(0), selector.actions.tolist(), strict=True) if action}
+    kept = {10 + row for row, action in zip(selector.pool_rows(0), selector.actions.tolist(), strict=True) if action}
     assert {row for row in rows if row >= 10} == kept
     assert len(rows) == batches.rows == 17 + 4
     assert len(list(batches)) == len(batches)
@@ -285,7 +287,7 @@ def test_an_epoch_learns_every_labelled_text_though_all_of_the_pool_is_kept(labe
     data = task(labelled, 50)
     selector = Selector(bert(2), data, pool_of_texts(50, source=False), SelectorOptions(pool=8, keep="all"), [])
     batches, rows = EpisodeBatches(selector, 8), []
-    for episode in range(selector.episodes_an_epoch):
+    for episode in range(selector.episodes_per_epoch):
         selector.episode = episode
         selector.decide()
         batches.start_at(episode)

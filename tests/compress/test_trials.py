@@ -18,7 +18,7 @@ from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
 from compress.search import trials
 from compress.search.student import derived_student
-from compress.search.trials import Trial, best_of, first_candidates, read_trials, same_network, vary
+from compress.search.trials import Trial, best_of, initial_candidates, mutate, network_key, read_trials
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import (
     EDGES,
@@ -35,12 +35,12 @@ from tests.tiny_task import KilledError, killed_at, tiny_recipe
 COSTS = {name: 0.0 if name in ("zero", "identity") else 0.5 for name in OPERATIONS} | {"conv7": 1.0}
 
 
-def test_a_variation_is_one_step_away_and_every_step_is_taken() -> None:
+def test_a_mutation_is_one_step_away_and_every_step_is_taken() -> None:
     rng = random.Random(0)
     parent = residual_genotype(2)
     kinds = set()
     for _ in range(300):
-        child = vary(parent, 3, rng)
+        child = mutate(parent, 3, rng)
         Genotype.model_validate(child.model_dump())  # reads only what is there
         changed = [(a, b) for (_, a), (_, b) in zip(parent.edges, child.edges, strict=True) if a != b]
         steps = len(changed) + (child.cells != parent.cells)
@@ -51,26 +51,26 @@ def test_a_variation_is_one_step_away_and_every_step_is_taken() -> None:
         if child.cells != parent.cells:
             kinds.add(f"{child.cells} cells")
     assert kinds == {"operation", "source", "1 cells", "3 cells"}
-    assert all(vary(residual_genotype(1), 1, rng).cells == 1 for _ in range(50))
+    assert all(mutate(residual_genotype(1), 1, rng).cells == 1 for _ in range(50))
 
 
 def test_what_computes_the_same_is_tried_once() -> None:
     edges = Edge(source=1, operation="conv3"), Edge(source=0, operation="identity")
     others = residual_genotype(1).nodes[1:]
     one, other = (Genotype(cells=1, nodes=(node, *others)) for node in (edges, edges[::-1]))
-    assert same_network(one, two_inputs=True) == same_network(other, two_inputs=True)
+    assert network_key(one, two_inputs=True) == network_key(other, two_inputs=True)
     # A single cell reads the same text on both inputs, unless they are a pair's.
     moved = Genotype(cells=1, nodes=((edges[0], Edge(source=1, operation="identity")), *others))
-    assert same_network(one, two_inputs=False) == same_network(moved, two_inputs=False)
-    assert same_network(one, two_inputs=True) != same_network(moved, two_inputs=True)
+    assert network_key(one, two_inputs=False) == network_key(moved, two_inputs=False)
+    assert network_key(one, two_inputs=True) != network_key(moved, two_inputs=True)
     deeper = [genotype.model_copy(update={"cells": 2}) for genotype in (one, moved)]
-    assert same_network(deeper[0], two_inputs=False) != same_network(deeper[1], two_inputs=False)
+    assert network_key(deeper[0], two_inputs=False) != network_key(deeper[1], two_inputs=False)
 
 
 def test_it_begins_with_the_smallest_the_hand_made_and_the_likeliest() -> None:
     alpha = torch.zeros(len(EDGES), len(OPERATIONS))
     alpha[:, OPERATIONS.index("conv7")] = 5.0  # likely, and dear
-    first = first_candidates(alpha, torch.tensor([0.0, 5.0]), COSTS)
+    first = initial_candidates(alpha, torch.tensor([0.0, 5.0]), COSTS)
     assert first[:3] == [identity_genotype(), residual_genotype(1), residual_genotype(2)]
     assert {edge.operation for _, edge in first[3].edges} == {"conv7"}
     assert len(first) == len(set(first)) > 4
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(
     done = compress(recipe, whole, until="trials")
     tried = read_trials(done)
     assert len(tried) == 8
-    assert len({same_network(trial.genotype, False) for trial in tried}) == 8
+    assert len({network_key(trial.genotype, False) for trial in tried}) == 8
     assert all(0 < trial.loss < 2 and 0 <= trial.accuracy <= 1 for trial in tried)
     assert len({trial.loss for trial in tried}) > 4
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +11,7 @@ from compress.data import assets
 from compress.data.files import fingerprint, recover_directory, replace_directory
 from compress.pipeline.workspace import Workspace
 from compress.runtime.errors import UserError
+from tests.tiny_task import ROOT
 
 
 def counting_stage(workspace: Workspace, key: str, calls: list[str]) -> None:
@@ -124,6 +127,27 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
 
 def test_two_runs_cannot_share_a_workspace(tmp_path: Path) -> None:
     with Workspace(tmp_path).locked(), pytest.raises(UserError, match="another run"), Workspace(tmp_path).locked():
+        pass
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from compress.pipeline.workspace import Workspace
+with Workspace(Path({str(tmp_path)!r})).locked():
+    print("locked", flush=True)
+    input()
+"""
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match="another run"), Workspace(tmp_path).locked():
+            pass
+        run.kill()
+    with Workspace(tmp_path).locked():
         pass
 
 
