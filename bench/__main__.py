@@ -21,12 +21,11 @@ from bench.tables.results import Results
 from bench.tables.runner import Planned, TableOptions, plan, run_table
 from bench.tables.table import load_table
 from compress import processes
-from compress.console import console, run_cli
+from compress.console import DEFAULT_RECIPE, console, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
 
 class Device(StrEnum):

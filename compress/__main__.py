@@ -8,18 +8,12 @@ from typing import Annotated
 import typer
 
 from compress import processes
-from compress.console import run_cli
+from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
-SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
-]
-ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
-DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
 
 @app.command()

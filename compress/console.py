@@ -1,10 +1,11 @@
-"""The parts that all command lines share: the console, and how errors end a command."""
+"""The parts that all command lines share: the console, common options, and how errors end a command."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,6 +14,14 @@ from compress import processes
 from compress.runtime.errors import UserError
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not processes.is_first())
+
+
+RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
+]
+ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
+DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 
 
 def run_cli(app: typer.Typer) -> NoReturn:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.__main__ import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption
-from compress.console import console, run_cli
+from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from export.bundle import DomainEntry, Manifest

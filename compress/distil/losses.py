@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from compress.recipe.sections import (
     DistilBertObjective,
     LogitsObjective,
     MseObjective,
+    NoObjective,
     ObjectiveOptions,
     PkdObjective,
     ProbesObjective,
@@ -69,10 +70,13 @@ def prediction_loss(options: ObjectiveOptions, learner: Learner) -> BatchLoss:
             def loss(batch: Batch) -> Tensor:
                 return soft_cross_entropy(compute_logits(student, batch), batch.teacher_logits, options.temperature)
 
-        case _:
+        case NoObjective() | DistilBertObjective() | PkdObjective():  # of the last two, `FeatureLosses` has the rest
 
             def loss(batch: Batch) -> Tensor:
                 return cross_entropy(compute_logits(student, batch), batch.labels)
+
+        case _:
+            assert_never(options)
 
     return loss
 

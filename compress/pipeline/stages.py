@@ -88,7 +88,12 @@ def _augmented_texts(recipe: Recipe) -> Iterator[Texts]:
 
 
 def _augmented_settings(recipe: Recipe) -> Iterator[str]:
-    yield from ("seed", "augmentation", "-augmentation.selector", "domains.student")  # a selector is the student's matter
+    yield from (
+        "seed",
+        "augmentation",
+        "-augmentation.selector",
+        "domains.student",
+    )  # a selector is the student's matter
     if isinstance(recipe.augmentation, SamplingOptions):
         yield "teacher.model"  # for its tokenizer's mask token
 

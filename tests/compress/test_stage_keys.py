@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -351,9 +350,3 @@ def test_a_context_gives_no_result_that_the_record_does_not_name(tmp_path: Path)
         context.result("student")
     with pytest.raises(AssertionError, match="asks for no texts"):
         _ = context.corpus
-
-
-def test_enums_of_a_recipe_are_plain_values(tmp_path: Path) -> None:
-    """What a key is made from has to read the same in every run."""
-    recipe = recipe_of(tmp_path, RECIPES["l2a"])
-    assert not [key for key in setting_keys(recipe) if isinstance(setting(recipe, key), Enum)]
