@@ -32,17 +32,17 @@ from tests.tiny_task import ROOT, KilledError, at_call, killed_at, sentences, ti
 SECONDS = "compress.training.loop.CHECKPOINT_SECONDS"
 STEP = "compress.training.progress.TrainingProgress.advanced"  # called after each training step, before its checkpoint
 ROWS = 160
-# The costs of a search are computed, not measured: the same on every machine.
 SETTINGS = (
-    *(
-        "teacher.epochs=3",
-        "teacher.batch_size=8",
-        "compress.epochs=3",
-        "augmentation.method=spans",
-        "augmentation.copies=1",
-    ),
-    *("search.epochs=2", "search.architecture_every=2", "search.cost=computed"),
+    "teacher.epochs=3",
+    "teacher.batch_size=8",
+    "augmentation.method=spans",
+    "augmentation.copies=1",
+    "search.epochs=2",
+    "search.architecture_every=2",
+    "search.cost=computed",  # not measured: the same on every machine
+    "compress.epochs=3",
 )
+# Training steps of each stage: teacher 3 epochs of 20, search 2 of 8, trials 5 of 10 steps, student 3 epochs of 20.
 STEPS = {
     "teacher": 60,
     "augmented": 0,
@@ -52,11 +52,16 @@ STEPS = {
     "architecture": 0,
     "student": 60,
 }
-# The selector decides on 160 samples: 2 passes of 5 episodes of 4 steps.
+# The selector decides on 160 samples, in 2 passes of 5 episodes of 4 steps.
 SELECTED = (
-    *("augmentation.method=l2a", "augmentation.epochs=1", "augmentation.copies=1", "objective.method=logits"),
-    *("augmentation.selector.pool=32", "augmentation.selector.dev_sample=32"),
-    *("search.epochs=1", "search.trials=0", "compress.epochs=2"),
+    "augmentation.method=l2a",
+    "augmentation.epochs=1",
+    "augmentation.selector.pool=32",
+    "augmentation.selector.dev_sample=32",
+    "search.epochs=1",
+    "search.trials=0",
+    "objective.method=logits",
+    "compress.epochs=2",
 )
 
 
@@ -152,10 +157,7 @@ def files(directory: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Teacher (3 epochs of 20 steps), search (2 of 8), trials (5 of 10 steps) and student (3 epochs of 20).
-
-    Kills in the first epoch show in the result whichever epoch is the best.
-    """
+    """Teacher, search, trials and student without a disturbance."""
     directory = tmp_path_factory.mktemp("resume")
     made = make(tiny_recipe(directory, rows=ROWS), SETTINGS, directory / "whole" / "tiny")
     assert made.steps == STEPS
@@ -178,6 +180,7 @@ def selected(whole: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(whole.file, (*SETTINGS, *SELECTED), root)
 
 
+# A result has the weights of its best epoch: what a kill in the first one spoils shows whichever that is.
 @pytest.mark.parametrize(
     ("stage", "kill"),
     [
