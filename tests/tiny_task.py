@@ -115,16 +115,25 @@ class KilledError(Exception):
     """What `killed_at` raises in the place of a kill."""
 
 
-def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, whose `call`-th call (the first is 1) dies instead; later ones work again."""
+def at_call(call: int, function: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
+    """The function itself, but `act` runs before its `call`-th call (the first is 1)."""
     calls = itertools.count(1)
 
-    def dying(*arguments: Any, **options: Any) -> Any:
+    def watched(*arguments: Any, **options: Any) -> Any:
         if next(calls) == call:
-            raise KilledError
+            act()
         return function(*arguments, **options)
 
-    return dying
+    return watched
+
+
+def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, whose `call`-th call (the first is 1) dies instead; later ones work again."""
+
+    def die() -> None:
+        raise KilledError
+
+    return at_call(call, function, die)
 
 
 def launched(*command: str, processes: int = 2) -> str:

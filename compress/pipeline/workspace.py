@@ -22,6 +22,7 @@ from compress.console import console
 from compress.data.files import recover_directory, replace_directory, write_json
 from compress.runtime.errors import UserError
 
+KEY = "key"  # a file beside the checkpoints of a stage: the key of the inputs that they belong to
 Maker = Callable[[Path, Path], None]  # writes the result into the first directory, and its checkpoints into the second
 
 
@@ -129,9 +130,9 @@ class Workspace:
         console.print(f"[bold]▸ {stage}[/]")
         started = time.monotonic()
         scratch = self.root / ".work" / stage
-        key_file = scratch / "key"
+        key_file = scratch / KEY
         if force or not key_file.exists() or key_file.read_text() != key:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _delete_checkpoints(scratch)
             scratch.mkdir(parents=True)
             key_file.write_text(key)
         temporary = self.root / f".{stage}.tmp"
@@ -147,7 +148,7 @@ class Workspace:
         replace_directory(temporary, target)
         seconds = round(time.monotonic() - started, 1)
         write_json(record, {"key": key, "seconds": seconds, "version": __version__, "sizes": sizes})
-        shutil.rmtree(scratch, ignore_errors=True)
+        _delete_checkpoints(scratch)
         console.print(f"[green]✓[/] {stage}: done in {seconds:.0f} s")
         processes.barrier()
         return target
@@ -168,6 +169,12 @@ class Workspace:
             return json.loads(self._record_file(stage).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
+
+
+def _delete_checkpoints(scratch: Path) -> None:
+    """Delete the scratch directory of a stage. Its key goes first: without it, what a kill leaves is never used."""
+    (scratch / KEY).unlink(missing_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _sizes(directory: Path) -> dict[str, int]:
