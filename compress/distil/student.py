@@ -100,7 +100,9 @@ def train_phase(
             return {"metric": 0.0}  # the classification head is not trained yet
         return dev_metrics(_student_of(model).to(device), task.dev)
 
-    loader = make_loader(task.train, training.batch_size, shuffle=True, seed=task.seed)
+    loader = make_loader(
+        task.train, training.batch_size, shuffle=True, seed=task.seed, transfer=task.transfer, share=task.share
+    )
     step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
     # No moving average here: the student was never trained with the rounded values of averaged weights.
     average = training.average or None if phase.predicts and not phase.quantization_aware else None

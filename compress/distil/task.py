@@ -15,6 +15,8 @@ class StudentTask:
 
     train: EncodedSplit  # see `TrainingTexts`; with the teacher's outputs if there is a teacher
     labelled: int  # number of the task's own texts, which come first
+    transfer: int = 0  # number of texts of `train` that are the transfer set; they come last
+    share: float = 0.0  # of the transfer set's texts in an epoch
     groups: list[int]  # (labelled,): texts of one group share words, see `shared_text_groups`
     dev: EncodedSplit
     labels: list[str]

@@ -20,7 +20,7 @@ from compress.data.corpus import Corpus, load_corpus
 from compress.data.files import fingerprint, sha256_file
 from compress.recipe import Recipe
 from compress.recipe.keys import expand, restricted, setting, setting_keys
-from compress.recipe.sections import SPECIAL_ARCHITECTURES, SPECIAL_INITS, Content
+from compress.recipe.sections import SPECIAL_INITS, SPECIAL_NAMES, Content
 from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -194,11 +194,12 @@ def _identity(recipe: Recipe, key: str) -> Any:
         return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
     if content is Content.MODEL:
         return value, _model_files(value)
-    if content is Content.GENOTYPE and value in SPECIAL_ARCHITECTURES:
+    if value in SPECIAL_NAMES.get(content, ()):
         return value
     if not Path(value).is_file():
         written = f"{_written(recipe, section)}.{name}"
-        cure = f"; give {', '.join(SPECIAL_ARCHITECTURES)} or a genotype.json" if content is Content.GENOTYPE else ""
+        names = SPECIAL_NAMES.get(content)
+        cure = f"; give {', '.join(names)} or a file" if names else ""
         raise UserError(f"{written}: {value}: no such file{cure}")
     return _file_hash(Path(value))  # where a file lies does not change what is in it
 

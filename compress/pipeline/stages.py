@@ -139,6 +139,48 @@ TEACHER_OUTPUTS = Stage(
     needed=lambda recipe: recipe.objective.method != "none" or recipe.student.kind == "cnn",
 )
 
+
+def make_transfer_set(context: StageContext) -> None:
+    """Choose the texts of the transfer set."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    from compress.transfer.stage import make_transfer_set
+
+    make_transfer_set(context.recipe, corpus, context.directory)
+
+
+TRANSFER_SET = Stage(
+    "transfer_set",
+    make_transfer_set,
+    settings=lambda recipe: (
+        *("seed", "domains.student"),
+        *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined")),
+    ),
+    texts=lambda recipe: (Texts.LABELLED,),
+    needed=lambda recipe: recipe.transfer.any,
+)
+
+
+def make_transfer_outputs(context: StageContext) -> None:
+    """Ask the frozen teacher about the transfer set."""
+    from compress.data.batches import encode_split
+    from compress.teachers.finetune import open_encoder
+    from compress.teachers.outputs import make_teacher_outputs
+    from compress.transfer.stage import load_transfer_set
+
+    teacher = context.result("teacher")
+    encoder = open_encoder(teacher, context.recipe.target.max_length)
+    texts = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
+    make_teacher_outputs(teacher, texts, context.directory, probes=False)
+
+
+TRANSFER_OUTPUTS = Stage(
+    "transfer_outputs",
+    make_transfer_outputs,
+    settings=lambda recipe: ("target.max_length",),
+    after=("teacher", "transfer_set"),
+    needed=lambda recipe: recipe.transfer.any,
+)
+
 # What `student_task` reads, and what a training of a cnn takes from the student's own training.
 _TASK_SETTINGS = ("seed", "target.max_length", "domains.student", "teacher.method")
 _BOUNDS = ("max_cost", "max_parameters", "target_latency_ms")  # of the search
@@ -289,6 +331,8 @@ def _student_settings(recipe: Recipe) -> Iterator[str]:
         yield "meta.transfer"
     if _is_searched(recipe):
         yield "search.inherit"
+    if recipe.transfer.any:
+        yield "transfer.share"
 
 
 STUDENT = Stage(
@@ -296,11 +340,14 @@ STUDENT = Stage(
     make_student,
     settings=_student_settings,
     texts=_student_texts,
-    after=("teacher", "augmented", "teacher_outputs", "search", "architecture"),
+    after=("teacher", "augmented", "teacher_outputs", "transfer_set", "transfer_outputs", "search", "architecture"),
     shared=False,
 )
 
-STAGES = (TEACHER, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, SEARCH, TRIALS, ARCHITECTURE, STUDENT)
+STAGES = (
+    *(TEACHER, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, SEARCH, TRIALS, ARCHITECTURE),
+    *(TRANSFER_SET, TRANSFER_OUTPUTS, STUDENT),
+)
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.augment.texts import load_augmented
-from compress.data.batches import EncodedSplit, encode_split
+from compress.data.batches import EncodedSplit, encode_split, with_transfer_set
 from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus
 from compress.data.teacher_outputs import TeacherOutputs
@@ -13,6 +13,7 @@ from compress.pipeline.stage import StageContext
 from compress.runtime.encode import TextEncoder
 from compress.teachers.finetune import open_teacher
 from compress.teachers.meta import DomainKnowledge
+from compress.transfer.stage import load_transfer_set
 
 
 def training_texts(context: StageContext) -> TrainingTexts:
@@ -45,8 +46,15 @@ def student_task(context: StageContext) -> StudentTask:
         texts = TeacherOutputs.load(context.result("teacher_outputs")).attach(texts)
     corpus = student_corpus(context.recipe, context.corpus)
     own = corpus.splits["train"]
+    transfer = 0
+    if "transfer_outputs" in context.results:
+        further = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
+        further = TeacherOutputs.load(context.result("transfer_outputs")).attach(further)
+        texts, transfer = with_transfer_set(texts, further), len(further)
     return StudentTask(
         train=texts,
+        transfer=transfer,
+        share=context.recipe.transfer.share if transfer else 0.0,
         labelled=len(own),
         groups=shared_text_groups(own.normalised),
         dev=encode_split(corpus.splits["dev"], encoder),

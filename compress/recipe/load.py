@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from compress.recipe.presets import AXES, fill_in
 from compress.recipe.schema import Recipe
 from compress.recipe.sections import (
-    SPECIAL_ARCHITECTURES,
     SPECIAL_INITS,
+    SPECIAL_NAMES,
     Content,
     Section,
     TextOptions,
@@ -221,6 +221,6 @@ def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Pat
     """The value of a setting that names something outside the recipe. It becomes the absolute path if it is a path."""
     if kind is Content.FILE:
         return absolute
-    if kind is Content.GENOTYPE:
-        return value if value in SPECIAL_ARCHITECTURES else str(absolute)
+    if kind in SPECIAL_NAMES:
+        return value if value in SPECIAL_NAMES[kind] else str(absolute)
     return str(absolute) if value not in SPECIAL_MODELS and absolute.is_dir() else value

@@ -31,6 +31,7 @@ from compress.recipe.sections import (
     SourceOptions,
     StudentOptions,
     TeacherOptions,
+    TransferOptions,
     TwoDomainOptions,
 )
 
@@ -47,6 +48,7 @@ class Recipe(Section):
     augmentation: AugmentationOptions
     student: StudentOptions
     objective: ObjectiveOptions
+    transfer: TransferOptions = TransferOptions()
     search: SearchOptions = SearchOptions()
     compress: CompressOptions
     export: ExportOptions = ExportOptions()
@@ -93,6 +95,25 @@ class Recipe(Section):
             raise ValueError("search: the recipe gives an architecture, so none is searched; remove the section")
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
+        return self
+
+    @model_validator(mode="after")
+    def _check_transfer(self) -> Recipe:
+        """Refuse a transfer set where the student cannot learn from one."""
+        if not self.transfer.any:
+            return self
+        if self.target.text_b is not None:
+            raise ValueError(
+                "transfer: the texts of a transfer set are single, those of this task are pairs; remove the section"
+            )
+        if self.objective.method == "none":
+            raise ValueError(
+                'transfer: the teacher labels these texts, and objective.method = "none" learns without one'
+            )
+        if isinstance(self.augmentation, L2aOptions):
+            raise ValueError("augmentation.method: l2a's selector and a transfer set are not combined yet")
+        if self.teacher.method == "meta":
+            raise ValueError("transfer: a meta-teacher's student needs the domain of each text, which a bank has not")
         return self
 
     @model_validator(mode="after")

@@ -52,11 +52,16 @@ from compress.recipe.sections.student import (
 )
 from compress.recipe.sections.teacher import DomainOptions, MetaOptions, TeacherOptions
 from compress.recipe.sections.training import CompressOptions, TrainOptions
+from compress.recipe.sections.transfer import TransferOptions
+
+# What a setting may hold besides the path of a file.
+SPECIAL_NAMES = {Content.GENOTYPE: SPECIAL_ARCHITECTURES, Content.BANK: ("embedded",)}
 
 __all__ = [
     "FEATURE_METHODS",
     "SPECIAL_ARCHITECTURES",
     "SPECIAL_INITS",
+    "SPECIAL_NAMES",
     "AugmentationOptions",
     "BenchOptions",
     "BiLstmOptions",
@@ -103,6 +108,7 @@ __all__ = [
     "TextOptions",
     "TinyBertObjective",
     "TrainOptions",
+    "TransferOptions",
     "TransformerOptions",
     "TwoDomainOptions",
     "TwoStageObjective",

@@ -1,0 +1,34 @@
+"""The section `transfer`: texts without labels on which the student hears its teacher."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compress.recipe.sections.base import Content, Section
+
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+
+
+class TransferOptions(Section):
+    """The transfer set: many texts that the teacher labels and the student learns from, besides the task's own."""
+
+    bank: Annotated[str, Content.BANK] = Field(
+        "embedded",
+        description="where texts are drawn from: 'embedded' (English news, tweets and debates), or a file: .txt with a text a "
+        "line, or a table with the column data.text; also .gz",
+    )
+    texts: Count = Field(0, description="number of texts drawn from the bank")
+    select: Literal["similar", "random"] = Field(
+        "similar", description="draw texts that resemble the task's own, or draw at random"
+    )
+    joined: Count = Field(0, description="number of texts joined from spans of different training texts")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.6, description="share of these texts in an epoch of the student's training"
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a transfer set."""
+        return self.texts + self.joined > 0

@@ -1,0 +1,74 @@
+"""The texts of a bank: cleaned sentences out of the embedded packages, or the user's own file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from compress.data.assets import text_bank
+from compress.data.tables import read_table
+from compress.recipe.sections import TextOptions
+from compress.runtime.errors import UserError
+
+WORDS = (4, 60)  # fewest and most words of a sentence that is kept
+LETTERS = 0.6  # smallest share of letters and spaces in it
+_SENTENCE_END = re.compile(r"\s- |(?<=[.!?])[\"')\]]*\s+(?=[A-Z\"'(])")
+_LINK = re.compile(r"https?://\S+")
+
+
+def read_bank(bank: str, options: TextOptions) -> list[str]:
+    """The texts of a bank, each once, in the order in which they stand there.
+
+    :param bank: "embedded", or a file: plain text with a text a line, or a table in the columns of the task's data.
+    :raises UserError: the file cannot be read, or the embedded bank cannot be fetched.
+    """
+    if bank == "embedded":
+        texts: Iterable[str] = _embedded()
+    elif Path(bank).name.lower().removesuffix(".gz").endswith(".txt"):
+        texts = _lines(Path(bank))
+    else:
+        texts = (row.text for row in read_table(Path(bank), options, "transfer.bank", labelled=False))
+    return list({text.casefold(): text for text in texts}.values())
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a text that read like one: 4 to 60 words, most of it letters, without links."""
+    for sentence in _SENTENCE_END.split(re.sub(r"\s+", " ", _LINK.sub("", text).replace("\ufffd", ""))):
+        letters = sum(character.isalpha() or character == " " for character in sentence)
+        if WORDS[0] <= len(sentence.split()) <= WORDS[1] and letters >= LETTERS * len(sentence):
+            yield sentence.strip()
+
+
+def _embedded() -> Iterator[str]:
+    """Sentences of news articles and parliamentary speeches, and whole tweets without their links."""
+    directory = text_bank()
+    for row in _rows(directory / "NewsArticles.zip"):
+        for column in ("title", "subtitle", "text"):
+            yield from sentences(row[column])
+    for row in _rows(directory / "parlspeech-v2-sample-houseofcommons.zip"):
+        yield from sentences(row["text"])
+    for row in _rows(directory / "healthtweets.zip"):
+        yield from sentences(row["text"])
+
+
+def _rows(archive: Path) -> Iterator[dict[str, str]]:
+    """The rows of the one CSV table in a zip archive."""
+    csv.field_size_limit(2**30)  # an article is a field
+    with zipfile.ZipFile(archive) as files, files.open(files.namelist()[0]) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        for row in csv.DictReader(text):
+            yield {name: value or "" for name, value in row.items() if isinstance(name, str)}
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            yield from (line.strip() for line in file if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"transfer.bank: {path}: not a readable text file ({error})") from None
