@@ -42,7 +42,7 @@ Comparison = Callable[[ForwardOutputs, ForwardOutputs, Tensor, Tensor], Tensor]
 
 
 def prediction_loss(options: ObjectiveOptions, learner: Learner) -> BatchLoss:
-    """The loss that compares predictions only. Each example counts once, whatever its weight."""
+    """The loss that compares predictions only. The weights of the examples are not applied."""
     student: Any = learner.student
     match options:
         case ProbesObjective():

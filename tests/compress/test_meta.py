@@ -273,11 +273,11 @@ def test_a_killed_meta_teacher_ends_as_an_uninterrupted_one(
     ("settings", "message"),
     [
         (["meta.transfer=0.1"], "only teacher.method"),
-        (["teacher.method=meta", "teacher.fine_tuned=true"], "a meta-teacher is trained here"),
+        (["teacher.method=meta", "teacher.fine_tuned=true"], "a meta-teacher has to be trained"),
         (["compress.preset=logits", "teacher.method=meta", "meta.transfer=0.1"], "compares no hidden states"),
         (["domains.teacher=own"], "needs domains.student"),
-        (["domains.student=films", "domains.students=per-domain"], "set one of them"),
-        (["domains.teacher=own", "domains.student=a", 'domains.leave_out=["b"]'], "has one only"),
+        (["domains.student=films", "domains.students=per-domain"], "set only one of them"),
+        (["domains.teacher=own", "domains.student=a", 'domains.leave_out=["b"]'], "has one domain only"),
         (["domains.nonsense=1"], "unknown key; known here: student"),
     ],
 )
