@@ -17,7 +17,7 @@ from compress.runtime.errors import UserError
 
 WORDS = (4, 60)  # fewest and most words of a sentence that is kept
 LETTERS = 0.6  # smallest share of letters and spaces in it
-_SENTENCE_END = re.compile(r"\s- |(?<=[.!?])[\"')\]]*\s+(?=[A-Z\"'(])")
+_SENTENCE_END = re.compile(r"\s- |(?<=[.!?])[\"'”’)\]]*\s+(?=[A-Z\"'“‘(])")
 _LINK = re.compile(r"https?://\S+")
 
 

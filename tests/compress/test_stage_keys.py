@@ -26,6 +26,7 @@ RECIPES = {
     "metakd": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n',
     "own": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\nteacher = "own"\n',
     "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
+    "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
     "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[search]\ntarget_latency_ms = 1.0\n',
     "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
     "none": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "none"\n',
@@ -35,7 +36,7 @@ RECIPES = {
     "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
 }
 
-LABELLED = "teacher augmented teacher_outputs search trials architecture student bundle"
+LABELLED = "teacher augmented teacher_outputs search trials architecture transfer_set student bundle"
 EVERYBODY = f"language_model {LABELLED}"
 STUDENT = "teacher_outputs search trials student"
 TRAINED = "search trials student"
@@ -50,13 +51,13 @@ def names(section: str, keys: str) -> list[str]:
 # The stages that read a setting themselves; those that come after them are stale too. Every setting has a line.
 READERS: dict[str, str] = {
     "name": NOBODY,
-    "seed": "teacher augmented search trials architecture student bundle",
+    "seed": "teacher augmented search trials architecture transfer_set student bundle",
     **dict.fromkeys(names("target", "source train dev test hub hub_config text text_b label domain"), EVERYBODY),
     **dict.fromkeys(names("target", "only_domains quoting limit decontaminate"), EVERYBODY),
     # Which of the texts have a label plays no part for a language model.
     **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
     "target.unlabelled": "language_model",
-    "target.max_length": "teacher language_model teacher_outputs search trials architecture student bundle",
+    "target.max_length": "teacher language_model teacher_outputs search trials architecture transfer_outputs student bundle",
     **dict.fromkeys(names("source", "source train hub hub_config text text_b label domain"), OF_SOURCE),
     **dict.fromkeys(names("source", "only_domains quoting limit sample decontaminate relabel"), OF_SOURCE),
     **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
@@ -65,7 +66,7 @@ READERS: dict[str, str] = {
     "meta.corruption": "teacher",
     "meta.expertise": "teacher_outputs",
     "meta.transfer": "student",
-    "domains.student": f"augmented {STUDENT} bundle",
+    "domains.student": f"augmented transfer_set {STUDENT} bundle",
     "domains.students": NOBODY,  # a recipe with a student for each domain is run once for every domain
     "domains.leave_out": "teacher",
     **dict.fromkeys(names("augmentation", "epochs learning_rate batch_size"), "language_model augmented"),
@@ -81,6 +82,8 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("objective", "soft hard cosine beta layers"), "student"),
     **dict.fromkeys(names("objective", "intermediate_epochs intermediate_learning_rate"), "student"),
     **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
+    **dict.fromkeys(names("transfer", "bank texts select joined"), "transfer_set"),
+    "transfer.share": "student",
     "search.beta": "search trials architecture",
     "search.cost": "search architecture",
     "search.trials": "trials architecture",
@@ -95,7 +98,7 @@ READERS: dict[str, str] = {
 }
 # Where a recipe's shape makes a difference.
 COPYING = ("metakd", "none", "pkd", "cbert", "replaced")  # their students may have layers of the pre-trained model
-SEARCHED = ("cnn", "l2a", "own", "latency")
+SEARCHED = ("cnn", "l2a", "own", "latency", "transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
     ("own", "domains.leave_out"): NOBODY,
@@ -107,6 +110,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
     **{(r, key): NOBODY for r in RECIPES if r != "metakd" for key in names("meta", "corruption expertise transfer")},
     **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
+    **{(r, key): NOBODY for r in RECIPES if r != "transfer" for key in names("transfer", "bank share select")},
+    # With any text of it, there is a transfer set, from which the student learns.
+    **{(r, key): "student" for r in RECIPES if r != "transfer" for key in names("transfer", "texts joined")},
     **dict.fromkeys(
         # An architecture made by hand has no bounds.
         [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters target_latency_ms")],
@@ -122,7 +128,9 @@ BEFORE = {
     "search": "teacher_outputs",
     "trials": "search",
     "architecture": "teacher search trials",
-    "student": "teacher augmented teacher_outputs architecture",
+    "transfer_set": "",
+    "transfer_outputs": "teacher transfer_set",
+    "student": "teacher augmented teacher_outputs architecture transfer_outputs",
     "bundle": "student",
 }
 # These settings choose a form of a section or a method, and with it which stages there are; see the tests below the table.
@@ -160,7 +168,7 @@ def another(recipe: Recipe, key: str, folder: Path) -> Any:
     section, _, name = key.rpartition(".")
     value = setting(recipe, key)
     model = setting(recipe, section) if section else recipe
-    if name in ("train", "dev", "test", "unlabelled"):
+    if name in ("train", "dev", "test", "unlabelled", "bank"):
         return folder / "other.tsv"
     if isinstance(value, bool):
         return not value
