@@ -54,7 +54,7 @@ max_length = 32
 model = "bert"
 epochs = 9
 batch_size = 16
-learning_rate = 2e-3
+learning_rate = 3e-3
 patience = 6
 """
 

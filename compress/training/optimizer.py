@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
+from transformers import get_scheduler
 
 from compress.data.batches import Batch
 from compress.recipe.sections import TrainOptions
@@ -63,16 +64,12 @@ def adamw(
 
 
 def make_scheduler(step: OptimizerStep, steps: int) -> LambdaLR:
-    """The learning rate over `steps` training steps: constant, or a linear rise and a linear fall."""
-    warmup = max(1, round(step.warmup * steps))
-
-    def factor(done: int) -> float:
-        if step.constant:
-            return 1.0
-        return min((done + 1) / warmup, max(0.0, (steps - done) / max(1, steps - warmup)))
-
+    """The learning rate over `steps` training steps: constant, or a linear rise from 0 and a linear fall to 0."""
     optimizer = getattr(step.optimizer, "optimizer", step.optimizer)  # without accelerate's wrapper
-    return LambdaLR(optimizer, factor)
+    if step.constant:
+        return get_scheduler("constant", optimizer)
+    warmup = round(step.warmup * steps)
+    return get_scheduler("linear", optimizer, num_warmup_steps=warmup, num_training_steps=steps)
 
 
 def moving_average(decay: float) -> Callable[..., None]:

@@ -56,7 +56,7 @@ def test_fine_tuning_wins_back_what_rounding_took(tmp_path: Path, monkeypatch: p
     coarse = partial(rounding, weight_bits=1)  # −1, 0 and 1: enough to spoil a student this small
     monkeypatch.setattr(student_training, "rounding", coarse)
     data, scores = task(), []
-    for epochs in (0, 12):
+    for epochs in (0, 30):
         chosen = {"objective": {"method": "logits"}, "compress": settings | {"quantization_epochs": epochs}}
         recipe = recipe_from({"name": "t", **chosen}, "test")
         model = student()
@@ -68,5 +68,5 @@ def test_fine_tuning_wins_back_what_rounding_took(tmp_path: Path, monkeypatch: p
             scores.append(accuracy(model, data.dev))
         assert set(model.state_dict()) == names
         assert not any(module._forward_pre_hooks for module in model.modules())
-    assert len(history) == 12
+    assert len(history) == 30
     assert scores[1] == max(epoch["metric"] for epoch in history) >= scores[0] + 0.2

@@ -146,8 +146,8 @@ def test_the_optimiser_of_a_section_has_its_settings() -> None:
         rates.append(step.optimizer.param_groups[0]["lr"])
         step.optimizer.step()
         scheduler.step()
-    # Two steps up, then down to zero after the eighth.
-    assert rates == pytest.approx([0.01, 0.02, 0.02, 0.02 * 5 / 6, 0.02 * 4 / 6, 0.01, 0.02 * 2 / 6, 0.02 / 6])
+    # Up from zero in two steps, then down to zero after the eighth.
+    assert rates == pytest.approx([0.0, 0.01, 0.02, 0.02 * 5 / 6, 0.02 * 4 / 6, 0.01, 0.02 * 2 / 6, 0.02 / 6])
     groups = [{"params": [model.out.weight]}, {"params": [model.out.bias], "lr": 0.5}]
     kept = adamw(loader, groups, loss, options, learning_rate=0.1, constant=True)
     assert [group["lr"] for group in kept.optimizer.param_groups] == [0.1, 0.5]
