@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from compress.baselines.linear import share_of_gap
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
@@ -51,9 +53,23 @@ def run(
         _print_models(entry, bundle.manifest)
     if bundle.manifest.domains is None:
         _print_models(bundle.manifest, bundle.manifest)
-    teacher = bundle.manifest.provenance["teacher"]["accuracy"]
-    console.print(f"  teacher: {', '.join(f'{split} {value:.2%}' for split, value in teacher.items())}")
+    for line in comparison(bundle.manifest):
+        console.print(f"  {line}")
     console.print(f"bundle: {bundle.directory}   serve it: `bentoml serve`   measure it: `python -m bench compare`")
+
+
+def comparison(manifest: Manifest) -> Iterator[str]:
+    """The accuracies of teacher, linear model and default student by split, and the share of the gap that the student closes."""
+    known, model = manifest.provenance, manifest.models[manifest.default]
+    teacher, linear = known["teacher"]["accuracy"], known["linear"]["accuracy"]
+    for name, scores in (("teacher", teacher), ("linear model on n-grams", linear)):
+        yield f"{name}: {', '.join(f'{split} {value:.2%}' for split, value in scores.items())}"
+    split = known["report_split"]
+    student = model.test_accuracy if split == "test" else model.dev_accuracy
+    assert student is not None, "the default model was evaluated"
+    share = share_of_gap(student, linear[split], teacher[split])
+    closed = "there is no gap between the two" if share is None else f"{share:.0%} of the gap between the two"
+    yield f"student ({manifest.default}): {split} {student:.2%}, {closed}"
 
 
 def _print_models(entry: Manifest | DomainEntry, manifest: Manifest) -> None:

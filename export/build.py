@@ -13,6 +13,7 @@ from typing import Any, Literal
 import onnxruntime
 
 from compress import __version__
+from compress.baselines.linear import standard_error
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus
@@ -114,7 +115,26 @@ class StudentExport:
         if "fp32" not in precisions and default != "fp32":
             del self._models["fp32"]
             fp32.unlink()
+        self._compare_with_linear(default)
         self._write_manifest(default, name)
+
+    def _compare_with_linear(self, default: str) -> None:
+        """Refuse a student that is clearly worse than a linear model, unless the recipe says to warn only.
+
+        :raises UserError: the default model's dev accuracy is more than a standard error below that of the linear model.
+        """
+        linear = _card(self._student)["linear"]["accuracy"]["dev"]
+        student = self._models[default].dev_accuracy
+        assert student is not None, "the default model was evaluated"
+        if linear - student <= standard_error(student, len(self._corpus.splits["dev"])):
+            return
+        message = f"the student has {student:.2%} on dev, a linear model on n-grams {linear:.2%}"
+        if self._recipe.export.below_linear == "refuse":
+            raise UserError(
+                f"{message}: it is not worth its BERT, and no bundle is made; give it more texts (transfer.texts, "
+                'data.unlabelled) or a longer training (compress.epochs), or set export.below_linear = "warn"'
+            )
+        console.print(f"  [bold yellow]{message}[/]")
 
     def _add_fp32(self) -> Path:
         from export.onnx import export_onnx
@@ -216,8 +236,13 @@ def _calibration_texts(recipe: Recipe, corpus: Corpus, encoder: TextEncoder) -> 
     return encoder.encode([train.texts[i] for i in rows], texts_b)
 
 
+def _card(student: Path) -> dict[str, Any]:
+    """The content of the student's `card.json`."""
+    return json.loads((student / "card.json").read_text(encoding="utf-8"))
+
+
 def _provenance(student: Path) -> dict[str, Any]:
     """The student's card without its training history."""
-    card = json.loads((student / "card.json").read_text(encoding="utf-8"))
+    card = _card(student)
     del card["history"]
     return card

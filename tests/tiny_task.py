@@ -56,6 +56,8 @@ epochs = 9
 batch_size = 16
 learning_rate = 3e-3
 patience = 6
+[export]
+below_linear = "warn"
 """
 
 
@@ -181,6 +183,7 @@ average = 0.9
 epochs = 4
 batch_size = 16
 [export]
+below_linear = "warn"  # a linear model is perfect here
 calibration_texts = 64
 """,
         encoding="utf-8",

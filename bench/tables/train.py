@@ -126,6 +126,7 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     from export.build import build_bundle
     from export.measure import int8_latency
 
+    recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"below_linear": "warn"})})
     compress(recipe, workspace, force=force, latency=int8_latency)
     bundle = build_bundle(recipe, workspace, "cpu", force=force)
     models = bundle.manifest.models

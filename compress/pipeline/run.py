@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from compress.console import console
 from compress.pipeline.check import check
 from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
-from compress.pipeline.stages import STUDENT, stage_keys, stages_of
+from compress.pipeline.stages import LINEAR, STUDENT, stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
@@ -32,9 +34,25 @@ def compress(
         check(recipe, task.corpus)
     for stage in stages_of(recipe):
         run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency)
+        if stage is LINEAR:
+            warn_if_below_linear(workspace.root)
         if stage.name == until:
             break
     return workspace.root / until
+
+
+def warn_if_below_linear(artifacts: Path) -> None:
+    """Say so if the teacher is not better than the linear model: then no student of it is worth its training.
+
+    :param artifacts: holds the results of the stages `teacher` and `linear`.
+    """
+    teacher = json.loads((artifacts / "teacher" / "card.json").read_text(encoding="utf-8"))["accuracy"]["dev"]
+    linear = json.loads((artifacts / "linear" / "linear.json").read_text(encoding="utf-8"))["accuracy"]["dev"]
+    if teacher < linear:
+        console.print(
+            f"  [bold yellow]the teacher has {teacher:.2%} on dev, a linear model on n-grams {linear:.2%}[/]: train it longer "
+            "(teacher.epochs), at another rate (teacher.learning_rate), or give another model (teacher.model)"
+        )
 
 
 def run_stage(

@@ -44,6 +44,19 @@ def _teacher_texts(recipe: Recipe) -> Iterator[Texts]:
 TEACHER = Stage("teacher", make_teacher, settings=_teacher_settings, texts=_teacher_texts)
 
 
+def make_linear(context: StageContext) -> None:
+    """Train the linear model that teacher and student are compared with."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    from compress.baselines.linear import make_linear
+
+    make_linear(corpus, context.directory)
+
+
+LINEAR = Stage(
+    "linear", make_linear, settings=lambda recipe: ("domains.student",), texts=lambda recipe: (Texts.LABELLED,)
+)
+
+
 def make_language_model(context: StageContext) -> None:
     """Train the masked language model behind an augmentation; labels and seeds of the recipe play no part."""
     corpus = context.corpus
@@ -297,6 +310,7 @@ def make_student(context: StageContext) -> None:
 
 def _write_card(context: StageContext, parameters: int, history: list[dict[str, float]]) -> None:
     """Write `card.json`: where the student comes from."""
+    from compress.baselines.linear import read_linear
     from compress.teachers.finetune import teacher_card
 
     corpus = student_corpus(context.recipe, context.corpus)
@@ -311,6 +325,7 @@ def _write_card(context: StageContext, parameters: int, history: list[dict[str, 
         "teacher": teacher_card(context.result("teacher")),
         "parameters": parameters,
         "seed": context.recipe.seed,
+        "linear": read_linear(context.result("linear")),
         "version": __version__,
         "history": history,
     }
@@ -340,12 +355,21 @@ STUDENT = Stage(
     make_student,
     settings=_student_settings,
     texts=_student_texts,
-    after=("teacher", "augmented", "teacher_outputs", "transfer_set", "transfer_outputs", "search", "architecture"),
+    after=(
+        "teacher",
+        "linear",
+        "augmented",
+        "teacher_outputs",
+        "transfer_set",
+        "transfer_outputs",
+        "search",
+        "architecture",
+    ),
     shared=False,
 )
 
 STAGES = (
-    *(TEACHER, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, SEARCH, TRIALS, ARCHITECTURE),
+    *(TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, SEARCH, TRIALS, ARCHITECTURE),
     *(TRANSFER_SET, TRANSFER_OUTPUTS, STUDENT),
 )
 

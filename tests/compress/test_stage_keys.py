@@ -36,7 +36,7 @@ RECIPES = {
     "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
 }
 
-LABELLED = "teacher augmented teacher_outputs search trials architecture transfer_set student bundle"
+LABELLED = "teacher linear augmented teacher_outputs search trials architecture transfer_set student bundle"
 EVERYBODY = f"language_model {LABELLED}"
 STUDENT = "teacher_outputs search trials student"
 TRAINED = "search trials student"
@@ -66,7 +66,7 @@ READERS: dict[str, str] = {
     "meta.corruption": "teacher",
     "meta.expertise": "teacher_outputs",
     "meta.transfer": "student",
-    "domains.student": f"augmented transfer_set {STUDENT} bundle",
+    "domains.student": f"linear augmented transfer_set {STUDENT} bundle",
     "domains.students": NOBODY,  # a recipe with a student for each domain is run once for every domain
     "domains.leave_out": "teacher",
     **dict.fromkeys(names("augmentation", "epochs learning_rate batch_size"), "language_model augmented"),
@@ -93,7 +93,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
     **dict.fromkeys(names("compress", "epochs warmup patience average quantization_epochs"), "student"),
     "compress.preset": NOBODY,  # a name for what the other settings say
-    **dict.fromkeys(names("export", "precisions budget calibration_texts compute_capability"), "bundle"),
+    **dict.fromkeys(names("export", "precisions budget below_linear calibration_texts compute_capability"), "bundle"),
     **dict.fromkeys(names("bench", "threads lengths batch_size texts seconds"), NOBODY),
 }
 # Where a recipe's shape makes a difference.
@@ -122,6 +122,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 # Which results a stage is made from.
 BEFORE = {
     "teacher": "",
+    "linear": "",
     "language_model": "",
     "augmented": "language_model",
     "teacher_outputs": "teacher augmented",
@@ -130,7 +131,7 @@ BEFORE = {
     "architecture": "teacher search trials",
     "transfer_set": "",
     "transfer_outputs": "teacher transfer_set",
-    "student": "teacher augmented teacher_outputs architecture transfer_outputs",
+    "student": "teacher linear augmented teacher_outputs architecture transfer_outputs",
     "bundle": "student",
 }
 # These settings choose a form of a section or a method, and with it which stages there are; see the tests below the table.

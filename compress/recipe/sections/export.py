@@ -14,6 +14,11 @@ class ExportOptions(Section):
 
     precisions: list[Literal["fp32", "int8"]] = Field(["fp32", "int8"], min_length=1)
     budget: Weight = Field(1.0, description="points of dev accuracy a precision may lose")
+    below_linear: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="what happens to a student whose dev accuracy is more than a standard error below that of a linear model on "
+        "n-grams: refuse makes no bundle, warn makes it and says so",
+    )
     calibration_texts: Annotated[int, Field(ge=16)] = Field(
         512, description="training texts for calibrating the INT8 ranges"
     )

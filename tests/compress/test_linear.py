@@ -1,0 +1,83 @@
+"""The linear model that teacher and student are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.baselines.linear import make_linear, read_linear, share_of_gap, standard_error
+from compress.data.corpus import Corpus, load_corpus
+from compress.pipeline.run import compress
+from compress.pipeline.workspace import Workspace
+from compress.recipe import load_recipe
+from compress.recipe.sections import DataOptions
+from compress.runtime.errors import UserError
+from export.build import build_bundle
+from tests.tiny_task import sentences, tiny_recipe, write_tsv
+
+
+def corpus(folder: Path, rows: list[tuple[str, ...]], header: tuple[str, ...], **options: str) -> Corpus:
+    train = write_tsv(folder / "train.tsv", rows, header)
+    dev = write_tsv(folder / "dev.tsv", rows[: len(rows) // 4], header)
+    return load_corpus(DataOptions.model_validate({"train": train, "dev": dev, **options}))
+
+
+def test_words_that_decide_are_learned(tmp_path: Path) -> None:
+    make_linear(corpus(tmp_path, sentences(200), ("text", "label")), tmp_path)
+    found = read_linear(tmp_path)
+    assert found["accuracy"] == {"dev": 1.0}
+    assert found["features"] > 100
+    assert set(found) == {"accuracy", "strength", "features", "seconds"}
+
+
+def test_of_pairs_it_sees_what_the_texts_share(tmp_path: Path) -> None:
+    """Same words or not: no word tells, only whether both texts have it."""
+    words = ["apple", "stone", "river", "cloud", "horse", "music"]
+    rows = [
+        (f"{a} number", f"{b} number", "same" if a == b else "other")
+        for _ in range(6)
+        for i, a in enumerate(words)
+        for b in (a, words[(i + 1) % 6])
+    ]
+    header = ("text", "second", "label")
+    make_linear(corpus(tmp_path, rows, header, text_b="second"), tmp_path)
+    assert read_linear(tmp_path)["accuracy"]["dev"] >= 0.95
+
+
+def test_the_share_of_the_gap() -> None:
+    assert share_of_gap(0.85, 0.80, 0.90) == pytest.approx(0.5)
+    assert share_of_gap(0.78, 0.80, 0.90) == pytest.approx(-0.2)
+    assert share_of_gap(0.85, 0.90, 0.90) is None
+    assert standard_error(0.8, 1600) == pytest.approx(0.01)
+
+
+def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None:
+    """The words of these texts tell their labels; a student that has hardly trained does not know them yet."""
+    recipe = tiny_recipe(tmp_path, rows=200)
+    text = recipe.read_text(encoding="utf-8").replace("[search]\nepochs = 1\ntrials = 5\ntrial_steps = 10\n", "")
+    recipe.write_text(text, encoding="utf-8")
+    settings = [
+        'student.architecture="residual"',
+        "teacher.epochs=1",
+        "compress.epochs=1",
+        "compress.learning_rate=1e-5",
+    ]
+    workspace = Workspace(tmp_path / "artifacts")
+    refusing = load_recipe(recipe, [*settings, "export.below_linear=refuse"])
+    compress(refusing, workspace)
+    with pytest.raises(
+        UserError, match=r"a linear model on n-grams 100\.00%: it is not worth its BERT, and no bundle is made"
+    ):
+        build_bundle(refusing, workspace, "cpu")
+    assert not (workspace.root / "bundle").exists()
+    bundle = build_bundle(load_recipe(recipe, settings), workspace, "cpu")  # which warns only
+    assert bundle.manifest.provenance["linear"]["accuracy"] == {"dev": 1.0}
+
+
+def test_a_teacher_below_the_linear_model_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=200), ["teacher.epochs=1", "teacher.learning_rate=1e-6"])
+    compress(recipe, Workspace(tmp_path / "artifacts"), until="linear")
+    assert "a linear model on n-grams 100.00%: train it longer (teacher.epochs)" in " ".join(
+        capsys.readouterr().err.split()
+    )
