@@ -24,7 +24,7 @@ PACKAGES = ("compress", "export", "serve", "bench")
 
 # All lengths are in pixels.
 COLUMN, ROW = 178, 66  # distance between the centres of neighbours
-WIDTH, HEIGHT = 154, 46  # of a box in one column
+WIDTH, HEIGHT = 164, 46  # of a box in one column
 MARGIN = 24
 INK, GREY, FRAME, SERVING = "#1f2933", "#5b6770", "#f1f4f8", "#d9f0e3"
 FONT = "font-family='Helvetica, Arial, sans-serif'"
@@ -91,8 +91,8 @@ ROOMS = (
     Room(("compress.l2a",), 3, 0, 0, "a policy selects texts"),
     Room(("compress.search",), 3, 2, 2, "finds a cnn's cell"),
     Room(("compress.distil",), 4, 1, 1, "trains the student"),
-    Room(("compress.augment",), 5, 0, 0, "makes more texts"),
-    Room(("compress.teachers",), 5, 1, 1, "trains and asks a teacher"),
+    Room(("compress.augment", "compress.transfer"), 5, 0, 0, "more texts to learn from"),
+    Room(("compress.teachers", "compress.baselines"), 5, 1, 1, "a teacher; what to beat"),
     Room(("compress.training",), 6, 0, 0, "the training loop"),
     Room(("compress.students",), 6, 2, 2, "the small networks"),
     Room(("compress.objectives",), 7, 1, 1, "losses on tensors"),
