@@ -273,6 +273,17 @@ def test_a_kill_while_a_checkpoint_is_written(whole: Made, function: str, unfini
     assert files(result) == files(whole.root / "student")
 
 
+def test_the_best_weights_of_an_epoch_before_the_kill_are_kept(tmp_path: Path) -> None:
+    """A teacher that learns next to nothing has the same dev accuracy after each epoch: the first one is the best."""
+    settings = (*SETTINGS, "teacher.learning_rate=1e-6")
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=ROWS), settings)
+    fresh = compress(recipe, Workspace(tmp_path / "fresh"), until="teacher")
+    assert len({epoch["metric"] for epoch in card(fresh)["history"]}) == 1
+    killed = Workspace(tmp_path / "killed")
+    assert run_killed(recipe, killed, "teacher", Kill(STEP, 50)) == 49
+    assert files(compress(recipe, killed, until="teacher")) == files(fresh)
+
+
 # Arguments: the function in whose n-th call the process is killed, n, and those of `python -m compress`.
 KILLED_PROCESS = f"""
 import os, pkgutil, runpy, signal, sys
