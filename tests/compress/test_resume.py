@@ -55,12 +55,9 @@ class Made:
 
     file: Path  # of the recipe
     settings: tuple[str, ...]  # that override it
+    recipe: Recipe
     root: Path
     steps: dict[str, int]  # training steps of each stage that trains by `fit`
-
-    @property
-    def recipe(self) -> Recipe:
-        return load_recipe(self.file, self.settings)
 
     def without(self, stage: str, root: Path) -> Workspace:
         """A copy of the workspace in which the result of a stage is missing."""
@@ -106,7 +103,7 @@ def make(file: Path, settings: Sequence[str], root: Path) -> Made:
             compress(recipe, Workspace(root), until=stage.name)
         if taken:
             steps[stage.name] = len(taken)
-    return Made(file, tuple(settings), root, steps)
+    return Made(file, tuple(settings), recipe, root, steps)
 
 
 def varied(made: Made, directory: Path, *settings: str) -> Made:
@@ -123,7 +120,8 @@ def run_killed(recipe: Recipe, workspace: Workspace, stage: str, kill: Kill) -> 
             last = at_call(kill.checkpoint + 1, pkgutil.resolve_name(STEP), lambda: patch.setattr(SECONDS, math.inf))
             patch.setattr(STEP, last)
         patch.setattr(kill.function, killed_at(kill.call, pkgutil.resolve_name(kill.function)))
-        pytest.raises(KilledError, compress, recipe, workspace, until=stage)
+        with pytest.raises(KilledError):
+            compress(recipe, workspace, until=stage)
     assert not workspace.is_current(stage, stage_keys(recipe)[stage])
     return len(taken)
 
@@ -342,9 +340,11 @@ def test_a_kill_while_an_old_checkpoint_is_deleted(tmp_path: Path) -> None:
 
     for call in range(1, len(names) + 2):  # there is one file more, which says whose checkpoint it is
         workspace = Workspace(tmp_path / str(call))
-        pytest.raises(KilledError, workspace.run, "stage", "first", write_and_die)
+        with pytest.raises(KilledError):
+            workspace.run("stage", "first", write_and_die)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("os.unlink", killed_at(call, os.unlink))
-            pytest.raises(KilledError, workspace.run, "stage", "other", look)
+            with pytest.raises(KilledError):
+                workspace.run("stage", "other", look)
         workspace.run("stage", "first", look)
     assert all(rest in (names, set()) for rest in found)
