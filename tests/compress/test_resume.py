@@ -1,7 +1,4 @@
-"""A killed run, started again, makes the same result to the byte as one that nothing disturbed.
-
-Every case is a real training of the pipeline. It dies at the n-th call of a function, never by a clock.
-"""
+"""A killed run, started again, makes the same result to the byte as an undisturbed one. It dies at a call, not by a clock."""
 
 from __future__ import annotations
 
@@ -33,33 +30,20 @@ SECONDS = "compress.training.loop.CHECKPOINT_SECONDS"
 STEP = "compress.training.progress.TrainingProgress.advanced"  # called after each training step, before its checkpoint
 ROWS = 160
 SETTINGS = (
-    "teacher.epochs=3",
-    "teacher.batch_size=8",
-    "augmentation.method=spans",
-    "augmentation.copies=1",
-    "search.epochs=2",
-    "search.architecture_every=2",
+    *("teacher.epochs=3", "teacher.batch_size=8"),
+    *("augmentation.method=spans", "augmentation.copies=1"),
+    *("search.epochs=2", "search.architecture_every=2"),
     "search.cost=computed",  # not measured: the same on every machine
     "compress.epochs=3",
 )
 # Training steps of each stage: teacher 3 epochs of 20, search 2 of 8, trials 5 of 10 steps, student 3 epochs of 20.
-STEPS = {
-    "teacher": 60,
-    "augmented": 0,
-    "teacher_outputs": 0,
-    "search": 16,
-    "trials": 50,
-    "architecture": 0,
-    "student": 60,
-}
+STEPS = {"teacher": 60, "search": 16, "trials": 50, "student": 60}
 # The selector decides on 160 samples, in 2 passes of 5 episodes of 4 steps.
 SELECTED = (
     "augmentation.method=l2a",
     "augmentation.epochs=1",
-    "augmentation.selector.pool=32",
-    "augmentation.selector.dev_sample=32",
-    "search.epochs=1",
-    "search.trials=0",
+    *("augmentation.selector.pool=32", "augmentation.selector.dev_sample=32"),
+    *("search.epochs=1", "search.trials=0"),
     "objective.method=logits",
     "compress.epochs=2",
 )
@@ -71,12 +55,9 @@ class Made:
 
     file: Path  # of the recipe
     settings: tuple[str, ...]  # that override it
+    recipe: Recipe
     root: Path
-    steps: dict[str, int]  # training steps of each stage
-
-    @property
-    def recipe(self) -> Recipe:
-        return load_recipe(self.file, self.settings)
+    steps: dict[str, int]  # training steps of each stage that trains by `fit`
 
     def without(self, stage: str, root: Path) -> Workspace:
         """A copy of the workspace in which the result of a stage is missing."""
@@ -99,8 +80,7 @@ class Kill:
 @contextmanager
 def counted_steps() -> Iterator[list[int]]:
     """Collects an entry for each training step that is taken meanwhile."""
-    taken: list[int] = []
-    advanced = pkgutil.resolve_name(STEP)
+    taken, advanced = [], pkgutil.resolve_name(STEP)
 
     def counted(progress: object, step: int, loss: float) -> None:
         taken.append(step)
@@ -121,8 +101,15 @@ def make(file: Path, settings: Sequence[str], root: Path) -> Made:
     for stage in stages_of(recipe):
         with counted_steps() as taken:
             compress(recipe, Workspace(root), until=stage.name)
-        steps[stage.name] = len(taken)
-    return Made(file, tuple(settings), root, steps)
+        if taken:
+            steps[stage.name] = len(taken)
+    return Made(file, tuple(settings), recipe, root, steps)
+
+
+def varied(made: Made, directory: Path, *settings: str) -> Made:
+    """The same with other settings; what these do not change is taken over."""
+    root = shutil.copytree(made.root, directory / "tiny")
+    return make(made.file, (*made.settings, *settings), root)
 
 
 def run_killed(recipe: Recipe, workspace: Workspace, stage: str, kill: Kill) -> int:
@@ -158,8 +145,8 @@ def files(directory: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Teacher, search, trials and student without a disturbance."""
-    directory = tmp_path_factory.mktemp("resume")
-    made = make(tiny_recipe(directory, rows=ROWS), SETTINGS, directory / "whole" / "tiny")
+    directory = tmp_path_factory.mktemp("whole")
+    made = make(tiny_recipe(directory, rows=ROWS), SETTINGS, directory / "tiny")
     assert made.steps == STEPS
     return made
 
@@ -167,17 +154,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="module")
 def rounded(whole: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The same with a second phase of the student, of 20 steps, with INT8's rounding."""
-    root = tmp_path_factory.mktemp("rounded") / "tiny"
-    shutil.copytree(whole.root, root)
-    return make(whole.file, (*SETTINGS, "compress.quantization_epochs=1"), root)
+    return varied(whole, tmp_path_factory.mktemp("rounded"), "compress.quantization_epochs=1")
 
 
 @pytest.fixture(scope="module")
 def selected(whole: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A student that learns what L2A's selector keeps."""
-    root = tmp_path_factory.mktemp("selected") / "tiny"
-    shutil.copytree(whole.root, root)
-    return make(whole.file, (*SETTINGS, *SELECTED), root)
+    return varied(whole, tmp_path_factory.mktemp("selected"), *SELECTED)
 
 
 # A result has the weights of its best epoch: what a kill in the first one spoils shows whichever that is.
@@ -213,9 +196,9 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(whole: Made, stage: str, kill
     "kill",
     [
         # The first phase is read back, and the weights under the rounding go on unrounded.
-        pytest.param(Kill(STEP, 70), id="in its middle"),
+        Kill(STEP, 70),
         # The first phase is done, the second has no checkpoint yet.
-        pytest.param(Kill("compress.distil.student.rounding"), id="before it"),
+        Kill("compress.distil.student.rounding"),
     ],
 )
 def test_a_rounded_phase_ends_as_an_undisturbed_one(rounded: Made, kill: Kill, tmp_path: Path) -> None:
@@ -229,7 +212,7 @@ def test_a_rounded_phase_ends_as_an_undisturbed_one(rounded: Made, kill: Kill, t
     [
         # What the episode keeps, the policy and the baseline go on.
         pytest.param(Kill(STEP, 10), id="in an episode"),
-        # The selector's own steps are taken again, from where it stood at the checkpoint.
+        # The selector's own steps are taken again, too.
         pytest.param(Kill(STEP, 31, checkpoint=14, repeated=16), id="long after the checkpoint"),
         # Save 15 is that of episode 3's end: the selector has learned and decided, which is lost.
         pytest.param(Kill("compress.training.loop.replace_directory", 15), id="at the end of an episode"),
@@ -260,17 +243,29 @@ def test_a_kill_while_a_checkpoint_is_written(whole: Made, function: str, unfini
     scores = [epoch["metric"] for epoch in card(whole.root / "student")["history"]]
     epochs = scores.index(max(scores)) + 1
     saves = epochs * (20 + 1)  # one follows each step, and each epoch
-    calls = dict.fromkeys((function, "os.rename", "os.replace"), saves)
-    calls["os.rename"] = 2 * saves - 1  # of the first save, there is no old checkpoint to rename
-    calls["os.replace"] = sum(score > max(scores[:i], default=-1) for i, score in enumerate(scores[:epochs]))
+    better = sum(score > max(scores[:i], default=-1) for i, score in enumerate(scores[:epochs]))
+    calls = {
+        "os.replace": better,
+        "os.rename": 2 * saves - 1,
+    }  # in the first save, there is no old checkpoint to rename
     workspace = whole.without("student", tmp_path / "tiny")
-    assert run_killed(whole.recipe, workspace, "student", Kill(function, calls[function])) == 20 * epochs
+    assert run_killed(whole.recipe, workspace, "student", Kill(function, calls.get(function, saves))) == 20 * epochs
     scratch = workspace.root / ".work" / "student" / "phase-0"
     assert {path.name for path in scratch.iterdir() if path.suffix in (".tmp", ".old")} == unfinished
     with counted_steps() as second:
         result = compress(whole.recipe, workspace)
     assert len(second) == STEPS["student"] - 20 * epochs
     assert files(result) == files(whole.root / "student")
+
+
+def test_the_best_weights_of_an_epoch_before_the_kill_are_kept(tmp_path: Path) -> None:
+    """A teacher that learns next to nothing has the same dev accuracy after each epoch: the first one is the best."""
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=ROWS), (*SETTINGS, "teacher.learning_rate=1e-6"))
+    fresh = compress(recipe, Workspace(tmp_path / "fresh"), until="teacher")
+    assert len({epoch["metric"] for epoch in card(fresh)["history"]}) == 1
+    killed = Workspace(tmp_path / "killed")
+    assert run_killed(recipe, killed, "teacher", Kill(STEP, 50)) == 49
+    assert files(compress(recipe, killed, until="teacher")) == files(fresh)
 
 
 # Arguments: the function in whose n-th call the process is killed, n, and those of `python -m compress`.
@@ -281,8 +276,8 @@ from tests.tiny_task import at_call
 
 target, call = sys.argv.pop(1), int(sys.argv.pop(1))
 owner, _, name = target.rpartition(".")
-function = pkgutil.resolve_name(target)
-setattr(pkgutil.resolve_name(owner), name, at_call(call, function, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+killed = at_call(call, pkgutil.resolve_name(target), lambda: os.kill(os.getpid(), signal.SIGKILL))
+setattr(pkgutil.resolve_name(owner), name, killed)
 loop.{SECONDS.rpartition(".")[2]} = -1.0
 runpy.run_module("compress", run_name="__main__", alter_sys=True)
 """
@@ -296,8 +291,9 @@ def test_the_same_command_goes_on_after_a_real_kill(whole: Made, tmp_path: Path)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        python = [sys.executable, *arguments, *command]
-        return subprocess.run(python, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        return subprocess.run(
+            [sys.executable, *arguments, *command], capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
 
     killed = run("-c", KILLED_PROCESS, "accelerate.accelerator.save_custom_state", str(3 * 29 + 2))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -310,8 +306,7 @@ def test_the_same_command_goes_on_after_a_real_kill(whole: Made, tmp_path: Path)
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(whole: Made, tmp_path: Path) -> None:
-    file, settings = whole.file, (*whole.settings, "compress.warmup=0.5")
-    other = load_recipe(file, settings)
+    other = load_recipe(whole.file, (*whole.settings, "compress.warmup=0.5"))
     fresh = compress(other, whole.without("student", tmp_path / "fresh" / "tiny"))
     workspace = whole.without("student", tmp_path / "killed" / "tiny")
     run_killed(whole.recipe, workspace, "student", Kill(STEP, 30))
@@ -328,8 +323,7 @@ def test_a_checkpoint_of_other_texts_is_not_used(tmp_path: Path) -> None:
     with counted_steps() as taken:
         result = compress(recipe, Workspace(tmp_path / "killed"), until="teacher")
     assert len(taken) == STEPS["teacher"]
-    fresh = compress(recipe, Workspace(tmp_path / "fresh"), until="teacher")
-    assert files(result) == files(fresh)
+    assert files(result) == files(compress(recipe, Workspace(tmp_path / "fresh"), until="teacher"))
 
 
 def test_a_kill_while_an_old_checkpoint_is_deleted(tmp_path: Path) -> None:
