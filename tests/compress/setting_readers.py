@@ -1,0 +1,122 @@
+"""Which stages read which setting: the table that `test_stage_keys.py` holds the records of the stages against."""
+
+from __future__ import annotations
+
+# One recipe of each shape that the pipeline takes.
+RECIPES = {
+    "cnn": '[data]\ntrain = "t.tsv"\n',
+    "l2a": '[data.target]\ntrain = "t.tsv"\n[data.source]\ntrain = "s.tsv"\n[compress]\npreset = "l2a"\n[student]\nkind = "cnn"\n',
+    "metakd": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n',
+    "own": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\nteacher = "own"\n',
+    "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
+    "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
+    "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[search]\ntarget_latency_ms = 1.0\n',
+    "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
+    "none": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "none"\n',
+    "pkd": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "pkd"\n[augmentation]\nmethod = "eda"\n',
+    "cbert": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "distilbert"\n[augmentation]\nmethod = "cbert"\n',
+    "replaced": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "tinybert"\n',
+    "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
+}
+
+LABELLED = "teacher linear augmented teacher_outputs search trials architecture transfer_set student bundle"
+EVERYBODY = f"language_model {LABELLED}"
+STUDENT = "teacher_outputs search trials student"
+TRAINED = "search trials student"
+OF_SOURCE = f"teacher language_model augmented {STUDENT}"
+NOBODY = ""
+
+
+def names(section: str, keys: str) -> list[str]:
+    return [f"{section}.{key}" for key in keys.split()]
+
+
+# The stages that read a setting themselves; those that come after them are stale too. Every setting has a line.
+READERS: dict[str, str] = {
+    "name": NOBODY,
+    "seed": "teacher augmented search trials architecture transfer_set student bundle",
+    **dict.fromkeys(names("target", "source train dev test hub hub_config text text_b label domain"), EVERYBODY),
+    **dict.fromkeys(names("target", "only_domains quoting limit decontaminate"), EVERYBODY),
+    # Which of the texts have a label plays no part for a language model.
+    **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
+    "target.unlabelled": "language_model",
+    "target.max_length": "teacher language_model teacher_outputs search trials architecture transfer_outputs student bundle",
+    **dict.fromkeys(names("source", "source train hub hub_config text text_b label domain"), OF_SOURCE),
+    **dict.fromkeys(names("source", "only_domains quoting limit sample decontaminate relabel"), OF_SOURCE),
+    **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
+    **dict.fromkeys(names("teacher", "max_grad_norm fine_tuned"), "teacher"),
+    "teacher.model": "teacher language_model",
+    "meta.corruption": "teacher",
+    "meta.expertise": "teacher_outputs",
+    "meta.transfer": "student",
+    "domains.student": f"linear augmented transfer_set {STUDENT} bundle",
+    "domains.students": NOBODY,  # a recipe with a student for each domain is run once for every domain
+    "domains.leave_out": "teacher",
+    **dict.fromkeys(names("augmentation", "epochs learning_rate batch_size"), "language_model augmented"),
+    **dict.fromkeys(names("augmentation", "copies alpha mask temperature top_k probability candidates"), "augmented"),
+    **dict.fromkeys(names("augmentation", "pos ngram sweeps block metropolis source_share"), "augmented"),
+    **dict.fromkeys(names("augmentation.selector", "keep pool reward credit dev_sample hidden"), "student"),
+    **dict.fromkeys(names("augmentation.selector", "learning_rate prior kl baseline"), "student"),
+    **dict.fromkeys(
+        names("student", "width max_cells pair_inputs dropout token_dropout"), "search trials architecture student"
+    ),
+    **dict.fromkeys(names("student", "init layers copied heads intermediate hidden"), "student"),
+    **dict.fromkeys(names("objective", "gamma tau temperature alpha"), TRAINED),
+    **dict.fromkeys(names("objective", "soft hard cosine beta layers"), "student"),
+    **dict.fromkeys(names("objective", "intermediate_epochs intermediate_learning_rate"), "student"),
+    **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
+    **dict.fromkeys(names("transfer", "bank texts select joined"), "transfer_set"),
+    "transfer.share": "student",
+    "search.beta": "search trials architecture",
+    "search.cost": "search architecture",
+    "search.trials": "trials architecture",
+    "search.trial_steps": "trials",
+    "search.inherit": "student",
+    **dict.fromkeys(names("search", "max_cost max_parameters target_latency_ms"), "architecture"),
+    **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
+    **dict.fromkeys(names("compress", "epochs warmup patience average quantization_epochs"), "student"),
+    "compress.preset": NOBODY,  # a name for what the other settings say
+    **dict.fromkeys(names("export", "precisions budget below_linear calibration_texts compute_capability"), "bundle"),
+    **dict.fromkeys(names("bench", "threads lengths batch_size texts seconds"), NOBODY),
+}
+# Where a recipe's shape makes a difference.
+COPYING = ("metakd", "none", "pkd", "cbert", "replaced")  # their students may have layers of the pre-trained model
+SEARCHED = ("cnn", "l2a", "own", "latency", "transfer")
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
+    ("own", "domains.leave_out"): NOBODY,
+    ("bilstm", "teacher.model"): "teacher augmented",  # the mask token of its tokenizer
+    ("latency", "target.sample"): EVERYBODY,  # with a limit, another sample has other texts
+    ("latency", "bench.threads"): "architecture",  # students are timed as they will be served
+    ("latency", "bench.texts"): "architecture",
+    ("unlabelled", "target.unlabelled"): f"language_model {STUDENT}",
+    **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
+    **{(r, key): NOBODY for r in RECIPES if r != "metakd" for key in names("meta", "corruption expertise transfer")},
+    **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
+    **{(r, key): NOBODY for r in RECIPES if r != "transfer" for key in names("transfer", "bank share select")},
+    # With any text of it, there is a transfer set, from which the student learns.
+    **{(r, key): "student" for r in RECIPES if r != "transfer" for key in names("transfer", "texts joined")},
+    **dict.fromkeys(
+        # An architecture made by hand has no bounds.
+        [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters target_latency_ms")],
+        NOBODY,
+    ),
+}
+# Which results a stage is made from.
+BEFORE = {
+    "teacher": "",
+    "linear": "",
+    "language_model": "",
+    "augmented": "language_model",
+    "teacher_outputs": "teacher augmented",
+    "search": "teacher_outputs",
+    "trials": "search",
+    "architecture": "teacher search trials",
+    "transfer_set": "",
+    "transfer_outputs": "teacher transfer_set",
+    "student": "teacher linear augmented teacher_outputs architecture transfer_outputs",
+    "bundle": "student",
+}
+# These settings choose a form of a section or a method, and with it which stages there are; see the tests below the table.
+FORMS = {"augmentation.method", "student.kind", "objective.method", "teacher.method", "domains.teacher"}
+FORMS |= {"student.architecture", "source.use", "target.distil_unlabelled"}
