@@ -47,7 +47,7 @@ def changed(one: dict[str, str], other: dict[str, str]) -> set[str]:
     return {stage for stage in one if one[stage] != other[stage]}
 
 
-STAGES = {"teacher", "language_model", "augmented", "teacher_outputs", "student"}
+STAGES = {"teacher", "linear", "language_model", "augmented", "teacher_outputs", "student"}
 
 
 def test_the_keys_follow_the_content_of_a_table_and_not_its_place(file: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
 
-STAGES = ("teacher", "augmented", "teacher_outputs", "search", "trials", "architecture", "student", "bundle")
+STAGES = ("teacher", "linear", "augmented", "teacher_outputs", "search", "trials", "architecture", "student", "bundle")
 
 
 def command(module: str, recipe: Path, *more: str) -> list[str]:

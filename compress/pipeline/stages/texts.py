@@ -1,0 +1,142 @@
+"""The stages that make texts for the student, and that ask the teacher about all of its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compress.data.domains import student_corpus
+from compress.pipeline.stage import Stage, StageContext, Texts
+from compress.pipeline.stages.student_inputs import student_text_kinds
+from compress.recipe import Recipe
+from compress.recipe.sections import L2aOptions, MaskedLmOptions, SamplingOptions
+
+
+def make_language_model(context: StageContext) -> None:
+    """Train the masked language model behind an augmentation; labels and seeds of the recipe play no part."""
+    corpus = context.corpus
+    from compress.augment.stage import make_language_model
+
+    make_language_model(context.recipe, corpus, context.directory, context.scratch)
+
+
+def _language_model_texts(recipe: Recipe) -> Iterator[Texts]:
+    yield Texts.WITHOUT_LABELS
+    if "language_model" in recipe.source_learners:
+        yield Texts.SOURCE
+
+
+LANGUAGE_MODEL = Stage(
+    "language_model",
+    make_language_model,
+    # Not the method: one language model serves all of them.
+    settings=lambda recipe: (
+        "teacher.model",
+        "target.max_length",
+        *(f"augmentation.{name}" for name in MaskedLmOptions.model_fields),
+        "-augmentation.method",
+    ),
+    texts=_language_model_texts,
+    needed=lambda recipe: isinstance(recipe.augmentation, MaskedLmOptions),
+)
+
+
+def make_augmented(context: StageContext) -> None:
+    """Write the augmented texts."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    from compress.augment.stage import make_augmented
+
+    make_augmented(context.recipe, corpus, context.results.get("language_model"), context.directory, context.scratch)
+
+
+def _augmented_texts(recipe: Recipe) -> Iterator[Texts]:
+    yield Texts.LABELLED
+    if isinstance(recipe.augmentation, L2aOptions) and recipe.source is not None:
+        yield Texts.SOURCE  # samples start from these too
+
+
+def _augmented_settings(recipe: Recipe) -> Iterator[str]:
+    yield from (
+        "seed",
+        "augmentation",
+        "-augmentation.selector",
+        "domains.student",
+    )  # a selector is the student's matter
+    if isinstance(recipe.augmentation, SamplingOptions):
+        yield "teacher.model"  # for its tokenizer's mask token
+
+
+AUGMENTED = Stage(
+    "augmented",
+    make_augmented,
+    settings=_augmented_settings,
+    texts=_augmented_texts,
+    after=("language_model",),
+    needed=lambda recipe: recipe.augmentation.method != "none",
+)
+
+
+def make_teacher_outputs(context: StageContext) -> None:
+    """Ask the frozen teacher about the student's training texts."""
+    from compress.pipeline.student_task import student_texts
+    from compress.teachers.finetune import open_encoder
+    from compress.teachers.outputs import make_teacher_outputs
+
+    recipe, teacher = context.recipe, context.result("teacher")
+    texts = student_texts(context, open_encoder(teacher, recipe.target.max_length))
+    probes = recipe.student.kind == "cnn"
+    make_teacher_outputs(teacher, texts, context.directory, probes=probes, weights=recipe.weights_examples)
+
+
+TEACHER_OUTPUTS = Stage(
+    "teacher_outputs",
+    make_teacher_outputs,
+    settings=lambda recipe: (
+        *("target.max_length", "domains.student", "student.kind", "teacher.method"),
+        *(["meta.expertise"] if recipe.teacher.method == "meta" else []),
+    ),
+    texts=student_text_kinds,
+    after=("teacher", "augmented"),
+    needed=lambda recipe: recipe.objective.method != "none" or recipe.student.kind == "cnn",
+)
+
+
+def make_transfer_set(context: StageContext) -> None:
+    """Choose the texts of the transfer set."""
+    corpus = student_corpus(context.recipe, context.corpus)
+    from compress.transfer.stage import make_transfer_set
+
+    make_transfer_set(context.recipe, corpus, context.directory)
+
+
+TRANSFER_SET = Stage(
+    "transfer_set",
+    make_transfer_set,
+    settings=lambda recipe: (
+        *("seed", "domains.student"),
+        *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined")),
+    ),
+    texts=lambda recipe: (Texts.LABELLED,),
+    needed=lambda recipe: recipe.transfer.any,
+)
+
+
+def make_transfer_outputs(context: StageContext) -> None:
+    """Ask the frozen teacher about the transfer set."""
+    from compress.data.batches import encode_split
+    from compress.teachers.finetune import open_encoder
+    from compress.teachers.outputs import make_teacher_outputs
+    from compress.transfer.stage import load_transfer_set
+
+    teacher = context.result("teacher")
+    encoder = open_encoder(teacher, context.recipe.target.max_length)
+    texts = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
+    make_teacher_outputs(teacher, texts, context.directory, probes=False)
+
+
+TRANSFER_OUTPUTS = Stage(
+    "transfer_outputs",
+    make_transfer_outputs,
+    settings=lambda recipe: ("target.max_length",),
+    after=("teacher", "transfer_set"),
+    needed=lambda recipe: recipe.transfer.any,
+)
