@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.progress import track
-
-from compress.console import console
 from compress.data.corpus import UNLABELLED, Split
-from compress.training.progress import LOG_SECONDS
+from compress.training.progress import with_progress
 
 TEXTS = "texts.jsonl"
 T = TypeVar("T")
@@ -25,7 +21,7 @@ def write_lines(directory: Path, lines: Iterable[dict[str, Any]], total: int, na
     :param name: shown beside the progress.
     """
     with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        for line in _with_progress(lines, total, name):
+        for line in with_progress(lines, total, name):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -46,17 +42,3 @@ def load_augmented(directory: Path, train: Split) -> Split:
     known = train.domains is not None and not any(line.get("source") for line in lines)
     domains = [train.domains[line["row"]] for line in lines] if train.domains is not None and known else None
     return Split([line["text"] for line in lines], texts_b, [UNLABELLED] * len(lines), domains)
-
-
-def _with_progress(items: Iterable[T], total: int, name: str) -> Iterator[T]:
-    """The same items. Shows a live bar on a terminal, and prints a line every few seconds elsewhere."""
-    if console.is_terminal:
-        yield from track(items, description=f"  {name}", total=total, console=console, transient=True)
-        return
-    started = logged = time.monotonic()
-    for done, item in enumerate(items):
-        yield item
-        if time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            left = (logged - started) / (done + 1) * (total - done - 1)
-            console.print(f"  {name}: {done + 1}/{total} texts  {left:.0f} s left")

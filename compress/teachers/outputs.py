@@ -18,7 +18,7 @@ from compress.data.files import write_json
 from compress.data.teacher_outputs import TeacherOutputs
 from compress.teachers.meta import DomainKnowledge, known_domains, logits_and_features
 from compress.training.accelerator import make_accelerator
-from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict_logits
+from compress.training.evaluation import EVALUATION_BATCH, batches_with_progress, model_inputs, predict_logits
 
 PROBE_ROWS = 20_000  # enough for a linear probe with a few hundred features
 
@@ -49,7 +49,7 @@ def make_teacher_outputs(
     elif weights:
         logits, features = logits_and_features(model, texts)
     else:
-        logits = predict_logits(model, texts)
+        logits = predict_logits(model, texts, "teacher")
     outputs = TeacherOutputs(texts.fingerprint, SoftTargets(logits, probed))
     if weights:
         assert features is not None, "expertise weights need the features"
@@ -113,7 +113,7 @@ def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> T
     logits = torch.zeros(len(split), model.config.num_labels)
     hidden: NDArray[np.float16] | None = None
     with torch.inference_mode(), accelerator.autocast():
-        for batch in loader:
+        for batch in batches_with_progress(loader, "teacher"):
             batch = batch.to(accelerator.device)
             out = model(**model_inputs(model, batch), output_hidden_states=True)
             pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch.attention_mask)

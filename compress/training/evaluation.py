@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
 from compress.training.accelerator import make_accelerator
+from compress.training.progress import with_progress
 
 EVALUATION_BATCH = 64
 
@@ -49,18 +50,24 @@ def compute_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def predict(
-    model: nn.Module, loader: DataLoader[int], forward: Callable[[nn.Module, Batch], Tensor], accelerator: Accelerator
+    model: nn.Module,
+    loader: DataLoader[int],
+    forward: Callable[[nn.Module, Batch], Tensor],
+    accelerator: Accelerator,
+    name: str | None = None,
 ) -> Tensor:
     """Outputs (N, …) of `forward(model, batch)` for every example, in the order of the split, on the CPU.
 
     The model computes on its own device. If there are several processes, all must call this function. Each computes a
     share of every batch and gets all outputs.
+
+    :param name: shows the progress, beside this name.
     """
     model.eval()
     out: Tensor | None = None
     device = next(model.parameters()).device
     with torch.inference_mode(), accelerator.autocast():
-        for batch in loader:
+        for batch in loader if name is None else batches_with_progress(loader, name):
             own = share_of(batch)
             # A process without a share computes the whole batch, because it needs the shape of the output.
             values = forward(model, (batch if own is None else own).to(device)).float()
@@ -73,6 +80,13 @@ def predict(
     return out
 
 
+def batches_with_progress(loader: DataLoader[int], name: str) -> Iterator[Batch]:
+    """The batches of a long pass over a split. The time left is told by tokens, since the longest texts come last."""
+    split: EncodedSplit = loader.dataset  # type: ignore[assignment]
+    total = sum(len(text) for text in split.encoded)
+    return with_progress(loader, total, name, unit="tokens", size=lambda batch: int(batch.attention_mask.sum()))
+
+
 def share_of(batch: Batch) -> Batch | None:
     """The rows of a batch that this process computes; None if there are no rows left for it."""
     first, step = processes.rank(), processes.size()
@@ -81,11 +95,13 @@ def share_of(batch: Batch) -> Batch | None:
     return batch.map(lambda tensor: tensor[first::step]) if len(batch) > first else None
 
 
-def predict_logits(model: PreTrainedModel, split: EncodedSplit) -> Tensor:
-    """The model's logits (N, C) on each text, on the CPU. The model computes on its own device."""
-    return predict(
-        model, make_loader(split, EVALUATION_BATCH, shuffle=False), _logits_of_classifier, make_accelerator()
-    )
+def predict_logits(model: PreTrainedModel, split: EncodedSplit, name: str | None = None) -> Tensor:
+    """The model's logits (N, C) on each text, on the CPU. The model computes on its own device.
+
+    :param name: shows the progress, beside this name.
+    """
+    loader = make_loader(split, EVALUATION_BATCH, shuffle=False)
+    return predict(model, loader, _logits_of_classifier, make_accelerator(), name)
 
 
 def predict_labels(model: PreTrainedModel, split: EncodedSplit) -> Tensor:

@@ -1,15 +1,18 @@
-"""Progress of a training: a live bar on a terminal, elsewhere a line every few seconds."""
+"""Progress of a training or of another long work: a live bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from compress.console import console
 
 LOG_SECONDS = 15.0
+T = TypeVar("T")
 
 
 class TrainingProgress:
@@ -67,3 +70,25 @@ class TrainingProgress:
         """Call after an epoch, with its number (counted from one) and its dev metrics."""
         self.metrics = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "metric")
         self.note(f"epoch {epoch}  loss {self.loss or 0:.4f}  {self.metrics}")
+
+
+def with_progress(
+    items: Iterable[T], total: int, name: str, *, unit: str = "texts", size: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """The same items. Shows a live bar on a terminal, and prints a line every few seconds elsewhere.
+
+    :param total: the size of all items together.
+    :param size: how much of the work an item is.
+    """
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar:
+        task, done = bar.add_task(f"  {name}", total=total), 0
+        started = logged = time.monotonic()
+        for item in items:
+            yield item
+            done += size(item)
+            bar.update(task, completed=done)
+            if not console.is_terminal and time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                left = (logged - started) / done * (total - done)
+                console.print(f"  {name}: {done:,} of {total:,} {unit}  {left:.0f} s left")
