@@ -47,7 +47,9 @@ def choose(search: Path, measure: object = None, trials: int = 0, **bounds: obje
         {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": options}, "a test"
     )
     tokenizer = tiny_teacher(search / "bert") / "tokenizer.json"
-    choose_architecture(recipe, CORPUS, TextEncoder(tokenizer, 32), VOCABULARY, search, search, measure)  # type: ignore[arg-type]
+    artifacts = {stage: search / stage for stage in ("search", "trials")}
+    encoder = TextEncoder(tokenizer, 32)
+    choose_architecture(recipe, CORPUS, encoder, VOCABULARY, artifacts, search, measure, title="t")  # type: ignore[arg-type]
     return json.loads((search / "genotype.json").read_text())
 
 
