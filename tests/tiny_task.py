@@ -56,8 +56,6 @@ epochs = 9
 batch_size = 16
 learning_rate = 3e-3
 patience = 6
-[export]
-below_linear = "warn"
 """
 
 

@@ -231,7 +231,7 @@ def test_a_fresh_probe_finds_the_domain_less_often_after_corruption(tmp_path: Pa
     (tmp_path / "tiny.toml").write_text(DOMAIN_RECIPE)
     found = {}
     for corruption in (0.0, 0.5):
-        pretrained = ["teacher.model=embedded", "teacher.epochs=4", "teacher.learning_rate=1e-4"]
+        pretrained = ["teacher.model=embedded", "teacher.epochs=2", "teacher.learning_rate=2e-4"]
         recipe = point(tmp_path, "compress.preset=metakd", f"meta.corruption={corruption}", *pretrained)
         root = tmp_path / str(corruption)
         compress(recipe, Workspace(root), until="teacher")

@@ -35,6 +35,7 @@ epochs = 1
 batch_size = 16
 learning_rate = 1e-3
 [export]
+below_linear = "warn"  # a linear model is perfect here
 calibration_texts = 16
 """
 
