@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class Texts(Enum):
-    """The texts of a task that a stage may ask for; the value is the settings that decide what they are."""
+    """The texts of a task that a stage may ask for. The value: the settings that decide which texts these are."""
 
     LABELLED = ("target", "-target.unlabelled", "-target.distil_unlabelled", "-target.max_length")
     UNLABELLED = ("target", "-target.distil_unlabelled", "-target.max_length")
     SOURCE = ("source", "-source.use")
-    # All texts of the target, without saying which of them have a label; for a language model.
+    # All texts of the target, labelled or not, without their labels; for a language model.
     WITHOUT_LABELS = (
         *("target", "-target.distil_unlabelled", "-target.max_length"),
         *("-target.labels", "-target.train_limit", "-target.train_fraction"),
@@ -41,14 +41,14 @@ class Texts(Enum):
 
 
 class Latency(Protocol):
-    """Times a student, trained or not, where it will run; given from outside, since it needs the exporter."""
+    """Times a student, trained or not, where it will run. It comes from outside this package, since it needs the exporter."""
 
     def __call__(self, student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, corpus: Corpus) -> float:
         """Median milliseconds at batch 1 over the task's own texts, tokenisation included."""
 
 
 def nothing(recipe: Recipe) -> Iterable[Any]:
-    """For a record that declares no inputs of a kind."""
+    """The default of a record that declares no inputs of a kind."""
     return ()
 
 
@@ -58,14 +58,13 @@ class Stage:
 
     name: str
     make: Callable[[StageContext], None]  # writes the result into `context.directory`
-    settings: Callable[[Recipe], Iterable[str]] = (
-        nothing  # of the recipe, as patterns for `compress.recipe.keys.expand`
-    )
-    texts: Callable[[Recipe], Iterable[Texts]] = nothing  # of the task
-    after: tuple[str, ...] = ()  # stages whose results it reads, where the recipe has them
+    # The settings that it reads, as patterns for `compress.recipe.keys.expand`.
+    settings: Callable[[Recipe], Iterable[str]] = nothing
+    texts: Callable[[Recipe], Iterable[Texts]] = nothing  # the texts of the task that it reads
+    after: tuple[str, ...] = ()  # the stages whose results it reads, where the recipe has them
     needed: Callable[[Recipe], bool] = lambda recipe: True  # whether the recipe has this stage
     versions: tuple[str, ...] = ()  # what else the result depends on, such as the version of a library
-    shared: bool = True  # whether several recipes may use one result of it, see `Workspace.run_shared`
+    shared: bool = True  # whether several recipes may use one result, see `Workspace.run_shared`
 
     def declared(self, recipe: Recipe) -> list[str]:
         """All settings that the result may depend on, those that decide its texts included."""
@@ -96,7 +95,7 @@ class TaskTexts:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """All of it, from those settings alone that some kind of `Texts` declares.
+        """All texts. Only settings that some kind of `Texts` declares are read.
 
         :raises UserError: what `load_corpus` raises.
         """
@@ -118,7 +117,7 @@ class TaskTexts:
         return fingerprint({key: _identity(self.recipe, key) for key in keys})
 
     def visible(self, kinds: Sequence[Texts]) -> Corpus:
-        """The corpus as a stage sees it that asked for these texts."""
+        """The part of the corpus that a stage sees if it asks for these texts."""
         corpus = self.corpus
         if Texts.SOURCE not in kinds:
             corpus = replace(corpus, source=None)
@@ -136,9 +135,9 @@ class StageContext:
     task: TaskTexts
     results: dict[str, Path]  # of the stages that it comes after
     directory: Path  # where the result goes
-    scratch: Path  # where checkpoints go; what is there is of a killed run of the same inputs
+    scratch: Path  # where checkpoints go; what lies there comes from a killed run with the same inputs
     latency: Latency | None
-    # For the record alone: no result may depend on them.
+    # For cards and titles only: no result may depend on them.
     name: str
     recipe_as_written: dict[str, Any] = field(default_factory=dict)
 
