@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from compress.data.batches import Batch
 from compress.distil.forward_recorder import ForwardOutputs, ForwardRecorder
@@ -34,6 +35,7 @@ from compress.recipe.sections import (
     ProbesObjective,
     TwoStageObjective,
 )
+from compress.students.cnn import CnnStudent
 from compress.training.evaluation import compute_logits, model_inputs
 
 BatchLoss = Callable[[Batch], Tensor]  # a batch with the teacher's outputs → the loss of each example (B,)
@@ -42,38 +44,51 @@ Comparison = Callable[[ForwardOutputs, ForwardOutputs, Tensor, Tensor], Tensor]
 
 
 def prediction_loss(options: ObjectiveOptions, learner: Learner) -> BatchLoss:
-    """The loss that compares predictions only. The weights of the examples are not applied."""
-    student: Any = learner.student
+    """The loss that compares predictions only. The weights of the examples are not applied.
+
+    Each member of an ensemble learns on its own, as if trained alone: the loss is the mean of the members' losses.
+    """
+    of_member = _loss_of_member(options)
+
+    def loss(batch: Batch) -> Tensor:
+        members = _logits_of_members(learner.student, batch)
+        return torch.stack([of_member(per_cell, batch) for per_cell in members]).mean(dim=0)
+
+    return loss
+
+
+def _logits_of_members(student: PreTrainedModel, batch: Batch) -> list[list[Tensor]]:
+    """For each member of an ensemble its logits (B, C) after each cell. Any other student is one member of one cell."""
+    if isinstance(student, CnnStudent):
+        return student.logits_of_members(**model_inputs(student, batch))
+    return [[compute_logits(student, batch)]]
+
+
+def _loss_of_member(options: ObjectiveOptions) -> Callable[[Sequence[Tensor], Batch], Tensor]:
+    """The loss (B,) of a student's logits (B, C) after each of its cells. Only the probes compare all cells, not the last."""
     match options:
         case ProbesObjective():
-
-            def loss(batch: Batch) -> Tensor:
-                logits = student.logits_per_cell(**model_inputs(student, batch))
-                return adabert_loss(logits, batch.teacher_probes, batch.labels, options.gamma, options.tau)
+            return lambda cells, batch: adabert_loss(
+                cells, batch.teacher_probes, batch.labels, options.gamma, options.tau
+            )
 
         case LogitsObjective():
 
-            def loss(batch: Batch) -> Tensor:
-                logits = compute_logits(student, batch)
-                soft = soft_labels(logits, batch.teacher_logits, options.temperature)
-                return (1 - options.alpha) * cross_entropy(logits, batch.labels) + options.alpha * soft
+            def loss(cells: Sequence[Tensor], batch: Batch) -> Tensor:
+                soft = soft_labels(cells[-1], batch.teacher_logits, options.temperature)
+                return (1 - options.alpha) * cross_entropy(cells[-1], batch.labels) + options.alpha * soft
 
         case MseObjective():
 
-            def loss(batch: Batch) -> Tensor:
-                logits = compute_logits(student, batch)
-                error = logit_error(logits, batch.teacher_logits)
-                return (1 - options.alpha) * cross_entropy(logits, batch.labels) + options.alpha * error
+            def loss(cells: Sequence[Tensor], batch: Batch) -> Tensor:
+                error = logit_error(cells[-1], batch.teacher_logits)
+                return (1 - options.alpha) * cross_entropy(cells[-1], batch.labels) + options.alpha * error
 
         case TwoStageObjective():
-
-            def loss(batch: Batch) -> Tensor:
-                return soft_cross_entropy(compute_logits(student, batch), batch.teacher_logits, options.temperature)
+            return lambda cells, batch: soft_cross_entropy(cells[-1], batch.teacher_logits, options.temperature)
 
         case NoObjective() | DistilBertObjective() | PkdObjective():  # of the last two, `FeatureLosses` has the rest
-
-            def loss(batch: Batch) -> Tensor:
-                return cross_entropy(compute_logits(student, batch), batch.labels)
+            return lambda cells, batch: cross_entropy(cells[-1], batch.labels)
 
         case _:
             assert_never(options)

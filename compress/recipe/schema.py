@@ -93,6 +93,10 @@ class Recipe(Section):
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
         if "search" in self.model_fields_set and kind == "cnn" and not self.bounds_architecture:
             raise ValueError("search: the recipe gives an architecture, so none is searched; remove the section")
+        if self.search.inherit and getattr(self.student, "members", 1) > 1:
+            raise ValueError(
+                "search.inherit: the weights of the search are those of one network; set student.members = 1"
+            )
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
         return self

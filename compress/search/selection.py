@@ -41,6 +41,7 @@ class StudentFactory:
             CnnStudentConfig(
                 vocab_size=self.vocabulary,
                 width=self.options.width,
+                members=self.options.members,
                 genotype=genotype.model_dump(mode="json"),
                 pair=self.pair,
                 pair_inputs=self.options.pair_inputs,
@@ -165,7 +166,7 @@ def select_searched(
     if trials:
         selector = TrialSelector(trials, options, students)
     else:
-        by_operation = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(students.options.width)]
+        by_operation = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(students.options)]
         selector = LikeliestSelector(ParetoFront(alpha, depth, by_operation), options, students)
     genotype = _best_within_bounds(selector, options, students)
     report: dict[str, Any] = {}
@@ -179,9 +180,10 @@ def select_searched(
     return genotype, _report(genotype, cost, trials, options, students) | report
 
 
-def operation_sizes(width: int) -> Tensor:
-    """Number of parameters of each operation (O,)."""
-    return torch.tensor([_count(build_operation(name, width)) for name in OPERATIONS])
+def operation_sizes(options: CnnOptions) -> Tensor:
+    """Number of parameters of each operation of a student (O,), all members together."""
+    channels = options.width * options.members
+    return torch.tensor([_count(build_operation(name, channels, options.members)) for name in OPERATIONS])
 
 
 def _best_within_bounds(selector: Selector, options: SearchOptions, students: StudentFactory) -> Genotype:

@@ -13,7 +13,7 @@ from compress.search.derive import inherit
 from compress.search.supernet import Supernet
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.base import label_names
-from compress.students.embeddings import project_embeddings
+from compress.students.embeddings import project_for_members
 from compress.students.genotype import Genotype, read_genotype
 
 SUPERNET = "supernet.pt"
@@ -53,8 +53,8 @@ def derived_student(
 def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, supernet: Supernet | None) -> CnnStudent:
     """The student of a genotype.
 
-    :param supernet: where the student's weights come from. With None, only the embeddings are initialised, from the
-        teacher's.
+    :param supernet: where the student's weights come from. Such a student has one member. With None, only the embeddings
+        are initialised, from the teacher's.
     """
     student = CnnStudent(
         _config(
@@ -63,10 +63,11 @@ def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, sup
             dropout=options.dropout,
             token_dropout=options.token_dropout,
             genotype=genotype.model_dump(mode="json"),
+            members=options.members if supernet is None else 1,
         )
     )
     if supernet is None:
-        table = project_embeddings(task.embeddings, task.train, options.width)
+        table = project_for_members(task.embeddings, task.train, options.width, options.members)
         student.embeddings.table.weight.data.copy_(table)
     else:
         inherit(student, supernet)

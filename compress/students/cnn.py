@@ -23,10 +23,10 @@ from compress.students.operations import Convolution, build_operation
 class Cell(nn.Module):
     """A cell of the derived network: one operation on each edge of the genotype."""
 
-    def __init__(self, genotype: Genotype, width: int) -> None:
+    def __init__(self, genotype: Genotype, width: int, members: int = 1) -> None:
         super().__init__()
         self.places = [(node, edge.source) for node, edge in genotype.edges]
-        self.operations = nn.ModuleList(build_operation(edge.operation, width) for _, edge in genotype.edges)
+        self.operations = nn.ModuleList(build_operation(edge.operation, width, members) for _, edge in genotype.edges)
         self.node_weights = nn.Parameter(torch.zeros(NODES))
 
     def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class CnnStudent(Student, CellNetwork):
     def __init__(self, config: CnnStudentConfig) -> None:
         super().__init__(config)
         genotype = Genotype.model_validate(config.genotype)
-        self.build_layers(config, lambda: Cell(genotype, config.width), genotype.cells)
+        self.build_layers(config, lambda: Cell(genotype, config.channels, config.members), genotype.cells)
         self.post_init()
 
     def compute_logits(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -56,6 +56,16 @@ class CnnStudent(Student, CellNetwork):
     ) -> list[Tensor]:
         """Logits (B, C) after each cell, first to last."""
         return self.read_out_each(self.pooled_states(self.cells, input_ids, attention_mask, token_type_ids))
+
+    def logits_of_members(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> list[list[Tensor]]:
+        """For each member of the ensemble its logits (B, C) after each cell, first to last. In training each learns alone."""
+        if self.config.members == 1:
+            return [self.logits_per_cell(input_ids, attention_mask, token_type_ids)]
+        states = self.pooled_states(self.cells, input_ids, attention_mask, token_type_ids)
+        per_cell = [readout.member_logits(pooled) for readout, pooled in zip(self.readouts, states, strict=True)]  # type: ignore[operator]
+        return [[logits[:, member] for logits in per_cell] for member in range(self.config.members)]
 
     def fold(self) -> None:
         """Fold BatchNorm into the convolutions, for export. The logits stay the same; do not train the model further."""

@@ -11,7 +11,9 @@ class CnnStudentConfig(PretrainedConfig):
     """Sizes and options of a `CnnStudent`.
 
     :param vocab_size: number of token ids V.
-    :param width: channels D of the embeddings and of every cell.
+    :param width: channels of the embeddings and of every cell, for each member.
+    :param members: number of networks of equal shape whose logits are averaged. They are computed as one network of
+        `channels` channels with grouped convolutions.
     :param genotype: `Genotype.model_dump()`; a supernet has none.
     :param pair: the student reads pairs of texts.
     :param pair_inputs: the two inputs of the first cell for a pair; see `InputLayer`.
@@ -29,10 +31,16 @@ class CnnStudentConfig(PretrainedConfig):
         pair_inputs: str = "together",  # old checkpoints have no such field and were built this way
         dropout: float = 0.1,
         token_dropout: float = 0.0,
+        members: int = 1,
         pad_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(pad_token_id=pad_token_id, **kwargs)
         self.vocab_size, self.width, self.genotype = vocab_size, width, genotype
         self.pair, self.pair_inputs = pair, pair_inputs
-        self.dropout, self.token_dropout = dropout, token_dropout
+        self.dropout, self.token_dropout, self.members = dropout, token_dropout, members
+
+    @property
+    def channels(self) -> int:
+        """Channels D of all members together."""
+        return self.width * self.members

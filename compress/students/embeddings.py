@@ -25,3 +25,13 @@ def project_embeddings(table: Tensor, train: EncodedSplit, width: int) -> Tensor
     if projected.shape[1] < width:  # a teacher narrower than the student
         projected = torch.nn.functional.pad(projected, (0, width - projected.shape[1]))
     return (projected / projected.std() * 0.5).float()
+
+
+def project_for_members(table: Tensor, train: EncodedSplit, width: int, members: int) -> Tensor:
+    """The projected embeddings of each member of an ensemble side by side, (V, members · width).
+
+    All members get the same components. From the second on they are rotated at random, so that the members differ.
+    """
+    projected = project_embeddings(table, train, width)
+    rotations = (torch.linalg.qr(torch.randn(width, width)).Q for _ in range(1, members))
+    return torch.cat([projected, *(projected @ rotation for rotation in rotations)], dim=1)

@@ -33,15 +33,15 @@ class InputLayer(nn.Module):
     - "streams": one text on each input, as in the paper. Both start at position 0, so the sums of the cell mix them, and
       they are pooled as one text.
 
-    :param width: channels D.
+    :param width: channels D of all members of an ensemble together.
     """
 
-    def __init__(self, width: int, pair: bool, pair_inputs: str) -> None:
+    def __init__(self, width: int, pair: bool, pair_inputs: str, members: int = 1) -> None:
         super().__init__()
         self.pair = pair
         self.streams = pair and pair_inputs == "streams"
         self.texts = 2 if pair and not self.streams else 1  # how many are pooled separately
-        self.alignment = Alignment(width) if pair and pair_inputs == "aligned" else None
+        self.alignment = Alignment(width // members, members) if pair and pair_inputs == "aligned" else None
 
     def forward(self, embedded: Tensor, mask: Tensor, text_masks: Sequence[Tensor]) -> CellInputs:
         """Embedded texts (B, D, L), their mask and one mask per text, (B, 1, L) each → the first cell's inputs."""
@@ -55,18 +55,31 @@ class Alignment(nn.Module):
     """Each token compared with its match in the other text (Parikh et al. 2016, §3.1-3.2, with cosines as scores).
 
     The match is the average of the other text's tokens, weighted by softmax(sharpness · cosine). Token, match and their
-    product are concatenated and go through a convolution with kernel 1.
+    product are concatenated and go through a convolution with kernel 1. Each member of an ensemble aligns its own channels.
+
+    :param width: channels of a member.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, members: int = 1) -> None:
         super().__init__()
+        self.width, self.members = width, members
         self.log_sharpness = nn.Parameter(torch.tensor(2.0))
-        self.compare = Convolution(width, 1, 1, inputs=3 * width)
+        self.compare = Convolution(width * members, 1, 1, inputs=3 * width * members, groups=members)
 
     def forward(self, x: Tensor, mask: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
         """Embedded texts (B, D, L) and masks (B, 1, L) → (B, D, L), zero where the mask is zero."""
-        match = self.match(x, text_masks)
-        return self.compare(torch.cat([x, match, x * match], dim=1), mask) * mask  # (B, 3·D, L) → (B, D, L)
+        if self.members == 1:
+            inputs = [x, self.match(x, text_masks)]
+        else:
+            # With the members in the batch, each is aligned as a student of its own.
+            of_members = x.reshape(-1, self.width, x.shape[2])  # (B·M, D / M, L)
+            masks = [text.repeat_interleave(self.members, dim=0) for text in text_masks]
+            inputs = [of_members, self.match(of_members, masks)]
+        token, match = inputs
+        compared = torch.cat([token, match, token * match], dim=1)  # (B·M, 3·D / M, L)
+        return (
+            self.compare(compared.reshape(-1, 3 * self.width * self.members, x.shape[2]), mask) * mask
+        )  # (B, 3·D, L) → (B, D, L)
 
     def match(self, x: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
         """For each token the weighted average of the other text: (B, D, L). Zero where there is no other text."""

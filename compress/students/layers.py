@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,27 +34,50 @@ class ReadOut(nn.Module):
     added because it keeps the one decisive phrase of a long text; the tanh is left out because it would flatten that
     phrase.
 
+    The logits of an ensemble are the mean of its members' logits. Each member reads its own channels, so the mean is one
+    linear layer on all channels.
+
     :param states: number of pooled states.
+    :param width: channels D of all members together.
     :param texts: 1, or 2 for a pair whose texts are pooled separately. Their vectors u and v enter the linear layer as
         [u, v, |u − v|, u·v].
     """
 
-    def __init__(self, states: int, width: int, num_labels: int, texts: int, dropout: float) -> None:
+    def __init__(self, states: int, width: int, num_labels: int, texts: int, dropout: float, members: int = 1) -> None:
         super().__init__()
         self.state_weights = nn.Parameter(torch.zeros(states))
-        self.texts = texts
+        self.texts, self.members = texts, members
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * width * (4 if texts == 2 else 1), num_labels)
+        if members > 1:  # each member starts as a student of its own, whose layer has fewer inputs
+            bound = math.sqrt(members / self.classifier.in_features)
+            nn.init.uniform_(self.classifier.weight, -bound, bound)
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states, each (B, T, 2·D) with T texts → logits (B, C)."""
+        weight = self.classifier.weight / self.members if self.members > 1 else self.classifier.weight
+        return F.linear(self._features(pooled), weight, self.classifier.bias)
+
+    def member_logits(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Pooled states → logits of each of M members (B, M, C), for training. Their mean is what `forward` gives."""
+        x = self._features(pooled)
+        x = x.view(len(x), -1, self.members, self._member_width)
+        weight = self.classifier.weight.view(self.classifier.out_features, -1, self.members, self._member_width)
+        return torch.einsum("bkmd,ckmd->bmc", x, weight) + self.classifier.bias
+
+    @property
+    def _member_width(self) -> int:
+        return self.classifier.in_features // (2 * self.members * (4 if self.texts == 2 else 1))
+
+    def _features(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Pooled states → the inputs of the linear layer, (B, 2·D) or (B, 8·D); the channels are the last axis."""
         x = weighted_sum(pooled, self.state_weights)  # (B, T, 2·D)
         if self.texts == 2:
             u, v = x[:, 0], x[:, 1]
             x = torch.cat([u, v, (u - v).abs(), u * v], dim=-1)  # (B, 8·D)
         else:
             x = x[:, 0]  # (B, 2·D)
-        return self.classifier(self.dropout(x))
+        return self.dropout(x)
 
 
 def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:

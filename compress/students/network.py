@@ -56,13 +56,13 @@ class CellNetwork:
 
     def build_layers(self, config: CnnStudentConfig, make_cell: Callable[[], nn.Module], cells: int) -> None:
         """Create all layers. Their order fixes which random numbers each of them starts from."""
-        self.embeddings = Embeddings(config.vocab_size, config.width, config.dropout, config.token_dropout)
+        self.embeddings = Embeddings(config.vocab_size, config.channels, config.dropout, config.token_dropout)
         # This attribute cannot be renamed: saved students and supernets have `entrance` in their parameter names.
-        self.entrance = InputLayer(config.width, config.pair, config.pair_inputs)
+        self.entrance = InputLayer(config.channels, config.pair, config.pair_inputs, config.members)
         self.cells = nn.ModuleList(make_cell() for _ in range(cells))
         # After the first cell two states are read out: the embedded texts and the output of the cell.
         self.readouts = nn.ModuleList(
-            ReadOut(depth + 1, config.width, config.num_labels, self.entrance.texts, config.dropout)
+            ReadOut(depth + 1, config.channels, config.num_labels, self.entrance.texts, config.dropout, config.members)
             for depth in range(1, cells + 1)
         )
 

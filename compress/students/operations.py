@@ -19,13 +19,17 @@ class Convolution(nn.Module):
     In the paper BatchNorm comes after the ReLU. Before the ReLU it can be folded into the convolution at export, so it
     costs nothing.
 
+    :param width: channels D.
     :param inputs: number of input channels, if it is not `width`.
+    :param groups: number of equal parts of the channels that are convolved on their own, the members of an ensemble.
     """
 
-    def __init__(self, width: int, kernel: int, dilation: int, inputs: int | None = None) -> None:
+    def __init__(self, width: int, kernel: int, dilation: int, inputs: int | None = None, groups: int = 1) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
-        self.conv = nn.Conv1d(inputs or width, width, kernel, padding=padding, dilation=dilation, bias=False)
+        self.conv = nn.Conv1d(
+            inputs or width, width, kernel, padding=padding, dilation=dilation, groups=groups, bias=False
+        )
         self.norm: nn.Module = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -72,10 +76,10 @@ class Zero(nn.Module):
         return x * 0
 
 
-def build_operation(name: Operation, width: int) -> nn.Module:
-    """A new operation on `width` channels."""
+def build_operation(name: Operation, width: int, groups: int = 1) -> nn.Module:
+    """A new operation on `width` channels. With `groups` parts of the channels, no part sees another."""
     if name.startswith("conv"):
-        return Convolution(width, int(name.removeprefix("conv")), 1)
+        return Convolution(width, int(name.removeprefix("conv")), 1, groups=groups)
     if name.startswith("dilated"):
-        return Convolution(width, int(name.removeprefix("dilated")), 2)
+        return Convolution(width, int(name.removeprefix("dilated")), 2, groups=groups)
     return {"zero": Zero, "identity": Identity, "max_pool3": MaxPool, "avg_pool3": AveragePool}[name]()

@@ -60,6 +60,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(
         names("student", "width max_cells pair_inputs dropout token_dropout"), "search trials architecture student"
     ),
+    "student.members": "architecture student",
     **dict.fromkeys(names("student", "init layers copied heads intermediate hidden"), "student"),
     **dict.fromkeys(names("objective", "gamma tau temperature alpha"), TRAINED),
     **dict.fromkeys(names("objective", "soft hard cosine beta layers"), "student"),

@@ -8,6 +8,7 @@ import torch
 
 from compress.data.corpus import Corpus, Split
 from compress.recipe import recipe_from
+from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from compress.search.architecture import choose_architecture, random_genotype_of_cost
@@ -63,7 +64,7 @@ def test_of_all_that_keeps_to_two_bounds_the_likeliest_is_derived() -> None:
     generator = torch.Generator().manual_seed(0)
     alpha, depth = torch.randn(len(EDGES), len(OPERATIONS), generator=generator), torch.randn(3, generator=generator)
     prices = torch.tensor([COSTS[name] for name in OPERATIONS])
-    sizes = operation_sizes(WIDTH)
+    sizes = operation_sizes(CnnOptions(width=WIDTH))
     bounds = [(prices, cost_bound(0.3, 3)), (sizes, lambda cells: 5000 / cells)]
 
     def likelihood(genotype: Genotype) -> float:

@@ -25,7 +25,7 @@ SEARCH = Stage(
     "search",
     make_search,
     settings=lambda recipe: (
-        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "objective", "search"),
+        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "-student.members", "objective", "search"),
         # What only the trials, the choice or the student's training use does not outdate the search.
         *(f"-search.{name}" for name in ("trials", "trial_steps", "inherit", *_BOUNDS)),
     ),
@@ -47,7 +47,7 @@ TRIALS = Stage(
     "trials",
     make_trials,
     settings=lambda recipe: (
-        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "objective"),
+        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "-student.members", "objective"),  # a trial is of one member
         *(f"search.{name}" for name in ("trials", "trial_steps", "beta")),
     ),
     texts=student_text_kinds,

@@ -16,7 +16,12 @@ class CnnOptions(Section):
     """A convolutional student whose cell is searched (AdaBERT)."""
 
     kind: Literal["cnn"] = "cnn"
-    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels")
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] = Field(128, description="channels of each member")
+    members: Annotated[int, Field(ge=1, le=8)] = Field(
+        1,
+        description="networks of this shape whose logits are averaged, trained and served as one network with grouped convolutions; "
+        "two of width 96 are faster and more accurate than one of 192",
+    )
     architecture: Annotated[str, Content.GENOTYPE] = Field(
         "searched",
         description="'searched', 'random' (sampled with the recipe's seed, within search.max_cost), 'residual' (hand-made: conv3 and identity "
