@@ -172,6 +172,8 @@ class LengthBatches(Sampler[list[int]]):
     :param transfer: number of texts at the end that are a transfer set. An epoch takes all other texts once, and as many of
         the transfer set as `share` says: each epoch the next ones of a random order of them.
     :param share: share of the transfer set's texts in an epoch.
+    :param length: number of batches of an epoch, where that is not a pass over the texts. Passes follow each other without
+        end, and each epoch takes the next `length` batches.
     """
 
     def __init__(
@@ -183,8 +185,10 @@ class LengthBatches(Sampler[list[int]]):
         seed: int = 0,
         transfer: int = 0,
         share: float = 0.0,
+        length: int | None = None,
     ) -> None:
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
+        self.length = length
         self.own = len(lengths) - transfer
         self.taken = round(self.own * share / (1 - share)) if transfer else 0  # texts of the transfer set in an epoch
         self.epoch = self.skip = 0
@@ -194,12 +198,31 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
+        return self._batches_of_pass if self.length is None else self.length
+
+    @property
+    def _batches_of_pass(self) -> int:
         return -(-(self.own + self.taken) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = [*range(self.own), *self._transfer_rows()]
+        if self.length is None:
+            return iter(self._pass(self.epoch)[self.skip :])
+        return self._next_batches(self.epoch * self.length + self.skip, self.length - self.skip)
+
+    def _next_batches(self, start: int, count: int) -> Iterator[list[int]]:
+        """`count` batches from number `start` on of all passes, one after the other."""
+        number, skip = divmod(start, self._batches_of_pass)
+        while count > 0:
+            batches = self._pass(number)[skip : skip + count]
+            yield from batches
+            count -= len(batches)
+            number, skip = number + 1, 0
+
+    def _pass(self, number: int) -> list[list[int]]:
+        """The batches of a pass over the texts."""
+        order = [*range(self.own), *self._transfer_rows(number)]
         chunk = self.batch_size * 50 if self.shuffle else max(len(order), 1)
-        rng = random.Random(f"{self.seed}/{self.epoch}")
+        rng = random.Random(f"{self.seed}/{number}")
         if self.shuffle:
             rng.shuffle(order)
         batches = []
@@ -208,13 +231,13 @@ class LengthBatches(Sampler[list[int]]):
             batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         if self.shuffle:
             rng.shuffle(batches)
-        return iter(batches[self.skip :])
+        return batches
 
-    def _transfer_rows(self) -> list[int]:
-        """The rows of the transfer set that this epoch takes; after the last text of a round, the next round begins."""
+    def _transfer_rows(self, number: int) -> list[int]:
+        """The rows of the transfer set that a pass takes; after the last text of a round, the next round begins."""
         size = len(self.lengths) - self.own
         rows: list[int] = []
-        position = self.epoch * self.taken
+        position = number * self.taken
         while len(rows) < self.taken:
             round_number, start = divmod(position + len(rows), size)
             order = list(range(self.own, len(self.lengths)))
@@ -224,11 +247,20 @@ class LengthBatches(Sampler[list[int]]):
 
 
 def make_loader(
-    split: EncodedSplit, batch_size: int, *, shuffle: bool, seed: int = 0, transfer: int = 0, share: float = 0.0
+    split: EncodedSplit,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int = 0,
+    transfer: int = 0,
+    share: float = 0.0,
+    length: int | None = None,
 ) -> DataLoader[int]:
     """A loader that gives the split as `Batch`es, in the order of `LengthBatches`."""
     lengths = [len(e) for e in split.encoded]
-    batches = LengthBatches(lengths, batch_size, shuffle=shuffle, seed=seed, transfer=transfer, share=share)
+    batches = LengthBatches(
+        lengths, batch_size, shuffle=shuffle, seed=seed, transfer=transfer, share=share, length=length
+    )
     return loader_of(split, batches, seed)
 
 

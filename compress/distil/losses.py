@@ -35,7 +35,6 @@ from compress.recipe.sections import (
     ProbesObjective,
     TwoStageObjective,
 )
-from compress.students.cnn import CnnStudent
 from compress.training.evaluation import compute_logits, model_inputs
 
 BatchLoss = Callable[[Batch], Tensor]  # a batch with the teacher's outputs → the loss of each example (B,)
@@ -59,8 +58,9 @@ def prediction_loss(options: ObjectiveOptions, learner: Learner) -> BatchLoss:
 
 def _logits_of_members(student: PreTrainedModel, batch: Batch) -> list[list[Tensor]]:
     """For each member of an ensemble its logits (B, C) after each cell. Any other student is one member of one cell."""
-    if isinstance(student, CnnStudent):
-        return student.logits_of_members(**model_inputs(student, batch))
+    of_members = getattr(student, "logits_of_members", None)  # a cnn has it
+    if of_members is not None:
+        return of_members(**model_inputs(student, batch))
     return [[compute_logits(student, batch)]]
 
 

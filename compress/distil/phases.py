@@ -23,12 +23,13 @@ class Phase:
     """One training of the learner."""
 
     name: str
-    epochs: int
+    epochs: int | None  # None: as many steps as `steps` says
     learning_rate: float
     loss: BatchLoss
     predicts: (
         bool  # trains the classification head: evaluated on dev, with early stopping; else the last weights are kept
     )
+    steps: int | None = None
     quantization_aware: bool = False  # the student's forward pass rounds as INT8 does, in training and in evaluation
 
 
@@ -53,6 +54,7 @@ def make_phases(
         training.learning_rate,
         lambda batch: weighted(predicted(batch), batch.weights),
         predicts=True,
+        steps=training.steps,
     )
     if not isinstance(options, FeatureObjective):
         return [predicting]
@@ -64,7 +66,7 @@ def make_phases(
         epochs, rate = options.intermediate_epochs, options.intermediate_learning_rate
         return [Phase("student, hidden states", epochs, rate, losses.loss(compare), predicts=False), predicting]
     combined = losses.pkd(options) if isinstance(options, PkdObjective) else losses.distilbert(options)
-    return [Phase("student", training.epochs, training.learning_rate, losses.loss(combined), predicts=True)]
+    return [replace(predicting, loss=losses.loss(combined))]
 
 
 def with_quantization_phase(phases: list[Phase], epochs: int) -> list[Phase]:
@@ -74,4 +76,4 @@ def with_quantization_phase(phases: list[Phase], epochs: int) -> list[Phase]:
     last = phases[-1]
     rate = last.learning_rate / 10  # the weights only have to adapt to the rounding
     name = "student, quantisation-aware"
-    return [*phases, replace(last, name=name, epochs=epochs, learning_rate=rate, quantization_aware=True)]
+    return [*phases, replace(last, name=name, epochs=epochs, steps=None, learning_rate=rate, quantization_aware=True)]

@@ -22,6 +22,8 @@ from compress.training.loop import Schedule, fit
 from compress.training.optimizer import Loss, adamw
 from compress.training.quantization_aware import rounding
 
+EVALUATIONS = 10  # of a training that is given in steps
+
 
 def train_student(
     student: PreTrainedModel,
@@ -100,12 +102,21 @@ def train_phase(
             return {"metric": 0.0}  # the classification head is not trained yet
         return dev_metrics(_student_of(model).to(device), task.dev)
 
+    length = None if phase.steps is None else -(-phase.steps // EVALUATIONS)
     loader = make_loader(
-        task.train, training.batch_size, shuffle=True, seed=task.seed, transfer=task.transfer, share=task.share
+        task.train,
+        training.batch_size,
+        shuffle=True,
+        seed=task.seed,
+        transfer=task.transfer,
+        share=task.share,
+        length=length,
     )
     step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
     # No moving average here: the student was never trained with the rounded values of averaged weights.
     average = training.average or None if phase.predicts and not phase.quantization_aware else None
-    schedule = Schedule(phase.epochs, training.patience, task.seed, keep_last=not phase.predicts, average=average)
+    schedule = Schedule(
+        phase.epochs or EVALUATIONS, training.patience, task.seed, keep_last=not phase.predicts, average=average
+    )
     with rounding(learner.student) if phase.quantization_aware else nullcontext():
         return fit(phase.name, learner, [step], evaluate, schedule, scratch).history

@@ -111,7 +111,10 @@ def _train_episodes(
     loader = loader_of(task.train, EpisodeBatches(selector, training.batch_size), task.seed)
     step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
     schedule = Schedule(
-        training.epochs * episodes, training.patience * episodes, task.seed, average=training.average or None
+        training.passes(len(loader) * episodes) * episodes,
+        training.patience * episodes,
+        task.seed,
+        average=training.average or None,
     )
     state = fit(phase.name, learner, [step], evaluate, schedule, scratch, extra=(selector,))
     return [metrics for metrics in state.history if "metric" in metrics]

@@ -46,7 +46,7 @@ _DEFAULT_FORM = {"augmentation": "none", "student": "transformer"}
 _OBJECTIVE = {"cnn": "probes", "transformer": "tinybert", "bilstm": "mse"}
 # The training settings by the kind of the student. A copied BERT is fine-tuned, the others are trained from scratch.
 _TRAINING: dict[str, Table] = {
-    "cnn": {"epochs": 5, "batch_size": 64, "learning_rate": 2e-3, "average": 0.998},
+    "cnn": {"steps": 10_000, "batch_size": 64, "learning_rate": 2e-3, "average": 0.998},
     "transformer": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "average": 0.0},
     "bilstm": {"epochs": 10, "batch_size": 64, "learning_rate": 2e-3, "average": 0.998},
 }
@@ -75,6 +75,8 @@ def fill_in(table: Table) -> Table:
     compress = out.setdefault("compress", {})
     if isinstance(compress, dict):
         training = _TRAINING.get(_value(out, "student", "kind"), _TRAINING["cnn"])
+        if "epochs" in compress or "steps" in compress:
+            training = {name: value for name, value in training.items() if name not in ("epochs", "steps")}
         out["compress"] = {"preset": _preset_name(table), **training, **compress}
     return out
 

@@ -75,7 +75,7 @@ READERS: dict[str, str] = {
     "search.inherit": "student",
     **dict.fromkeys(names("search", "max_cost max_parameters target_latency_ms"), "architecture"),
     **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
-    **dict.fromkeys(names("compress", "epochs warmup patience average quantization_epochs"), "student"),
+    **dict.fromkeys(names("compress", "epochs steps warmup patience average quantization_epochs"), "student"),
     "compress.preset": NOBODY,  # a name for what the other settings say
     **dict.fromkeys(names("export", "precisions budget below_linear calibration_texts compute_capability"), "bundle"),
     **dict.fromkeys(names("bench", "threads lengths batch_size texts seconds"), NOBODY),

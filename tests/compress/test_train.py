@@ -129,7 +129,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(tmp_path: Path) -> None:
 
 
 def test_the_optimiser_of_a_section_has_its_settings() -> None:
-    options = TrainOptions(epochs=1, batch_size=8, learning_rate=0.02, weight_decay=0.3, warmup=0.25, max_grad_norm=2.0)
+    options = TrainOptions(batch_size=8, learning_rate=0.02, weight_decay=0.3, warmup=0.25, max_grad_norm=2.0)
     model, loader = Bag(), make_loader(split(), 8, shuffle=False)
 
     def loss(batch: Batch, progress: float) -> torch.Tensor:

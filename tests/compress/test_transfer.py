@@ -94,6 +94,22 @@ def test_an_epoch_has_all_own_texts_and_its_share_of_the_transfer_set() -> None:
     assert rest == [row for batch in list(batches)[3:] for row in batch]  # a resumed run sees the same
 
 
+def test_an_epoch_of_so_many_batches_carries_on_where_the_last_one_ended() -> None:
+    lengths = [5 + i % 3 for i in range(30)]
+    passes = LengthBatches(lengths, 8, shuffle=True, seed=3)  # four batches each
+    endless: list[list[int]] = []
+    for number in range(5):
+        passes.start_at(number)
+        endless += list(passes)
+    epochs = LengthBatches(lengths, 8, shuffle=True, seed=3, length=7)
+    assert len(epochs) == 7
+    for number in range(2):
+        epochs.start_at(number)
+        assert list(epochs) == endless[7 * number : 7 * number + 7]
+    epochs.start_at(1, skip=4)
+    assert list(epochs) == endless[11:14]
+
+
 def split(count: int, probes: int | None) -> EncodedSplit:
     ids = [np.arange(3, dtype=np.int64) + i for i in range(count)]
     encoded = [Encoded(i, np.zeros(3, np.int64), np.zeros(3, np.int64)) for i in ids]

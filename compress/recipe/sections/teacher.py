@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.recipe.sections.base import Content, Section, Weight
+from compress.recipe.sections.base import Content, Positive, Section, Weight
 from compress.recipe.sections.training import TrainOptions
 
 
@@ -19,6 +19,7 @@ class TeacherOptions(TrainOptions):
     fine_tuned: bool = Field(
         False, description="the model is already a classifier for these labels, and is not trained"
     )
+    epochs: Positive = 1
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
     )

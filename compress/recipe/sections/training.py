@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.recipe.sections.base import Positive, Rate, Section, Weight
 
@@ -12,7 +12,6 @@ from compress.recipe.sections.base import Positive, Rate, Section, Weight
 class TrainOptions(Section):
     """The settings of one training."""
 
-    epochs: Positive = 1
     batch_size: Positive = 32
     learning_rate: Rate = 5e-5
     weight_decay: Weight = 0.01
@@ -30,7 +29,12 @@ class CompressOptions(TrainOptions):
         "adabert",
         description="gives the teacher method, augmentation, student and objective that the recipe does not set",
     )
-    epochs: Positive
+    epochs: Positive | None = Field(None, description="passes over the texts, instead of compress.steps")
+    steps: Positive | None = Field(
+        None,
+        description="training steps, however many texts there are: so a small task is learned as long as a large one; "
+        "dev is evaluated ten times",
+    )
     batch_size: Positive
     learning_rate: Rate
     patience: Positive = 4
@@ -41,3 +45,13 @@ class CompressOptions(TrainOptions):
         0,
         description="epochs of quantisation-aware training after that, for a student that fails the accuracy gate of the export",
     )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> CompressOptions:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set epochs or steps, not both" if self.epochs else "set epochs or steps")
+        return self
+
+    def passes(self, batches: int) -> int:
+        """Passes over `batches` batches that make `steps` steps, rounded up; or `epochs`."""
+        return self.epochs if self.epochs is not None else -(-(self.steps or 0) // batches)
