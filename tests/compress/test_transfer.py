@@ -74,6 +74,18 @@ def test_a_bank_may_be_lines_or_a_table(tmp_path: Path) -> None:
         read_bank(str(tmp_path / "bad.txt"), options)
 
 
+def test_the_embedded_bank_has_sentences_of_talk_news_debates_and_tweets(tmp_path: Path) -> None:
+    texts = read_bank("embedded", DataOptions(train=tmp_path / "t.tsv"))
+    assert len(texts) == len({text.casefold() for text in texts}) == 391_946  # the packages are pinned
+    assert all(4 <= len(text.split()) <= 60 and "http" not in text for text in texts[::100])
+    assert {
+        "Babies' eye movement autism link",
+        "Guangzhou Port seeks finance for expansion",
+        "Rock climbing is so much fun!!!",
+        "The Conservatives are committed to reform.",
+    } <= set(texts)
+
+
 def test_an_epoch_has_all_own_texts_and_its_share_of_the_transfer_set() -> None:
     lengths = [5] * 30 + [7] * 100  # the last hundred are the transfer set
     batches = LengthBatches(lengths, 8, shuffle=True, seed=3, transfer=100, share=0.6)

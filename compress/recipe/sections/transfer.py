@@ -16,8 +16,8 @@ class TransferOptions(Section):
 
     bank: Annotated[str, Content.BANK] = Field(
         "embedded",
-        description="where texts are drawn from: 'embedded' (English news, tweets and debates), or a file: .txt with a text a "
-        "line, or a table with the column data.text; also .gz",
+        description="where texts are drawn from: 'embedded' (English talk, news, tweets and debates), or a file: .txt with a text "
+        "a line, or a table with the column data.text; also .gz",
     )
     texts: Count = Field(0, description="number of texts drawn from the bank")
     select: Literal["similar", "random"] = Field(
