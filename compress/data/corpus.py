@@ -115,7 +115,7 @@ def _read_all_splits(options: TextOptions) -> dict[str, list[Row]]:
     """The rows of train, dev and, if there is one, test, with checked labels. A split without a table is a part of train."""
     splits = read_splits(options)
     if getattr(options, "labels", None) is None:
-        check_labels([row.label for row in splits["train"]], options, options.section)
+        check_labels([row.label for row in splits["train"]], options, str(options.train or options.hub))
     if "dev" not in splits:
         splits = {**carve(splits.pop("train"), test="test" not in splits), **splits}
     return splits

@@ -32,7 +32,7 @@ def read_records(text: str, separator: str, place: str, *, quoting: bool, settin
     :raises UserError: a carriage return that ends no line, or quotation marks that RFC 4180 does not allow.
     """
     if "\n" not in text and "\r" in text.rstrip("\r"):
-        raise UserError(f"{place}: its lines end in a carriage return (CR) alone; save it with line ends of today (LF)")
+        raise UserError(f"{place}: its lines end in a carriage return (CR) alone; save it with LF or CR LF")
     lines = text.split("\n")
     while lines and lines[-1] in ("", "\r"):
         lines.pop()

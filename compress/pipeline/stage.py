@@ -207,7 +207,10 @@ def _identity(recipe: Recipe, key: str) -> Any:
         names = SPECIAL_NAMES.get(content)
         cure = f"; give {', '.join(names)} or a file" if names else ""
         raise UserError(f"{written}: {value}: no such file{cure}")
-    return _file_hash(Path(value))  # where a file lies does not change what is in it
+    try:
+        return _file_hash(Path(value))  # where a file lies does not change what is in it
+    except OSError as error:
+        raise UserError(f"{_written(recipe, section)}.{name}: {value}: cannot be read ({error.strerror})") from None
 
 
 def _written(recipe: Recipe, section: str) -> str:
