@@ -236,7 +236,7 @@ def load_table(name: str) -> Table:
     """
     path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         there = ", ".join(sorted(file.stem for file in TABLES.glob("*.toml"))) or "none here"
         raise UserError(f"{path}: no such table; there are: {there}") from None

@@ -26,6 +26,7 @@ STRENGTHS = (1.0, 4.0)  # C of the logistic regression, the inverse of its regul
 MAX_ITERATIONS = 200
 # With more classes than this a fit takes minutes, and gains nothing by weaker regularisation or by more iterations.
 MANY_CLASSES, FEW_ITERATIONS = 20, 25
+MOST_WEIGHTS = 10_000_000  # features × classes; fitting takes some 230 bytes of memory for each
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def make_linear(corpus: Corpus, directory: Path) -> None:
     """Train the model on the labelled texts; writes `linear.json` to `directory`."""
     started = time.monotonic()
     train, held_out = corpus.splits["train"], [name for name in corpus.splits if name != "train"]
-    features = NgramFeatures(train)
+    features = NgramFeatures(train, most=MOST_WEIGHTS // len(corpus.labels))
     x, y = features(train), np.asarray(train.labels)
     many = len(corpus.labels) > MANY_CLASSES
     found: list[tuple[float, float, dict[str, float]]] = []
@@ -71,14 +72,19 @@ class NgramFeatures:
     Of a pair, the features are |a − b| and a · b, element by element: what differs and what both texts have.
 
     :param train: the texts whose n-grams are counted.
+    :param most: F at most; of more n-grams, the most frequent ones are taken.
     """
 
-    def __init__(self, train: Split) -> None:
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
-        self._vectorizers = (words, characters)
-        for vectorizer in self._vectorizers:
-            vectorizer.fit([*train.texts, *(train.texts_b or [])])
+    def __init__(self, train: Split, most: int) -> None:
+        each = most // 2 if train.texts_b is None else most // 4
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=each)
+        characters = TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2, max_features=each
+        )
+        texts = [*train.texts, *(train.texts_b or [])]
+        self._vectorizers = [vectorizer for vectorizer in (words, characters) if _has_terms(vectorizer, texts)]
+        if not self._vectorizers:  # no words at all, and nothing that repeats
+            self._vectorizers = [characters.set_params(min_df=1).fit(texts)]
 
     def __call__(self, split: Split) -> csr_matrix:
         """Features (N, F)."""
@@ -103,6 +109,15 @@ def share_of_gap(student: float, linear: float, teacher: float) -> float | None:
 def standard_error(accuracy: float, texts: int) -> float:
     """The standard error of an accuracy that was measured on so many texts."""
     return math.sqrt(accuracy * (1 - accuracy) / texts)
+
+
+def _has_terms(vectorizer: TfidfVectorizer, texts: list[str]) -> bool:
+    """Fit on the texts; whether there is a term in them. Texts of signs have no words, few texts nothing that repeats."""
+    try:
+        vectorizer.fit(texts)
+    except ValueError:
+        return False
+    return True
 
 
 def _accuracy(model: LogisticRegression, features: NgramFeatures, split: Split) -> float:

@@ -9,9 +9,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from compress.data.carve import carve
 from compress.data.contamination import Contamination, HeldOutIndex
+from compress.data.labels import check_labels, like
+from compress.data.summary import TableSummary, summarise
 from compress.data.tables import Row, normalise, read_splits, read_table
-from compress.recipe.sections import DataOptions, SourceOptions
+from compress.recipe.sections import DataOptions, SourceOptions, TextOptions
 from compress.runtime.errors import UserError
 
 UNLABELLED = -1  # the label of a text without one, until the teacher labels it
@@ -45,6 +48,7 @@ class Corpus:
     unlabelled: Split | None = None  # the texts of `data.unlabelled`, and left-out training texts; every label is −1
     source: Split | None = None  # labelled texts of the source domain
     contamination: tuple[Contamination, ...] = ()  # dev and test texts that were found among the texts to learn from
+    summary: TableSummary | None = None  # of the tables as they were read
 
     @property
     def pair(self) -> bool:
@@ -76,32 +80,45 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     """Read and check a task's data, remove contamination, split it and number the labels.
 
     :param source: further labelled texts of another domain. Dev and test are always of the target domain.
-    :raises UserError: a missing file or column, an empty table, a null text or label, a single class, or a label in dev,
-        test or the source that train does not have. The message names the file and the row.
+    :raises UserError: what `read_splits` and `check_labels` raise, a single class, or a label in dev, test or the source that
+        train does not have.
     """
-    splits = read_splits(options)
+    splits = _read_all_splits(options)
+    summary = summarise({name: splits[name] for name in ("train", "dev", "test") if name in splits}, options.labels)
     decontaminator = _Decontaminator([row for name in ("dev", "test") for row in splits.get(name, [])])
     splits["train"] = decontaminator.remove(splits["train"], "training", options)
     if options.limit:
         # A random sample, since tables are often sorted by label. It keeps the order of the table.
-        splits = {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items()}
+        splits |= {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items() if name != "train"}
+        splits["train"] = _sample_of_all_classes(splits["train"], options.limit, options, "limit")
     unlabelled: list[Row] = []
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
     if kept < len(splits["train"]):
         everything = splits["train"]
-        splits["train"] = _sample(everything, kept, options.sample)
+        key = "train_limit" if options.train_limit == kept else "train_fraction"
+        splits["train"] = _sample_of_all_classes(everything, kept, options, key)
         labelled = set(map(id, splits["train"]))
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
         further = {row.group: row for row in read_table(options.unlabelled, options, "unlabelled", labelled=False)}
         unlabelled += decontaminator.remove(list(further.values()), "unlabelled", options)
-    labels = _label_names(splits, options)
+    labels = _label_names(splits, options, set(summary.classes))
     index = {label: i for i, label in enumerate(labels)}
     ordered = {name: splits[name] for name in ("train", "dev", "test") if name in splits}
     corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
     further_split = _to_split(unlabelled, None) if unlabelled else None
     source_split = _to_split(_source_rows(source, decontaminator, splits["train"][0], index), index) if source else None
-    return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report))
+    return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report), summary)
+
+
+def _read_all_splits(options: TextOptions) -> dict[str, list[Row]]:
+    """The rows of train, dev and, if there is one, test, with checked labels. A split without a table is a part of train."""
+    splits = read_splits(options)
+    if getattr(options, "labels", None) is None:
+        check_labels([row.label for row in splits["train"]], options, str(options.train or options.hub))
+    if "dev" not in splits:
+        splits = {**carve(splits.pop("train"), test="test" not in splits), **splits}
+    return splits
 
 
 @dataclass
@@ -148,7 +165,7 @@ def _source_rows(
     :param target_row: a row of the target, to check that both have pairs or both have single texts.
     :raises UserError: only one of the two has pairs, a label that the target does not have, or no text is left.
     """
-    splits = read_splits(options)
+    splits = _read_all_splits(options)
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
     if (rows[0].text_b is None) != (target_row.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
@@ -192,13 +209,16 @@ def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
     """The corpus with the texts of the chosen domains only.
 
     :param key: the recipe's setting that names the chosen domains, for the message.
-    :raises UserError: as `check_domains`, or a split has no text of these domains.
+    :raises UserError: as `check_domains`, or a split has no text of these domains, or train only those of one class.
     """
     check_domains(corpus, chosen, key)
     splits = {name: _rows_of(split, chosen) for name, split in corpus.splits.items()}
+    names = ", ".join(sorted(chosen)) or "any domain that is left"
     for name, split in splits.items():
         if not len(split):
-            raise UserError(f"{key}: {name} has no text of {', '.join(sorted(chosen)) or 'any domain that is left'}")
+            raise UserError(f"{key}: {name} has no text of {names}")
+    if len(there := set(splits["train"].labels)) < 2:
+        raise UserError(f"{key}: all training texts of {names} have the label {corpus.labels[there.pop()]!r}; a classifier needs two")
     return replace(corpus, splits=splits)
 
 
@@ -217,7 +237,32 @@ def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:
     return [rows[i] for i in sorted(chosen)]
 
 
-def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str]:
+def _sample_of_all_classes(rows: list[Row], limit: int, options: DataOptions, key: str) -> list[Row]:
+    """A `_sample` with each label that the rows have. Rows of the most frequent labels make room for those that it lacks.
+
+    :param key: the setting that gives the limit, for the message.
+    :raises UserError: there are more labels than texts in the sample.
+    """
+    sample = _sample(rows, limit, options.sample)
+    counts = Counter(row.label for row in sample)
+    names = {row.label for row in rows}
+    if len(names) > limit and len(sample) < len(rows):
+        raise UserError(f"{options.section}.{key}: {limit} texts are fewer than the {len(names)} classes; each needs one")
+    chosen = {id(row) for row in sample}
+    for label in sorted(names - counts.keys()):
+        (new,) = _sample([row for row in rows if row.label == label], 1, options.sample)
+        frequent = max(sorted(counts), key=lambda name: counts[name])
+        old = next(row for row in reversed(sample) if row.label == frequent and id(row) in chosen)
+        chosen = chosen - {id(old)} | {id(new)}
+        counts[frequent] -= 1
+    return [row for row in rows if id(row) in chosen]
+
+
+def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: set[str]) -> list[str]:
+    """The names of the classes, in the order of their numbers.
+
+    :param in_table: the labels that train had before texts were removed from it.
+    """
     for name, rows in splits.items():
         if not rows:
             raise UserError(
@@ -231,15 +276,20 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions) -> list[str
     labels = options.labels or _sorted_labels(seen["train"])
     if len(set(labels)) != len(labels):
         raise UserError(f"{options.section}.labels: a name is given twice in {labels}")
+    known = ", ".join(map(repr, labels[:20])) + (", …" if len(labels) > 20 else "")
     for name, counts in seen.items():
         for label in counts:
             if label not in seen["train"]:
+                reason = "no longer has" if label in in_table else f"never had{like(label, seen['train'])}"
+                why = f" after {options.section}.decontaminate" if label in in_table else ""
+                first = next(row.place for row in splits[name] if row.label == label)
                 raise UserError(
-                    f"{options.section}: {name} has the label {label!r} ({counts[label]} rows), which train never had; known: {labels}"
+                    f"{options.section}: {name} has the label {label!r} ({counts[label]} rows, {first}), which train {reason}{why}; "
+                    f"known: {known}"
                 )
             if label not in labels:
                 raise UserError(
-                    f"{options.section}.labels: {name} has {label!r}, which is not among the labels {labels}"
+                    f"{options.section}.labels: {name} has {label!r}, which is not among the labels {known}{like(label, labels)}"
                 )
     return list(labels)
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from compress.data.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.data.table_files import Table, check_columns, read_file, wanted_columns
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
 
-if TYPE_CHECKING:
-    import pandas
-
 MIN_VALENCE = 0.2  # on the scale −4 … 4; below it, 20 raters do not agree on the sign
-DEV, TEST = 0.1, 0.1  # shares of the groups (by hash) that a split of train gets
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,7 @@ class Row:
     label: str
     domain: str | None
     group: str  # rows with the same text or of the same document; a group is never divided between splits
+    place: str  # where it stands in its table, such as "line 7"
 
     @property
     def texts(self) -> list[str]:
@@ -37,10 +33,10 @@ class Row:
 
 
 def read_splits(options: TextOptions) -> dict[str, list[Row]]:
-    """The rows of train, dev and, if there is one, test. A split without a table of its own is a part of train.
+    """The rows of the tables that there are, by split: train, and dev and test if they have tables of their own.
 
-    :raises UserError: a missing file or column, an empty table, a null text or label, or an unknown domain. The message
-        names the file and the row.
+    :raises UserError: a file is missing or is not what its kind allows, a column is missing, the table is empty, a text or
+        label is missing or of a wrong kind, or a domain is unknown. The message names the file and the line.
     """
     if options.source == "embedded":
         splits = {"train": _sentiment_rows()}
@@ -57,9 +53,6 @@ def read_splits(options: TextOptions) -> dict[str, list[Row]]:
             name: _of_domains(rows, options.only_domains, f"{options.section}.only_domains: {name}")
             for name, rows in splits.items()
         }
-    if "dev" not in splits:
-        parts = _split_by_hash(splits.pop("train"), test="test" not in splits)
-        splits = {**parts, **splits}
     return splits
 
 
@@ -88,22 +81,13 @@ def _sentiment_rows() -> list[Row]:
             number, valence, text = line.split("\t", 2)
             document = f"{domain}/{number.split('_')[0]}"
             merged.setdefault(normalise(text), (domain, document, text, []))[3].append(float(valence))
-    rows = []
+    rows: list[Row] = []
     for domain, document, text, valences in merged.values():
         mean = sum(valences) / len(valences)
         if abs(mean) >= MIN_VALENCE:
-            rows.append(Row(text, None, "positive" if mean > 0 else "negative", domain, document))
+            label = "positive" if mean > 0 else "negative"
+            rows.append(Row(text, None, label, domain, document, f"row {len(rows) + 1}"))
     return rows
-
-
-def _split_by_hash(rows: list[Row], *, test: bool = True) -> dict[str, list[Row]]:
-    """Split by a hash of the group. So the split of a row does not depend on the order or number of the rows."""
-    splits: dict[str, list[Row]] = {name: [] for name in ("train", "dev", "test") if test or name != "test"}
-    for row in rows:
-        position = int.from_bytes(hashlib.sha256(row.group.encode()).digest()[:4], "big") / 2**32
-        name = "dev" if position < DEV else "test" if test and position < DEV + TEST else "train"
-        splits[name].append(row)
-    return splits
 
 
 def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = True) -> list[Row]:
@@ -113,41 +97,9 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
     :param labelled: whether to read labels and domains too, and not only texts.
     :raises UserError: as `read_splits`.
     """
-    import pandas
-
     if not path.is_file():
-        raise UserError(f"{options.section}.{key}: {path}: no such file")
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    try:
-        if suffix in (".tsv", ".csv"):
-            quoting = options.quoting if options.quoting is not None else suffix == ".csv"
-            table = pandas.read_csv(
-                path,
-                sep="\t" if suffix == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,  # "NA" and "null" are texts; only an empty cell is a missing value
-                na_values=[""],
-                quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
-                encoding="utf-8",
-                skip_blank_lines=False,
-            )
-        elif suffix in (".jsonl", ".ndjson"):
-            table = pandas.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8")
-        elif suffix == ".parquet":
-            table = pandas.read_parquet(path)
-        else:
-            raise UserError(
-                f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)"
-            )
-    except pandas.errors.EmptyDataError:
-        raise UserError(f"{path}: the table is empty") from None
-    except (ValueError, OSError, EOFError) as error:  # the parser errors of pandas and pyarrow are ValueErrors
-        raise UserError(f"{path}: cannot be read as {suffix} ({str(error).splitlines()[0]})") from None
-    # The line number of the first row: .tsv and .csv have a header line, JSON lines have none.
-    offset = {".tsv": 2, ".csv": 2}.get(suffix, 1)
-    unit = "row" if suffix == ".parquet" else "line"
-    return _rows(table, options, str(path), unit, offset, labelled=labelled)
+        raise UserError(f"{options.section}.{key}: {path}: {'is not a file' if path.exists() else 'no such file'}")
+    return _rows(read_file(path, options, wanted_columns(options, labelled=labelled)), options)
 
 
 def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
@@ -162,62 +114,82 @@ def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
     if "train" not in loaded:
         raise UserError(f"{options.section}.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
     splits = {}
+    wanted = wanted_columns(options, labelled=True)
     # Test splits of the hub often have no labels (−1). Such a split is left out.
     for name, hub_name in {"train": "train", "dev": "validation", "test": "test"}.items():
         if hub_name not in loaded:
             continue
-        split = loaded[hub_name]
-        feature = split.features.get(options.label)
-        table = split.to_pandas()
+        split, place = loaded[hub_name], f"{options.hub}/{hub_name}"
+        check_columns(split.column_names, wanted, options, place)
+        columns = {setting: split.with_format(None)[column][:] for setting, column in wanted.items()}
+        feature = split.features[options.label]
         if isinstance(feature, datasets.ClassLabel):
-            if (table[options.label] < 0).all():
+            if all(label is not None and label < 0 for label in columns["label"]):
                 continue
-            table[options.label] = [feature.int2str(int(value)) for value in table[options.label]]
-        splits[name] = _rows(table, options, f"{options.hub}/{hub_name}", "row", 0)
+            # A single −1 is a missing label.
+            columns["label"] = [
+                None if label is None or label < 0 else feature.int2str(label) for label in columns["label"]
+            ]
+        splits[name] = _rows(Table(place, "row", range(len(split)), columns), options)
     return splits
 
 
-def _rows(
-    table: pandas.DataFrame, options: TextOptions, place: str, unit: str, offset: int, *, labelled: bool = True
-) -> list[Row]:
-    """The rows of a table, after a check of its columns and cells.
-
-    :param offset: the line number of the first row in the file, for messages.
-    """
-    wanted = {"text": options.text, "text_b": options.text_b, "label": options.label, "domain": options.domain}
-    if not labelled:
-        del wanted["label"], wanted["domain"]
-    columns: dict[str, list[object]] = {}
-    for key, column in wanted.items():
-        if column is None:
-            continue
-        if column not in table.columns:
-            raise UserError(
-                f"{place}: no column {column!r} ({options.section}.{key}); it has {', '.join(map(str, table.columns))}"
-            )
-        cells = table[column]
-        if cells.isna().any():
-            row = int(cells.isna().to_numpy().argmax()) + offset
-            raise UserError(f"{place}: {unit} {row}: column {column!r} is empty (null); remove the row or fill it in")
-        columns[key] = cells.tolist()
-    if not len(table):
-        raise UserError(f"{place}: the table has no rows")
-    texts = _strings(columns["text"], place, unit, offset, options.text)
-    texts_b = (
-        _strings(columns["text_b"], place, unit, offset, str(options.text_b))
-        if "text_b" in columns
-        else [None] * len(texts)
-    )
-    domains = map(str, columns["domain"]) if "domain" in columns else [None] * len(texts)
-    labels = columns.get("label", [""] * len(texts))
+def _rows(table: Table, options: TextOptions) -> list[Row]:
+    """The rows of a table, after a check of its cells."""
+    if not table.numbers:
+        raise UserError(f"{table.place}: the table has no rows")
+    count = len(table.numbers)
+    texts = _texts(table, "text", options.text)
+    texts_b = [None] * count if options.text_b is None else _texts(table, "text_b", options.text_b)
+    labels = _names(table, "label", options.label) if "label" in table.columns else [""] * count
+    domains = _names(table, "domain", str(options.domain)) if "domain" in table.columns else [None] * count
     return [
-        Row(a, b, str(label), domain, normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}")
-        for a, b, label, domain in zip(texts, texts_b, labels, domains, strict=True)
+        Row(
+            text=a,
+            text_b=b,
+            label=labels[row],
+            domain=domains[row],
+            group=normalise(a) if b is None else f"{normalise(a)}\t{normalise(b)}",
+            place=table.at(row, "text"),
+        )
+        for row, (a, b) in enumerate(zip(texts, texts_b, strict=True))
     ]
 
 
-def _strings(cells: list[object], place: str, unit: str, offset: int, column: str) -> list[str]:
-    for number, cell in enumerate(cells):
-        if not isinstance(cell, str) or not cell.strip():
-            raise UserError(f"{place}: {unit} {number + offset}: column {column!r} holds {cell!r}, not a text")
-    return cells  # type: ignore[return-value]
+def _texts(table: Table, setting: str, column: str) -> list[str]:
+    """The cells of a column of texts."""
+    cells = table.columns[setting]
+    for row, cell in enumerate(cells):
+        if _is_empty(cell):
+            raise _empty(table, row, setting, column)
+        if not isinstance(cell, str):
+            raise UserError(f"{table.place}: {table.at(row, setting)}: column {column!r} holds {_short(cell)}, not a text")
+    return cells
+
+
+def _names(table: Table, setting: str, column: str) -> list[str]:
+    """The cells of a column of labels or domains as names. Numbers and booleans become their text."""
+    cells = table.columns[setting]
+    for row, cell in enumerate(cells):
+        if _is_empty(cell):
+            raise _empty(table, row, setting, column)
+        if isinstance(cell, (list, dict)):
+            kind = "a list" if isinstance(cell, list) else "an object"
+            raise UserError(
+                f"{table.place}: {table.at(row, setting)}: column {column!r} holds {kind}, {_short(cell)}; a text has one {setting} here: "
+                "keep the most important one, or make a table for each label that says yes or no"
+            )
+    return [str(cell) for cell in cells]
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())  # NaN is unlike itself
+
+
+def _empty(table: Table, row: int, setting: str, column: str) -> UserError:
+    return UserError(f"{table.place}: {table.at(row, setting)}: column {column!r} is empty; remove the row or fill it in")
+
+
+def _short(cell: Any) -> str:
+    shown = repr(cell)
+    return shown if len(shown) <= 40 else f"{shown[:40]}…"

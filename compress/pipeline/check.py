@@ -24,6 +24,11 @@ def check(recipe: Recipe, corpus: Corpus) -> None:
             f"{section}.distil_unlabelled: there are no unlabelled texts; name their table in {section}.unlabelled, or "
             f"leave training texts without their labels by {section}.train_limit"
         )
+    if recipe.transfer.texts and recipe.transfer.bank != "embedded":
+        from compress.transfer.bank import read_bank
+
+        if not read_bank(recipe.transfer.bank, recipe.target):
+            raise UserError(f"transfer.bank: {recipe.transfer.bank}: has no texts")
     if SEARCH.needed(recipe) and recipe.search.cost == "measured-gpu":
         check_device("cuda")
     inputs = getattr(recipe.student, "pair_inputs", "aligned")

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rich.markup import escape
+
 from compress import __version__
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
@@ -102,6 +104,11 @@ class TaskTexts:
         declared = {key for kind in Texts for key in expand(self.recipe, text_settings(kind, self.recipe))}
         recipe = restricted(self.recipe, declared)
         corpus = load_corpus(recipe.target, recipe.source)
+        if corpus.summary is not None:
+            for line in corpus.summary.lines():
+                console.print(f"  {escape(line)}")
+            for line in corpus.summary.warnings:
+                console.print(f"  [yellow]data:[/] {escape(line)}")
         for found in corpus.contamination:
             if found.equal or found.shared:
                 console.print(f"  [yellow]contamination:[/] {found}")
@@ -200,7 +207,10 @@ def _identity(recipe: Recipe, key: str) -> Any:
         names = SPECIAL_NAMES.get(content)
         cure = f"; give {', '.join(names)} or a file" if names else ""
         raise UserError(f"{written}: {value}: no such file{cure}")
-    return _file_hash(Path(value))  # where a file lies does not change what is in it
+    try:
+        return _file_hash(Path(value))  # where a file lies does not change what is in it
+    except OSError as error:
+        raise UserError(f"{_written(recipe, section)}.{name}: {value}: cannot be read ({error.strerror})") from None
 
 
 def _written(recipe: Recipe, section: str) -> str:

@@ -38,10 +38,12 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         line of the file, or the override.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `ls recipes/` shows the ones there are") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
+    except OSError as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
     try:
         table = tomllib.loads(text)

@@ -90,7 +90,7 @@ def read_genotype(file: Path) -> Genotype:
     :raises UserError: the file does not exist or holds no genotype.
     """
     try:
-        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8"))["genotype"])
+        return Genotype.model_validate(json.loads(file.read_text(encoding="utf-8-sig"))["genotype"])
     except FileNotFoundError:
         raise UserError(f"student.architecture: {file}: no such file") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

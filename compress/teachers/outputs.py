@@ -74,7 +74,7 @@ def _probe_logits(hidden: NDArray[np.float16], labels: NDArray[np.int64], logits
     :param logits: of the teacher, (N, C).
     """
     known = labels >= 0
-    probes = [fit_probe(hidden[:, layer], labels) for layer in range(hidden.shape[1] - 1)]
+    probes = [fit_probe(hidden[:, layer], labels, logits.shape[1]) for layer in range(hidden.shape[1] - 1)]
     stacked = np.stack([*probes, logits.numpy()], axis=1).astype(np.float32)
     right = (stacked.argmax(axis=2) == labels[:, None])[known]
     accuracies = [round(float(accuracy), 4) for accuracy in right.mean(axis=0)]
@@ -83,26 +83,40 @@ def _probe_logits(hidden: NDArray[np.float16], labels: NDArray[np.int64], logits
     return torch.from_numpy(stacked)
 
 
-def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+def fit_probe(hidden: NDArray[np.float16], labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Logits (N, C) of a softmax regression on the pooled hidden states of one layer.
 
-    It is fitted on the texts with a label.
+    It is fitted on the texts with a label, or on a random sample of them in which each class has a text.
 
     :param hidden: (N, d).
     :param labels: (N,), −1 for a text without a label.
+    :param classes: C, of the task; labels of some of them may be missing.
     """
     x = hidden.astype(np.float32)
     mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = (x - mean) / std
-    classes = int(labels.max()) + 1
-    rows = np.flatnonzero(labels >= 0)[:PROBE_ROWS]
+    rows = _probe_rows(labels)
     probe = LogisticRegression(C=0.1, max_iter=200).fit(x[rows], labels[rows])
     scores = probe.decision_function(x)
-    if classes == 2:
+    if scores.ndim == 1:  # two classes
         scores = np.stack([-scores / 2, scores / 2], axis=1)
-    out = np.full((len(x), classes), -20.0, np.float32)  # a class without a row for fitting gets a low probability
+    out = np.full((len(x), classes), -20.0, np.float32)  # a class without a text gets a low probability
     out[:, probe.classes_] = scores
     return out
+
+
+def _probe_rows(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows to fit a probe on, in order: all with a label or, of many, a random sample with a row of each class.
+
+    Tables are often sorted by label, so the first rows would not do.
+    """
+    known = np.flatnonzero(labels >= 0)
+    if len(known) <= PROBE_ROWS:
+        return known
+    shuffled = np.random.default_rng(0).permutation(known)
+    _, firsts = np.unique(labels[shuffled], return_index=True)
+    others = np.delete(shuffled, firsts)
+    return np.sort(np.concatenate([shuffled[firsts], others[: PROBE_ROWS - len(firsts)]]))
 
 
 def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
@@ -13,8 +12,8 @@ from pathlib import Path
 
 from compress.data.assets import chats, text_bank
 from compress.data.tables import read_table
+from compress.data.text_files import read_text
 from compress.recipe.sections import TextOptions
-from compress.runtime.errors import UserError
 
 WORDS = (4, 60)  # fewest and most words of a sentence that is kept
 LETTERS = 0.6  # smallest share of letters and spaces in it
@@ -31,7 +30,7 @@ def read_bank(bank: str, options: TextOptions) -> list[str]:
     if bank == "embedded":
         texts: Iterable[str] = _embedded()
     elif Path(bank).name.lower().removesuffix(".gz").endswith(".txt"):
-        texts = _lines(Path(bank))
+        texts = filter(None, map(str.strip, re.split(r"\r\n?|\n", read_text(Path(bank), options))))
     else:
         texts = (row.text for row in read_table(Path(bank), options, "transfer.bank", labelled=False))
     return list({text.casefold(): text for text in texts}.values())
@@ -69,12 +68,3 @@ def _rows(archive: Path) -> Iterator[dict[str, str]]:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
         for row in csv.DictReader(text):
             yield {name: value or "" for name, value in row.items() if isinstance(name, str)}
-
-
-def _lines(path: Path) -> Iterator[str]:
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            yield from (line.strip() for line in file if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"transfer.bank: {path}: not a readable text file ({error})") from None

@@ -149,7 +149,7 @@ def test_what_pairs_of_one_table_share_is_counted_when_it_is_split(tmp_path: Pat
 def sources(folder: Path, rows: list[tuple[str, str]], **options: object) -> Corpus:
     train = write_tsv(folder / "t.tsv", CLEAN)
     target = DataOptions(source="files", train=train, dev=write_tsv(folder / "d.tsv", DEV))
-    path = write_tsv(folder / "s.tsv", rows)
+    path = write_tsv(folder / "s.tsv", [(*row, "also") for row in rows], ("text", "label", "other"))
     return load_corpus(target, SourceOptions.model_validate({"source": "files", "train": path, **options}))
 
 
@@ -172,7 +172,7 @@ def test_a_sources_labels_are_the_targets(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none is left"):
         sources(tmp_path, EQUAL)
     with pytest.raises(UserError, match="both be pairs"):
-        sources(tmp_path, CLEAN, text_b="label")
+        sources(tmp_path, CLEAN, text_b="other")
 
 
 def test_domains_are_chosen_by_name(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def _write_card(context: StageContext, parameters: int, history: list[dict[str, 
     card = {
         "recipe": context.recipe_as_written,
         "data": context.task.fingerprint,
+        "table": corpus.summary and vars(corpus.summary),
         "contamination": [vars(found) for found in corpus.contamination],
         "sizes": {name: len(split) for name, split in corpus.splits.items()},
         "labels": corpus.labels,

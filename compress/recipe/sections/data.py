@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from compress.recipe.sections.base import Content, Positive, Section
 
@@ -32,6 +32,10 @@ class TextOptions(Section):
     quoting: bool | None = Field(
         None, description="whether fields may be quoted; default: true for .csv, false for .tsv"
     )
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description='what separates fields, such as ";"; default: a comma in .csv, a tab in .tsv'
+    )
+    encoding: str | None = Field(None, description='encoding of the text files, such as "latin-1"; default: UTF-8')
     limit: Positive | None = Field(
         None, description="use a sample of this many texts of each split (to try a recipe quickly)"
     )
@@ -61,6 +65,29 @@ class TextOptions(Section):
         if self.only_domains and self.domain is None and self.source != "embedded":
             raise ValueError("only_domains needs domain, the column that names a text's domain")
         return self
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        columns = [column for column in (self.text, self.text_b, self.label) if column is not None]
+        if twice := next((column for column in columns if columns.count(column) > 1), None):
+            raise ValueError(f"text, text_b and label must be different columns; {twice!r} is given twice")
+        return self
+
+    @field_validator("separator")
+    @classmethod
+    def _check_separator(cls, value: str | None) -> str | None:
+        if value in ('"', "\n", "\r"):
+            raise ValueError("neither a quotation mark nor a line end can separate fields")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError('no such encoding; examples are "utf-8", "utf-16", "latin-1", "cp1252"') from None
+        return value
 
 
 class DataOptions(TextOptions):

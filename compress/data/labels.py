@@ -1,0 +1,81 @@
+"""Checks of the label column: classes, and neither several labels a text nor scores."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from compress.recipe.sections import TextOptions
+from compress.runtime.errors import UserError
+
+MOST_CLASSES = 1000
+MOST_GRADES = 20  # so many different decimal numbers may be classes, such as ratings in halves
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+def check_labels(labels: list[str], options: TextOptions, place: str) -> None:
+    """See that the labels of all training texts are classes.
+
+    :param place: of the training texts, for messages.
+    :raises UserError: a label is the text of a list of labels; the labels are scores; there are too many of them.
+    """
+    names = set(labels)
+    if several := next((name for name in sorted(names) if _is_list(name)), None):
+        raise UserError(
+            f"{place}: column {options.label!r} holds {several!r}, a list; a text has one label here: keep the most important one, or "
+            "make a table for each label that says yes or no"
+        )
+    numbers = [float(name) for name in names if _NUMBER.fullmatch(name.strip())]
+    decimal = len(numbers) == len(names) and any(number != round(number) for number in numbers if number < float("inf"))
+    if decimal and (len(names) > MOST_GRADES or 2 * len(names) > len(labels)):
+        raise UserError(
+            f"{place}: column {options.label!r} holds {len(names):,} different numbers from {min(numbers):g} to {max(numbers):g}: scores, "
+            f"not classes, and there is no regression here; make classes of them, such as low and high, or name another column "
+            f"in {options.section}.label"
+        )
+    if len(names) > MOST_CLASSES:
+        raise UserError(
+            f"{place}: column {options.label!r} holds {len(names):,} different labels; there may be {MOST_CLASSES:,} classes. Is it the "
+            f"column of the classes ({options.section}.label)?"
+        )
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The groups of labels that differ only in case or spaces, or in how a number is written."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[_folded(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def like(name: str, names: Iterable[str]) -> str:
+    """A hint for a message about an unknown label: the known one that is alike, or nothing."""
+    found = next((known for known in names if _folded(known) == _folded(name)), None)
+    return "" if found is None else f", but {found!r}"
+
+
+def joined_labels(names: set[str]) -> str | None:
+    """A label such as "a,b" whose parts are labels too, so that it looks like several; None if there is none."""
+    for name in sorted(names):
+        parts = [part.strip() for part in re.split(r"[,;|/+]", name)]
+        if len(parts) > 1 and names.issuperset(parts):
+            return name
+    return None
+
+
+def _folded(name: str) -> str:
+    name = " ".join(name.split()).casefold()
+    return f"{float(name):g}" if _NUMBER.fullmatch(name) else name
+
+
+def _is_list(name: str) -> bool:
+    """Whether a label is a list of several, as Python or JSON writes it."""
+    if not (name.strip().startswith("[") and name.strip().endswith("]")):
+        return False
+    try:
+        found = ast.literal_eval(name.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, list) and len(found) > 1
