@@ -33,10 +33,11 @@ def run(
     with workspace.locked():
         from compress.pipeline.per_domain import compress_per_domain
         from compress.pipeline.run import compress
+        from export.judge import int8_teacher
         from export.measure import int8_latency
 
         make = compress_per_domain if loaded.domains.students == "per-domain" else compress
-        make(loaded, workspace, force=force, latency=int8_latency)
+        make(loaded, workspace, force=force, latency=int8_latency, int8=int8_teacher)
 
 
 # Only for one release: 0.1.0 is the last version with the old name.

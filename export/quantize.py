@@ -68,9 +68,10 @@ _CONVOLUTIONAL = [
 ]
 # The activations of a transformer have outliers, so a fixed range does not fit them. Dynamic ranges do. ONNX Runtime has fast
 # kernels with dynamic ranges for matrix products and LSTMs, but not for convolutions.
+FLOAT_EMBEDDINGS = Scheme("dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None)
 _DYNAMIC = [
     Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None),
-    Scheme("dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None),
+    FLOAT_EMBEDDINGS,
 ]
 
 

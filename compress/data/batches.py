@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -95,6 +96,11 @@ class EncodedSplit(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         return index  # the collate function `batch` reads all rows of a batch at once
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """The number of tokens of each text."""
+        return [len(text) for text in self.encoded]
 
     def subset(self, rows: Sequence[int]) -> EncodedSplit:
         """The texts at `rows` with their labels, teacher outputs, weights and domains."""
@@ -257,9 +263,8 @@ def make_loader(
     length: int | None = None,
 ) -> DataLoader[int]:
     """A loader that gives the split as `Batch`es, in the order of `LengthBatches`."""
-    lengths = [len(e) for e in split.encoded]
     batches = LengthBatches(
-        lengths, batch_size, shuffle=shuffle, seed=seed, transfer=transfer, share=share, length=length
+        split.lengths, batch_size, shuffle=shuffle, seed=seed, transfer=transfer, share=share, length=length
     )
     return loader_of(split, batches, seed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from compress import processes
@@ -14,6 +15,9 @@ from compress.pipeline.stage import Latency
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import DomainOptions
+
+if TYPE_CHECKING:
+    from compress.teachers.judge import Int8Teacher
 
 FOLDER = "domains"
 
@@ -42,12 +46,18 @@ def domain_workspace(workspace: Workspace, domain: str) -> Workspace:
 
 
 def compress_per_domain(
-    recipe: Recipe, workspace: Workspace, *, force: bool = False, latency: Latency | None = None
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    force: bool = False,
+    latency: Latency | None = None,
+    int8: Int8Teacher | None = None,
 ) -> dict[str, Path]:
     """Make the student of every domain, unless it is up to date; returns their directories by domain.
 
     :param force: make all results again. A shared teacher is made once.
     :param latency: see `compress`.
+    :param int8: see `compress`.
     :raises UserError: as `compress`, for any domain.
     """
     if force and processes.is_first():
@@ -55,7 +65,7 @@ def compress_per_domain(
     students = {}
     for domain, own in domain_recipes(recipe).items():
         console.print(f"[bold]{domain}[/]")
-        students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency)
+        students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency, int8=int8)
     if recipe.domains.teacher == "all" and processes.is_first():
         _link(workspace.root / "teacher", next(iter(students.values())).parent / "teacher")
     return students

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.console import console
 from compress.pipeline.check import check
@@ -13,6 +14,9 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
 
+if TYPE_CHECKING:
+    from compress.teachers.judge import Int8Teacher
+
 
 def compress(
     recipe: Recipe,
@@ -21,19 +25,21 @@ def compress(
     force: bool = False,
     until: str = STUDENT.name,
     latency: Latency | None = None,
+    int8: Int8Teacher | None = None,
 ) -> Path:
     """Run the stages that are not up to date; returns the directory of the last one.
 
     :param force: make every stage anew.
     :param until: the last stage to run.
     :param latency: how a student is timed where it will run, needed for `search.target_latency_ms`.
+    :param int8: how the teacher is made an INT8 graph, so that it judges a transfer set sooner on a CPU.
     :raises UserError: student, objective and teacher do not fit together; raised before anything is trained.
     """
     keys, task = stage_keys(recipe), TaskTexts(recipe)
     if until == STUDENT.name and (force or not workspace.is_current(until, keys[until])):
         check(recipe, task.corpus)
     for stage in stages_of(recipe):
-        run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency)
+        run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency, int8=int8)
         if stage is LINEAR:
             warn_if_below_linear(workspace.root)
         if stage.name == until:
@@ -64,6 +70,7 @@ def run_stage(
     *,
     force: bool = False,
     latency: Latency | None = None,
+    int8: Int8Teacher | None = None,
 ) -> Path:
     """Make a stage's result unless it is up to date; returns its directory."""
 
@@ -77,6 +84,7 @@ def run_stage(
             directory=directory,
             scratch=scratch,
             latency=latency,
+            int8=int8,
             name=recipe.name,
             recipe_as_written=recipe.dump(),
         )

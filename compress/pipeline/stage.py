@@ -28,6 +28,8 @@ from compress.runtime.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compress.teachers.judge import Int8Teacher
+
 
 class Texts(Enum):
     """The texts of a task that a stage may ask for. The value: the settings that decide which texts these are."""
@@ -144,6 +146,7 @@ class StageContext:
     directory: Path  # where the result goes
     scratch: Path  # where checkpoints go; what lies there comes from a killed run with the same inputs
     latency: Latency | None
+    int8: Int8Teacher | None
     # For cards and titles only: no result may depend on them.
     name: str
     recipe_as_written: dict[str, Any] = field(default_factory=dict)

@@ -68,6 +68,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
     **dict.fromkeys(names("transfer", "bank texts select joined"), "transfer_set"),
     "transfer.share": "student",
+    "transfer.judge": "transfer_outputs",
     "search.beta": "search trials architecture",
     "search.cost": "search architecture",
     "search.trials": "trials architecture",
@@ -94,7 +95,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
     **{(r, key): NOBODY for r in RECIPES if r != "metakd" for key in names("meta", "corruption expertise transfer")},
     **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
-    **{(r, key): NOBODY for r in RECIPES if r != "transfer" for key in names("transfer", "bank share select")},
+    **{(r, key): NOBODY for r in RECIPES if r != "transfer" for key in names("transfer", "bank share select judge")},
     # With any text of it, there is a transfer set, from which the student learns.
     **{(r, key): "student" for r in RECIPES if r != "transfer" for key in names("transfer", "texts joined")},
     **dict.fromkeys(

@@ -235,7 +235,7 @@ def test_a_stage_sees_no_texts_that_it_did_not_ask_for(tmp_path: Path) -> None:
 def test_a_context_gives_no_result_that_the_record_does_not_name(tmp_path: Path) -> None:
     stage = Stage("x", lambda context: None, after=("teacher",))
     recipe = recipe_of(tmp_path, RECIPES["cnn"])
-    context = StageContext(stage, recipe, TaskTexts(recipe), {"teacher": tmp_path}, tmp_path, tmp_path, None, "x")
+    context = StageContext(stage, recipe, TaskTexts(recipe), {"teacher": tmp_path}, tmp_path, tmp_path, None, None, "x")
     assert context.result("teacher") == tmp_path
     with pytest.raises(KeyError):
         context.result("student")

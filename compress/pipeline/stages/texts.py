@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from compress.data.domains import student_corpus
 from compress.pipeline.stage import Stage, StageContext, Texts
@@ -122,21 +123,30 @@ TRANSFER_SET = Stage(
 
 def make_transfer_outputs(context: StageContext) -> None:
     """Ask the frozen teacher about the transfer set."""
-    from compress.data.batches import encode_split
+    from compress.data.batches import SoftTargets, encode_split
+    from compress.data.teacher_outputs import TeacherOutputs
     from compress.teachers.finetune import open_encoder
-    from compress.teachers.outputs import make_teacher_outputs
+    from compress.teachers.judge import Judges, judge_texts
     from compress.transfer.stage import load_transfer_set
 
-    teacher = context.result("teacher")
-    encoder = open_encoder(teacher, context.recipe.target.max_length)
+    recipe, teacher = context.recipe, context.result("teacher")
+    corpus = student_corpus(recipe, context.corpus)
+    encoder = open_encoder(teacher, recipe.target.max_length)
     texts = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
-    make_teacher_outputs(teacher, texts, context.directory, probes=False)
+    open_int8 = None
+    if context.int8 is not None:
+        open_int8 = partial(context.int8, pair=corpus.pair, max_length=recipe.target.max_length)
+    judges = Judges(teacher, context.scratch, open_int8)
+    dev = encode_split(corpus.splits["dev"], encoder)
+    logits = judge_texts(judges, recipe.transfer.judge, texts, dev)
+    TeacherOutputs(texts.fingerprint, SoftTargets(logits)).save(context.directory)
 
 
 TRANSFER_OUTPUTS = Stage(
     "transfer_outputs",
     make_transfer_outputs,
-    settings=lambda recipe: ("target.max_length",),
+    settings=lambda recipe: ("target.max_length", "domains.student", "transfer.judge"),
+    texts=lambda recipe: (Texts.LABELLED,),  # dev, on which INT8 is compared with fp32
     after=("teacher", "transfer_set"),
     needed=lambda recipe: recipe.transfer.any,
 )

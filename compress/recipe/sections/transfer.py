@@ -28,6 +28,11 @@ class TransferOptions(Section):
         0.6, description="share of these texts in an epoch of the student's training"
     )
 
+    judge: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="precision in which the teacher labels these texts; 'auto': the fastest one here that agrees with fp32 on dev",
+    )
+
     @property
     def any(self) -> bool:
         """Whether there is a transfer set."""
