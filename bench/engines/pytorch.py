@@ -78,6 +78,8 @@ class TorchModel(Model):
         import torch
         from transformers import AutoModelForSequenceClassification
 
+        import compress.heads  # noqa: F401 - opens teachers with a head on the mean of their states
+
         torch.set_num_threads(threads)
         self._torch, self._device = torch, device
         if device == "cuda":

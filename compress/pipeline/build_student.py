@@ -10,6 +10,7 @@ from compress.data.files import write_json
 from compress.distil.student import train_student
 from compress.distil.task import StudentTask
 from compress.distil.transfer import TransferLoss
+from compress.heads import MeanPooling
 from compress.l2a.loop import train_with_selector
 from compress.l2a.plot import draw_selector
 from compress.pipeline.stage import StageContext
@@ -34,7 +35,9 @@ def build_student(context: StageContext, task: StudentTask, teacher: PreTrainedM
         return derived_student(task, options, context.result("architecture"), search)
     if isinstance(options, BiLstmOptions):
         return _bilstm(task, options)
-    return make_transformer(options, teacher, load_classifier(recipe.teacher, task.labels), task.labels, task.seed)
+    representation = "mean" if isinstance(teacher, MeanPooling) else "cls"
+    pretrained = load_classifier(recipe.teacher, task.labels, representation)
+    return make_transformer(options, teacher, pretrained, task.labels, task.seed)
 
 
 def train_student_of(

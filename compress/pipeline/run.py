@@ -57,7 +57,7 @@ def warn_if_below_linear(artifacts: Path) -> None:
     if teacher < linear:
         console.print(
             f"  [bold yellow]the teacher has {teacher:.2%} on dev, a linear model on n-grams {linear:.2%}[/]: train it longer "
-            "(teacher.epochs), at another rate (teacher.learning_rate), or give another model (teacher.model)"
+            "(teacher.steps), at another rate (teacher.learning_rate), or give another model (teacher.model)"
         )
 
 

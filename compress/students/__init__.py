@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+import compress.heads  # noqa: F401 - a student with copied layers has its teacher's head
 from compress.students.bilstm import BiLstmConfig, BiLstmStudent
 from compress.students.cnn import CnnStudent
 from compress.students.cnn_config import CnnStudentConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,16 +18,19 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from compress.console import console
 from compress.data.assets import model_source
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.data.corpus import Corpus, domain_names
 from compress.data.domains import teacher_corpus
 from compress.data.files import write_json
+from compress.heads import MEAN_CLASSIFIERS, MeanPooling
 from compress.objectives.expertise import prototype_scores
 from compress.recipe import Recipe
 from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
+from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_heads
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
 from compress.teachers.plots import draw_domains, show_prototype_scores
 from compress.training.accelerator import make_accelerator
@@ -36,6 +40,8 @@ from compress.training.optimizer import Loss, adamw
 
 transformers_logging.set_verbosity_error()  # it would warn of "newly initialized weights", which are normal in fine-tuning
 transformers_logging.disable_progress_bar()
+
+EVALUATIONS = 5  # of a training that is given in steps
 
 
 def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
@@ -51,35 +57,79 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     model = load_classifier(recipe.teacher, corpus.labels)
     encoder = save_tokenizer(recipe, model, directory)
     card: dict[str, object] = {"model": recipe.teacher.model, "method": recipe.teacher.method}
-    history: list[dict[str, float]] = []
-    if recipe.teacher.method == "meta":
-        history = _train_meta(recipe, model, learned_from, encoder, directory, scratch)
-        card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
-    elif not recipe.teacher.fine_tuned:
+    if not recipe.teacher.fine_tuned:
         splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
         if corpus.source:
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
-
-        def loss(batch: Batch, progress: float) -> Tensor:
-            return F.cross_entropy(compute_logits(model, batch).float(), batch.labels)
-
-        history = _fit(recipe, model, model, splits, loss, scratch)
+        model, frozen = with_fitted_head(recipe, model, corpus.labels, splits)
+        card["frozen"] = frozen.describe()
+        head = frozen if recipe.teacher.head_first else None
+        if recipe.teacher.method == "meta":
+            card["history"] = _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
+            card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
+        else:
+            loss = partial(_label_loss, model)
+            card["history"] = _fit(recipe, model, model, head, splits, loss, scratch)
     model.to(make_accelerator().device)
     model.save_pretrained(directory)
-    write_json(directory / "card.json", card | _accuracies(model, corpus, encoder) | {"history": history})
+    write_json(directory / "card.json", card | _accuracies(model, corpus, encoder))
+
+
+def with_fitted_head(
+    recipe: Recipe, model: PreTrainedModel, labels: list[str], splits: dict[str, EncodedSplit]
+) -> tuple[PreTrainedModel, FrozenHead]:
+    """The model with the recipe's `teacher.representation`, and with a head fitted on it if `teacher.head_first` is set.
+
+    :param model: the recipe's model with its own head.
+    :returns: the model, and the fitted head, which is measured in any case.
+    :raises UserError: there is no head on the mean of the states for this kind of model.
+    """
+    options = recipe.teacher
+    heads = fit_heads(model, splits["train"], splits["dev"], _representations(options, model), recipe.seed)
+    best = max(heads, key=lambda head: head.accuracy)
+    measured = ", ".join(f"{NAMES[head.representation]} {head.accuracy:.2%}" for head in heads)
+    console.print(f"  frozen encoder with logistic regression on {best.texts:,} texts, dev: {measured}")
+    if best.representation == "mean" and not isinstance(model, MeanPooling):
+        model = load_classifier(options, labels, "mean")
+    if options.head_first:
+        best.write_to(model)
+    return model, best
+
+
+def _representations(options: TeacherOptions, model: PreTrainedModel) -> list[Representation]:
+    """The representations to choose from."""
+    if isinstance(model, MeanPooling):  # a teacher of an earlier run
+        return ["mean"]
+    known = model.config.model_type in MEAN_CLASSIFIERS
+    if options.representation == "mean" and not known:
+        raise UserError(
+            f"teacher.representation: there is no head on the mean of the states for a {model.config.model_type}, only for "
+            f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
+        )
+    if options.representation == "auto":
+        return ["mean", "cls"] if known else ["cls"]
+    return [options.representation]
+
+
+def _label_loss(model: PreTrainedModel, batch: Batch, progress: float) -> Tensor:
+    return F.cross_entropy(compute_logits(model, batch).float(), batch.labels)
 
 
 def _train_meta(
-    recipe: Recipe, model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder, directory: Path, scratch: Path
+    recipe: Recipe,
+    model: PreTrainedModel,
+    head: FrozenHead | None,
+    corpus: Corpus,
+    splits: dict[str, EncodedSplit],
+    directory: Path,
+    scratch: Path,
 ) -> list[dict[str, float]]:
-    splits = {name: encode_split(corpus.splits[name], encoder) for name in ("train", "dev")}
     train, names = splits["train"], domain_names(corpus)
     domains = torch.tensor([names.index(domain) for domain in corpus.splits["train"].domains or []])
     train, before = with_prototype_scores(model, train.with_domains(domains), (len(names), len(corpus.labels)))
     learner = MetaLearner(model, len(names))
-    history = _fit(
-        recipe, learner, model, {**splits, "train": train}, meta_loss(learner, recipe.meta.corruption), scratch
-    )
+    loss = meta_loss(learner, recipe.meta.corruption)
+    history = _fit(recipe, learner, model, head, {**splits, "train": train}, loss, scratch)
     knowledge, after = domain_knowledge(learner, train, names)
     knowledge.save(directory)
     draw_domains(before, after, domains, names, directory)
@@ -92,23 +142,33 @@ def _fit(
     recipe: Recipe,
     learner: nn.Module,
     model: PreTrainedModel,
+    head: FrozenHead | None,
     splits: dict[str, EncodedSplit],
     loss: Loss,
     scratch: Path,
 ) -> list[dict[str, float]]:
-    """Train the learner in place. It ends with the weights of its best epoch.
+    """Train the learner in place. It ends with the weights of its best evaluation.
 
     :param learner: the module to train: the model itself, or a `MetaLearner` with the model in it.
-    :returns: the dev metrics of each epoch.
+    :param head: the model's fitted head. The model with it, before its training, is one of those that the best is taken of.
+    :returns: the dev metrics of each evaluation.
     """
     options = recipe.teacher
-    loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=recipe.seed)
+    length = None if options.steps is None else -(-options.steps // EVALUATIONS)
+    loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=recipe.seed, length=length)
+    before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()} if head else {}
     parameters = (
         learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
     )
     step = adamw(loader, parameters, loss, options)
-    schedule = Schedule(options.epochs, options.patience, recipe.seed)
-    return fit("teacher", learner, [step], lambda _: dev_metrics(model, splits["dev"]), schedule, scratch).history
+    schedule = Schedule(options.epochs or EVALUATIONS, options.patience, recipe.seed)
+    state = fit("teacher", learner, [step], lambda _: dev_metrics(model, splits["dev"]), schedule, scratch)
+    if head and head.accuracy > state.history[state.best_epoch]["metric"]:
+        console.print(
+            "  teacher: fine-tuning has not bettered the fitted head on dev, which is kept with the frozen encoder"
+        )
+        model.load_state_dict(before)
+    return state.history
 
 
 def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) -> dict[str, object]:
@@ -140,9 +200,12 @@ def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedC
     return config
 
 
-def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedModel:
+def load_classifier(
+    options: TeacherOptions, labels: list[str], representation: Representation = "cls"
+) -> PreTrainedModel:
     """The recipe's model with a classification head for `labels`.
 
+    :param representation: what the head gets: `mean`, or `cls` for the model's own head.
     :raises UserError: there is no such model, or a fine-tuned model has other labels.
     """
     names = dict(enumerate(labels))
@@ -151,9 +214,11 @@ def load_classifier(options: TeacherOptions, labels: list[str]) -> PreTrainedMod
         if options.fine_tuned
         else {"num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
     )
+    source = model_source(options.model)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            model_source(options.model), dtype=torch.float32, ignore_mismatched_sizes=not options.fine_tuned, **head
+        mean = representation == "mean" and MEAN_CLASSIFIERS.get(AutoConfig.from_pretrained(source).model_type)
+        model = (mean or AutoModelForSequenceClassification).from_pretrained(
+            source, dtype=torch.float32, ignore_mismatched_sizes=not options.fine_tuned, **head
         )  # in fp32 even if the checkpoint is not: training needs it, and autocast chooses the precision of each operation
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(options, error) from None

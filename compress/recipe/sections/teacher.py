@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from compress.recipe.sections.base import Content, Positive, Section, Weight
-from compress.recipe.sections.training import TrainOptions
+from compress.recipe.sections.base import Content, Section, Weight
+from compress.recipe.sections.training import LengthOptions
+
+TEACHER_STEPS = 600  # of a teacher that the recipe does not give a length
 
 
-class TeacherOptions(TrainOptions):
+class TeacherOptions(LengthOptions):
     """The uncompressed classifier."""
 
     model: Annotated[str, Content.MODEL] = Field(
@@ -19,10 +21,32 @@ class TeacherOptions(TrainOptions):
     fine_tuned: bool = Field(
         False, description="the model is already a classifier for these labels, and is not trained"
     )
-    epochs: Positive = 1
+    representation: Literal["auto", "mean", "cls"] = Field(
+        "auto",
+        description="what the classification head gets: the mean of the last states ('mean', for sentence encoders), or what "
+        "the model's own head takes, mostly the state of [CLS] ('cls'); 'auto': the better of the two on dev before training",
+    )
+    head_first: bool = Field(
+        True,
+        description="fit the head on the frozen encoder before all is trained (arXiv 2202.10054); the head alone is kept if "
+        "it stays the best on dev",
+    )
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            return {**values, "steps": TEACHER_STEPS}
+        return values
+
+    @model_validator(mode="after")
+    def _check_head(self) -> TeacherOptions:
+        if self.fine_tuned and self.representation == "mean":
+            raise ValueError("representation: a fine-tuned model keeps its own head; leave representation out")
+        return self
 
 
 class MetaOptions(Section):

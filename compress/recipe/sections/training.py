@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -22,18 +22,28 @@ class TrainOptions(Section):
     max_grad_norm: Rate = 1.0
 
 
-class CompressOptions(TrainOptions):
+class LengthOptions(TrainOptions):
+    """A training whose length is given in steps or in epochs."""
+
+    epochs: Positive | None = Field(None, description="passes over the texts, instead of steps")
+    steps: Positive | None = Field(
+        None,
+        description="training steps, however many texts there are: so a small task is learned as long as a large one",
+    )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set epochs or steps, not both" if self.epochs else "set epochs or steps")
+        return self
+
+
+class CompressOptions(LengthOptions):
     """The training of the student."""
 
     preset: str = Field(
         "adabert",
         description="gives the teacher method, augmentation, student and objective that the recipe does not set",
-    )
-    epochs: Positive | None = Field(None, description="passes over the texts, instead of compress.steps")
-    steps: Positive | None = Field(
-        None,
-        description="training steps, however many texts there are: so a small task is learned as long as a large one; "
-        "dev is evaluated ten times",
     )
     batch_size: Positive
     learning_rate: Rate
@@ -45,12 +55,6 @@ class CompressOptions(TrainOptions):
         0,
         description="epochs of quantisation-aware training after that, for a student that fails the accuracy gate of the export",
     )
-
-    @model_validator(mode="after")
-    def _check_length(self) -> CompressOptions:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("set epochs or steps, not both" if self.epochs else "set epochs or steps")
-        return self
 
     def passes(self, batches: int) -> int:
         """Passes over `batches` batches that make `steps` steps, rounded up; or `epochs`."""

@@ -1,0 +1,163 @@
+"""The classification head, fitted on the frozen encoder: the first half of LP-FT (Kumar et al., arXiv 2202.10054, §3.3).
+
+With a random head, the first steps of fine-tuning distort the states of the encoder. With many classes they are most of it.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.objectives.expertise import mean_state
+from compress.runtime.errors import UserError
+from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict
+
+Representation = Literal["mean", "cls"]
+
+# A head is fitted on so many texts, or on so many for each class if that is more.
+TEXTS, TEXTS_OF_CLASS = 4_000, 100
+STRENGTHS = (0.003, 0.03, 0.3)  # C of the logistic regression, the inverse of its regularisation; dev decides
+MAX_ITERATIONS = 100
+NAMES: dict[Representation, str] = {"mean": "mean of the states", "cls": "own head's input"}
+
+
+@dataclass(frozen=True)
+class FrozenHead:
+    """A linear head on a representation of width d by the frozen encoder."""
+
+    representation: Representation
+    weight: Tensor  # (C, d)
+    bias: Tensor  # (C,)
+    accuracy: float  # on dev, a fraction of 1
+    texts: int  # that it was fitted on
+
+    def describe(self) -> dict[str, object]:
+        """For the teacher's card."""
+        accuracy = {"dev": round(self.accuracy, 4)}
+        return {"representation": self.representation, "accuracy": accuracy, "texts": self.texts}
+
+    def write_to(self, model: PreTrainedModel) -> None:
+        """Set the model's last layer. The model must give it this head's representation."""
+        layer = output_layer(model)
+        with torch.no_grad():
+            layer.weight.copy_(self.weight)
+            layer.bias.copy_(self.bias)
+
+
+def fit_heads(
+    model: PreTrainedModel,
+    train: EncodedSplit,
+    dev: EncodedSplit,
+    representations: Sequence[Representation],
+    seed: int,
+) -> list[FrozenHead]:
+    """A head for each representation, fitted by logistic regression.
+
+    :param model: with its own head, whose weights play no part. All layers of it stay as they are.
+    :param train: a sample of the texts is used, see `TEXTS`.
+    :raises UserError: the model's own head is no linear layer on one vector of the text.
+    """
+    labels = model.config.num_labels
+    sample = train.subset(_sample(train.labels.tolist(), max(TEXTS, TEXTS_OF_CLASS * labels), seed))
+    of_sample = _representations(model, sample, "frozen encoder, train")
+    of_dev = _representations(model, dev, "frozen encoder, dev")
+    targets = sample.labels.numpy(), dev.labels.numpy()
+    return [_fit(name, of_sample[name], of_dev[name], targets, labels) for name in representations]
+
+
+def _sample(labels: list[int], count: int, seed: int) -> list[int]:
+    """`count` row numbers at random, with at least one of each class."""
+    rows = list(range(len(labels)))
+    random.Random(seed).shuffle(rows)
+    first = {labels[row]: row for row in reversed(rows)}
+    others = [row for row in rows if first[labels[row]] != row]
+    return sorted([*first.values(), *others[: max(0, count - len(first))]])
+
+
+def _representations(
+    model: PreTrainedModel, texts: EncodedSplit, name: str
+) -> dict[Representation, NDArray[np.float32]]:
+    """The mean of the last states over real tokens, and the input of the model's last layer, both (N, d)."""
+    inputs: list[Tensor] = []
+    handle = output_layer(model).register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+
+    def forward(model: nn.Module, batch: Batch) -> Tensor:
+        inputs.clear()
+        out = model(**model_inputs(model, batch), output_hidden_states=True)  # type: ignore[arg-type]
+        if inputs[0].dim() != 2:
+            raise UserError(
+                f"teacher.model: the head of {type(model).__name__} takes the states of all tokens, not a vector of the text; "
+                "give a BERT, RoBERTa, DistilBERT or another encoder of this kind"
+            )
+        return torch.cat([mean_state(out.hidden_states[-1], batch.attention_mask.float()), inputs[0].float()], 1)
+
+    accelerator = make_accelerator()
+    model.to(accelerator.device)
+    try:
+        both = predict(model, make_loader(texts, EVALUATION_BATCH, shuffle=False), forward, accelerator, name).numpy()
+    finally:
+        handle.remove()
+    width = model.config.hidden_size
+    return {"mean": both[:, :width], "cls": both[:, width:]}
+
+
+def _fit(
+    representation: Representation,
+    x: NDArray[np.float32],
+    x_dev: NDArray[np.float32],
+    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    labels: int,
+) -> FrozenHead:
+    """The best head of `STRENGTHS`. It takes the representation itself: the scaling of the regression is part of its weights."""
+    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
+    scaled, found = (x - mean) / std, []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy stands long before the weights do
+            model.fit(scaled, targets[0])
+        weight, bias = _of_all_classes(model, labels)
+        weight = weight / std
+        bias = bias - weight @ mean
+        accuracy = float(((x_dev @ weight.T + bias).argmax(axis=1) == targets[1]).mean())
+        found.append(FrozenHead(representation, torch.from_numpy(weight), torch.from_numpy(bias), accuracy, len(x)))
+    return max(found, key=lambda head: head.accuracy)
+
+
+def _of_all_classes(model: LogisticRegression, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights (C, d) and biases (C,). A class without a text gets the lowest bias."""
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(coefficients) == 1:  # of two classes, scikit-learn has the second one's
+        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
+        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
+    weight = np.zeros((labels, coefficients.shape[1]), np.float32)
+    bias = np.full(labels, intercepts.min(), np.float32)
+    weight[model.classes_], bias[model.classes_] = coefficients, intercepts
+    return weight, bias
+
+
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """The layer that computes the logits.
+
+    :raises UserError: the model has none.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    if not layers or layers[-1].bias is None:
+        raise UserError(
+            f"teacher.model: {type(model).__name__} has no linear layer with a bias for its logits; give a BERT, RoBERTa, "
+            "DistilBERT or another encoder of this kind"
+        )
+    return layers[-1]
