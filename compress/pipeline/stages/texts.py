@@ -122,21 +122,23 @@ TRANSFER_SET = Stage(
 
 def make_transfer_outputs(context: StageContext) -> None:
     """Ask the frozen teacher about the transfer set."""
-    from compress.data.batches import encode_split
+    from compress.pipeline.student_task import transfer_texts
     from compress.teachers.finetune import open_encoder
     from compress.teachers.outputs import make_teacher_outputs
-    from compress.transfer.stage import load_transfer_set
 
-    teacher = context.result("teacher")
-    encoder = open_encoder(teacher, context.recipe.target.max_length)
-    texts = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
-    make_teacher_outputs(teacher, texts, context.directory, probes=False)
+    recipe, teacher = context.recipe, context.result("teacher")
+    texts = transfer_texts(context, open_encoder(teacher, recipe.target.max_length))
+    make_teacher_outputs(teacher, texts, context.directory, probes=False, weights=recipe.weights_examples)
 
 
 TRANSFER_OUTPUTS = Stage(
     "transfer_outputs",
     make_transfer_outputs,
-    settings=lambda recipe: ("target.max_length",),
+    settings=lambda recipe: (
+        *("target.max_length", "teacher.method"),
+        # A meta-teacher's weights depend on the domain.
+        *(["meta.expertise", "domains.student"] if recipe.teacher.method == "meta" else []),
+    ),
     after=("teacher", "transfer_set"),
     needed=lambda recipe: recipe.transfer.any,
 )
