@@ -96,6 +96,7 @@ ROOMS = (
     Room(("compress.training",), 6, 0, 0, "the training loop"),
     Room(("compress.students",), 6, 2, 2, "the small networks"),
     Room(("compress.objectives",), 7, 1, 1, "losses on tensors"),
+    Room(("compress.heads",), 7, 2, 2, "a head on the mean state"),
     Room(("compress.data",), 8, 0, 2, "texts, batches, pinned downloads, files"),
     Room(("compress.recipe",), 9, 0, 1, "every setting, checked, with its default"),
     Room(("compress.console",), 9, 2, 2, "messages, exit status"),

@@ -159,7 +159,10 @@ def join_splits(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
 
 
 def with_transfer_set(own: EncodedSplit, transfer: EncodedSplit) -> EncodedSplit:
-    """The texts of both with the teacher's answers. Of the transfer set the teacher's own head answers for all probes."""
+    """The texts of both with the teacher's answers, and with a meta-teacher's weights and domains.
+
+    Of the transfer set the teacher's own head answers for all probes.
+    """
     assert own.teacher is not None, "the teacher was asked about the task's own texts"
     assert transfer.teacher is not None, "the teacher was asked about the transfer set"
     logits, probes = transfer.teacher.logits, None
@@ -167,7 +170,12 @@ def with_transfer_set(own: EncodedSplit, transfer: EncodedSplit) -> EncodedSplit
         answers = logits[:, None].expand(-1, own.teacher.probes.shape[1], -1)  # (N, J, C)
         probes = torch.cat([own.teacher.probes, answers])
     targets = SoftTargets(torch.cat([own.teacher.logits, logits]), probes)
-    return replace(join_splits(own, transfer), teacher=targets)
+    both = replace(join_splits(own, transfer), teacher=targets)
+    if own.weights is not None and transfer.weights is not None:
+        both = both.with_weights(torch.cat([own.weights, transfer.weights]))
+    if own.domains is not None and transfer.domains is not None:
+        both = both.with_domains(torch.cat([own.domains, transfer.domains]))
+    return both
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -175,9 +183,9 @@ class LengthBatches(Sampler[list[int]]):
 
     With `shuffle` the order depends on (seed, epoch) only, so a resumed run sees the same batches.
 
-    :param transfer: number of texts at the end that are a transfer set. An epoch takes all other texts once, and as many of
-        the transfer set as `share` says: each epoch the next ones of a random order of them.
-    :param share: share of the transfer set's texts in an epoch.
+    :param transfer: number of texts at the end that are a transfer set. A pass takes all other texts once, and as many of
+        the transfer set as `share` says, but none twice: each pass the next ones of a random order of them.
+    :param share: share of the transfer set's texts in a pass.
     :param length: number of batches of an epoch, where that is not a pass over the texts. Passes follow each other without
         end, and each epoch takes the next `length` batches.
     """
@@ -196,7 +204,7 @@ class LengthBatches(Sampler[list[int]]):
         self.lengths, self.batch_size, self.shuffle, self.seed = lengths, batch_size, shuffle, seed
         self.length = length
         self.own = len(lengths) - transfer
-        self.taken = round(self.own * share / (1 - share)) if transfer else 0  # texts of the transfer set in an epoch
+        self.taken = min(transfer, round(self.own * share / (1 - share)))  # texts of the transfer set in a pass
         self.epoch = self.skip = 0
 
     def start_at(self, epoch: int, skip: int = 0) -> None:
@@ -226,7 +234,8 @@ class LengthBatches(Sampler[list[int]]):
 
     def _pass(self, number: int) -> list[list[int]]:
         """The batches of a pass over the texts."""
-        order = [*range(self.own), *self._transfer_rows(number)]
+        transfer = range(self.own, len(self.lengths))
+        order = [*range(self.own), *rows_in_turns(transfer, self.taken, number, self.seed)]
         chunk = self.batch_size * 50 if self.shuffle else max(len(order), 1)
         rng = random.Random(f"{self.seed}/{number}")
         if self.shuffle:
@@ -239,17 +248,19 @@ class LengthBatches(Sampler[list[int]]):
             rng.shuffle(batches)
         return batches
 
-    def _transfer_rows(self, number: int) -> list[int]:
-        """The rows of the transfer set that a pass takes; after the last text of a round, the next round begins."""
-        size = len(self.lengths) - self.own
-        rows: list[int] = []
-        position = number * self.taken
-        while len(rows) < self.taken:
-            round_number, start = divmod(position + len(rows), size)
-            order = list(range(self.own, len(self.lengths)))
-            random.Random(f"{self.seed}/transfer/{round_number}").shuffle(order)
-            rows += order[start : start + self.taken - len(rows)]
-        return rows
+
+def rows_in_turns(rows: Sequence[int], count: int, number: int, seed: int) -> list[int]:
+    """The `count` rows that part `number` of a training takes.
+
+    Parts take the rows in turns, in an order that is new each time that all were taken.
+    """
+    taken: list[int] = []
+    while len(taken) < count:
+        turn, start = divmod(number * count + len(taken), len(rows))
+        order = list(rows)
+        random.Random(f"{seed}/transfer/{turn}").shuffle(order)
+        taken += order[start : start + count - len(taken)]
+    return taken
 
 
 def make_loader(

@@ -89,7 +89,9 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     splits["train"] = decontaminator.remove(splits["train"], "training", options)
     if options.limit:
         # A random sample, since tables are often sorted by label. It keeps the order of the table.
-        splits |= {name: _sample(rows, options.limit, options.sample) for name, rows in splits.items() if name != "train"}
+        splits |= {
+            name: _sample(rows, options.limit, options.sample) for name, rows in splits.items() if name != "train"
+        }
         splits["train"] = _sample_of_all_classes(splits["train"], options.limit, options, "limit")
     unlabelled: list[Row] = []
     kept = min(round(len(splits["train"]) * options.train_fraction), options.train_limit or len(splits["train"]))
@@ -218,7 +220,9 @@ def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
         if not len(split):
             raise UserError(f"{key}: {name} has no text of {names}")
     if len(there := set(splits["train"].labels)) < 2:
-        raise UserError(f"{key}: all training texts of {names} have the label {corpus.labels[there.pop()]!r}; a classifier needs two")
+        raise UserError(
+            f"{key}: all training texts of {names} have the label {corpus.labels[there.pop()]!r}; a classifier needs two"
+        )
     return replace(corpus, splits=splits)
 
 
@@ -247,7 +251,9 @@ def _sample_of_all_classes(rows: list[Row], limit: int, options: DataOptions, ke
     counts = Counter(row.label for row in sample)
     names = {row.label for row in rows}
     if len(names) > limit and len(sample) < len(rows):
-        raise UserError(f"{options.section}.{key}: {limit} texts are fewer than the {len(names)} classes; each needs one")
+        raise UserError(
+            f"{options.section}.{key}: {limit} texts are fewer than the {len(names)} classes; each needs one"
+        )
     chosen = {id(row) for row in sample}
     for label in sorted(names - counts.keys()):
         (new,) = _sample([row for row in rows if row.label == label], 1, options.sample)

@@ -95,7 +95,9 @@ def _mistake(raw: str, found: re.Match[str], line: int) -> str:
     if found[0].startswith('"'):
         end = line + found[0].count("\n")
         where = f" in line {end}" if end > line else ""
-        return f"a quotation mark opens a field, and the next one{where} does not close it, but stands before {behind!r}"
+        return (
+            f"a quotation mark opens a field, and the next one{where} does not close it, but stands before {behind!r}"
+        )
     if behind.startswith("\r"):
         return "a carriage return (CR) inside a field that is not quoted; replace it by a space"
     return f"a quotation mark inside a field that does not begin with one, before {behind[1:]!r}"

@@ -113,10 +113,14 @@ def _about_texts(
         shown = next(text for text in row.texts if _is_blank(text))
         yield f"{len(blank):,} texts are a single character or have no letter or digit, such as {shown[:20]!r} ({name}, {row.place})"
     for what, found in (("a NUL character", "\0"), ("a replacement character, where a decoder failed,", "\ufffd")):
-        rows = [(name, row) for name, some in splits.items() for row in some if any(found in text for text in row.texts)]
+        rows = [
+            (name, row) for name, some in splits.items() for row in some if any(found in text for text in row.texts)
+        ]
         if rows:
             yield f"{len(rows):,} texts hold {what} such as the one of {rows[0][0]}, {rows[0][1].place}"
-    quoted = [row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"' and '""' in row.text]
+    quoted = [
+        row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"' and '""' in row.text
+    ]
     if quoted:
         yield f'{len(quoted):,} texts stand in quotation marks, with "" inside, such as {quoted[0].place}; data.quoting = true reads them'
 

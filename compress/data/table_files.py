@@ -62,7 +62,9 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
     )
 
 
-def check_columns(names: Sequence[str], wanted: dict[str, str], options: TextOptions, place: str, hint: str = "") -> None:
+def check_columns(
+    names: Sequence[str], wanted: dict[str, str], options: TextOptions, place: str, hint: str = ""
+) -> None:
     """See that the table has each wanted column once.
 
     :param hint: what to say if it has none of them.
@@ -138,7 +140,9 @@ def _wrong_length(record: Record, header: Record, separator: str, options: TextO
     fields, names = len(record.fields), len(header.fields)
     if not record.raw:
         return "is blank; remove it"
-    counted = f"{fields} {'field' if fields == 1 else 'fields'} under {names} column {'name' if names == 1 else 'names'}"
+    counted = (
+        f"{fields} {'field' if fields == 1 else 'fields'} under {names} column {'name' if names == 1 else 'names'}"
+    )
     if fields == names + 1 and not record.fields[-1]:
         return (
             f"{counted}, the last one empty: the row ends in a {separator!r} that the header has not; remove it from the "

@@ -163,7 +163,9 @@ def _texts(table: Table, setting: str, column: str) -> list[str]:
         if _is_empty(cell):
             raise _empty(table, row, setting, column)
         if not isinstance(cell, str):
-            raise UserError(f"{table.place}: {table.at(row, setting)}: column {column!r} holds {_short(cell)}, not a text")
+            raise UserError(
+                f"{table.place}: {table.at(row, setting)}: column {column!r} holds {_short(cell)}, not a text"
+            )
     return cells
 
 
@@ -187,7 +189,9 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _empty(table: Table, row: int, setting: str, column: str) -> UserError:
-    return UserError(f"{table.place}: {table.at(row, setting)}: column {column!r} is empty; remove the row or fill it in")
+    return UserError(
+        f"{table.place}: {table.at(row, setting)}: column {column!r} is empty; remove the row or fill it in"
+    )
 
 
 def _short(cell: Any) -> str:

@@ -75,7 +75,9 @@ def _as_utf8(data: bytes, path: Path, setting: str) -> str:
         right = sum(character > "\x7f" for character in replaced) - wrong
         if right * 10 > wrong:
             raise UserError(f"{place}, as the rest of the file is; mend this line") from None
-        name, codec = ("Windows-1252", "cp1252") if any(0x80 <= byte < 0xA0 for byte in data) else ("Latin-1", "latin-1")
+        name, codec = (
+            ("Windows-1252", "cp1252") if any(0x80 <= byte < 0xA0 for byte in data) else ("Latin-1", "latin-1")
+        )
         begin = data.rfind(b"\n", 0, error.start) + 1
         shown = data[max(begin, error.start - 20) : error.start + 20].split(b"\n")[0].decode(codec, "replace").strip()
         raise UserError(

@@ -15,7 +15,8 @@ from compress.l2a.selector import Selector
 class EpisodeBatches(Sampler[list[int]]):
     """The batches of an episode, as row numbers of `task.train`.
 
-    An episode has its target texts, its kept pool texts, and a random target text for each dropped one.
+    An episode has its target texts, its kept pool texts, a random target text for each dropped one, and its texts of the
+    transfer set.
     The order is a function of (seed, episode, actions), so a resumed run sees the same batches.
     """
 
@@ -30,16 +31,16 @@ class EpisodeBatches(Sampler[list[int]]):
 
     @property
     def rows(self) -> int:
-        """The number of texts of an episode, the same for all episodes: its share of the pool and of the target texts."""
-        episodes = self.selector.episodes_per_epoch
-        return -(-self.selector.pool_size // episodes) - (-self.selector.pool_start // episodes)
+        """The number of texts of an episode, the same for all: its share of pool, target texts and transfer set."""
+        selector, episodes = self.selector, self.selector.episodes_per_epoch
+        return -(-selector.pool_size // episodes) - (-selector.pool_start // episodes) + selector.transfer_size
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         selector, rng = self.selector, random.Random(f"{self.selector.task.seed}/{self.episode}")
-        rows = selector.target_rows(self.episode)
+        rows = selector.target_rows(self.episode) + selector.transfer_rows(self.episode)
         rows += [
             selector.pool_start + row
             for row, action in zip(selector.pool_rows(self.episode), selector.actions.tolist(), strict=True)

@@ -1,15 +1,15 @@
 """The training loop of L2A: the student learns from the texts that the selector keeps, and the selector from the dev texts.
 
 A training has two kinds of texts. The target texts are the labelled texts of the task. The student always learns from
-them. The pool is all other texts: generated samples, texts of the source domain, texts without labels. The selector keeps
-or drops each text of the pool.
+them, and from the transfer set where there is one. The pool is all other texts: generated samples, texts of the source
+domain, texts without labels. The selector keeps or drops each text of the pool.
 
 An epoch is one pass over all texts. It is divided into episodes, and each text is in one episode of an epoch. An episode
 has these steps:
 
 1. The selector keeps or drops each pool text of the episode.
-2. The student learns from the episode's target texts and the kept texts. A target text replaces each dropped text, so
-   that all episodes have the same length.
+2. The student learns from the episode's target texts, its texts of the transfer set and the kept texts. A target text
+   replaces each dropped text, so that all episodes have the same length.
 3. The policy takes one REINFORCE step. With `credit = "text"`, the reward of a decision is how much its text helped the
    student on a sample of the dev texts; for a dropped text, how much the target text that replaced it helped. With
    `credit = "episode"`, all decisions of the episode share one reward, the change on all dev texts.
@@ -61,7 +61,7 @@ def train_with_selector(
     The selector works only in the phase that trains the student's predictions. A first phase that trains its hidden states,
     and a last phase with the rounding of INT8, learn from the whole pool.
 
-    :param pool: describes the last `len(pool)` texts of `task.train`.
+    :param pool: describes the texts of `task.train` between the labelled ones and the transfer set.
     :returns: the dev metrics of each pass, and the selector's log with one entry an episode.
     """
     rates: list[float] = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.augment.pool import Pool
-from compress.data.batches import EncodedSplit
+from compress.data.batches import EncodedSplit, rows_in_turns
 from compress.distil.task import StudentTask
 from compress.l2a.credit import mean_reward, text_credits
 from compress.l2a.policy import Policy, policy_states, state_size
@@ -27,7 +27,7 @@ class Selector:
     """The policy, its optimiser, and the decisions of the current episode. `state_dict` is the part that a checkpoint keeps.
 
     :param student: the student in training.
-    :param pool: describes the last `len(pool)` texts of `task.train`.
+    :param pool: describes the texts of `task.train` between the target texts and the transfer set.
     :param rates: for `keep = "random"`: the keep rate of each episode.
     """
 
@@ -36,7 +36,7 @@ class Selector:
     ) -> None:
         self.student, self.task, self.options, self.rates = student, task, options, rates
         self.pool_size = len(pool)
-        self.pool_start = len(task.train) - len(pool)  # row of the first pool text in `task.train`
+        self.pool_start = len(task.train) - task.transfer - len(pool)  # row of the first pool text in `task.train`
         self.source = torch.tensor(pool.source, dtype=torch.float32)
         self.real = torch.tensor(pool.real)
         self.log_likelihoods = torch.tensor(pool.log_likelihoods, dtype=torch.float32)
@@ -65,6 +65,18 @@ class Selector:
     def target_rows(self, episode: int) -> list[int]:
         """The target texts that an episode always learns, as row numbers of `task.train`. Each is in one episode an epoch."""
         return self._share(self.pool_start, episode, f"{self.task.seed}/target")
+
+    @property
+    def transfer_size(self) -> int:
+        """Number of texts of the transfer set in an episode: their share of all of its texts, but none twice in an epoch."""
+        others = (self.pool_start + self.pool_size) * self.task.share / (1 - self.task.share)
+        return round(min(self.task.transfer, others) / self.episodes_per_epoch)
+
+    def transfer_rows(self, episode: int) -> list[int]:
+        """The texts of the transfer set that an episode learns, as row numbers of `task.train`. They take turns."""
+        task = self.task
+        rows = range(len(task.train) - task.transfer, len(task.train))
+        return rows_in_turns(rows, self.transfer_size, episode, task.seed)
 
     def _share(self, count: int, episode: int, seed: str) -> list[int]:
         """The episode's share of `count` rows."""

@@ -21,6 +21,7 @@ from compress.students.bilstm import BiLstmConfig, BiLstmStudent
 from compress.students.embeddings import project_embeddings
 from compress.students.transformer import make_transformer
 from compress.teachers.finetune import load_classifier
+from compress.teachers.frozen import Representation
 from compress.teachers.meta import DomainKnowledge
 
 
@@ -35,7 +36,7 @@ def build_student(context: StageContext, task: StudentTask, teacher: PreTrainedM
         return derived_student(task, options, context.result("architecture"), search)
     if isinstance(options, BiLstmOptions):
         return _bilstm(task, options)
-    representation = "mean" if isinstance(teacher, MeanPooling) else "cls"
+    representation: Representation = "mean" if isinstance(teacher, MeanPooling) else "cls"
     pretrained = load_classifier(recipe.teacher, task.labels, representation)
     return make_transformer(options, teacher, pretrained, task.labels, task.seed)
 

@@ -38,6 +38,20 @@ def student_texts(context: StageContext, encoder: TextEncoder) -> EncodedSplit:
     return encoded
 
 
+def transfer_texts(context: StageContext, encoder: TextEncoder) -> EncodedSplit:
+    """The transfer set as token ids.
+
+    With a meta-teacher its texts count as texts of the student's domain, where the student has one. Where it has none, their
+    domain is unknown.
+    """
+    encoded = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
+    if context.recipe.teacher.method == "meta":
+        domain = context.recipe.domains.student or ""
+        knowledge = DomainKnowledge.load(context.result("teacher"))
+        encoded = encoded.with_domains(knowledge.numbers([domain] * len(encoded)))
+    return encoded
+
+
 def student_task(context: StageContext) -> StudentTask:
     """The data of a student's training."""
     model, encoder = open_teacher(context.result("teacher"), context.recipe.target.max_length)
@@ -48,8 +62,7 @@ def student_task(context: StageContext) -> StudentTask:
     own = corpus.splits["train"]
     transfer = 0
     if "transfer_outputs" in context.results:
-        further = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
-        further = TeacherOutputs.load(context.result("transfer_outputs")).attach(further)
+        further = TeacherOutputs.load(context.result("transfer_outputs")).attach(transfer_texts(context, encoder))
         texts, transfer = with_transfer_set(texts, further), len(further)
     return StudentTask(
         train=texts,

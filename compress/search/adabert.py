@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +21,7 @@ from compress.recipe.sections import CnnOptions, NoObjective, ObjectiveOptions, 
 from compress.search.cost import costs_of, efficiency_loss
 from compress.search.student import SUPERNET, make_supernet
 from compress.search.supernet import Supernet
+from compress.search.texts import search_texts
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import OPERATIONS
 from compress.training.accelerator import make_accelerator
@@ -31,9 +30,6 @@ from compress.training.loop import Schedule, fit
 from compress.training.optimizer import OptimizerStep, adamw
 
 SEARCH = "search.json"
-ARCHITECTURE_SHARE = (
-    0.2  # share of the labelled texts for the architecture steps; the weight steps never use these texts
-)
 
 
 def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scratch: Path) -> None:
@@ -67,34 +63,6 @@ def read_search(directory: Path) -> tuple[Tensor, Tensor, dict[str, float]]:
     result = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
     alpha, depth = (torch.tensor(result[name]).log() for name in ("probabilities", "depth_probabilities"))
     return alpha, depth, result["costs"]
-
-
-def split_rows(groups: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
-    """The row numbers of the labelled texts, split in two: those for the weight steps and those for the architecture steps.
-
-    Each part is in random order. The texts of a group go into the same part. Otherwise an architecture that memorises the
-    phrases of a sentence would look good on the other texts of its group. A group larger than the architecture steps' part
-    is split text by text. Augmented texts are in neither part, because the search is the most expensive stage. Only the
-    final training uses them.
-
-    :param groups: the group of each labelled text (N,).
-    """
-    rng = random.Random(seed)
-    wanted = max(1, round(len(groups) * ARCHITECTURE_SHARE))
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    units: list[list[int]] = []
-    for rows in members.values():
-        units += [rows] if len(rows) <= wanted else [[row] for row in rows]
-    rng.shuffle(units)
-    held_out: list[int] = []
-    learned: list[int] = []
-    for unit in units:
-        (held_out if len(held_out) + len(unit) <= wanted else learned).extend(unit)
-    rng.shuffle(learned)
-    rng.shuffle(held_out)
-    return learned, held_out
 
 
 def gamma_and_tau(objective: ObjectiveOptions) -> tuple[float, float]:
@@ -147,11 +115,11 @@ def _median_length(task: StudentTask) -> int:
 def _steps(task: StudentTask, recipe: Recipe, losses: _Losses) -> list[OptimizerStep]:
     """The two optimisers: a step of the weights at each training step, a step of the architecture at every n-th."""
     options, training, supernet = recipe.search, recipe.compress, losses.supernet
-    learned, held_out = split_rows(task.groups, task.seed)
-    weight_batches = make_loader(task.train.subset(learned), training.batch_size, shuffle=True, seed=task.seed)
-    architecture_batches = make_loader(
-        task.train.subset(held_out), training.batch_size, shuffle=True, seed=task.seed + 1
-    )
+    texts = search_texts(task)
+    # As many steps as the task's own texts alone would take: a transfer set makes the search no longer.
+    steps = -(-texts.own // training.batch_size)
+    weight_batches = texts.batches(training.batch_size, task.seed, steps)
+    architecture_batches = make_loader(texts.held_out, training.batch_size, shuffle=True, seed=task.seed + 1)
     architecture_optimizer = torch.optim.Adam(
         supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
     )

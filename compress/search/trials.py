@@ -22,17 +22,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress import processes
-from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.batches import Batch
 from compress.data.files import write_json
 from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions
-from compress.search.adabert import gamma_and_tau, read_search, split_rows
+from compress.search.adabert import gamma_and_tau, read_search
 from compress.search.derive import ParetoFront, architecture_cost, cost_bound
 from compress.search.student import make_student, read_supernet
 from compress.search.supernet import Supernet
+from compress.search.texts import SearchTexts, search_texts
 from compress.students import CnnStudent
 from compress.students.genotype import (
     NODES,
@@ -92,7 +93,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
     options, student = recipe.search, recipe.student
     assert isinstance(student, CnnOptions), "only a cnn is searched"
     alpha, depth, costs = read_search(search)
-    trainer = _Trainer(task, recipe, read_supernet(task, student, search))
+    trainer = _Trainer(task, recipe, read_supernet(task, student, search), search_texts(task))
     initial = initial_candidates(alpha, depth, costs)
     two_inputs = task.pair and student.pair_inputs != "together"
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
@@ -185,6 +186,7 @@ class _Trainer:
     task: StudentTask
     recipe: Recipe
     supernet: Supernet
+    texts: SearchTexts
 
     def run(self, genotype: Genotype, name: str, scratch: Path) -> tuple[float, float]:
         """Train a student of the genotype; returns its loss and its accuracy on the held-out texts."""
@@ -193,30 +195,24 @@ class _Trainer:
         torch.manual_seed(task.seed)
         student = make_student(task, self.recipe.student, genotype, self.supernet)
         gamma, tau = gamma_and_tau(self.recipe.objective)
-        learned, held_out = self._texts()
+        texts, steps = self.texts, self.recipe.search.trial_steps
 
         def loss(batch: Batch, progress: float) -> Tensor:
             logits = student.logits_per_cell(**model_inputs(student, batch))
             return weighted(adabert_loss(logits, batch.teacher_probes, batch.labels, gamma, tau), batch.weights).mean()
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            logits = predict_logits(cast(CnnStudent, model), held_out)
-            accuracy = float((logits.argmax(dim=1) == held_out.labels).float().mean())
-            error = float(F.cross_entropy(logits, held_out.labels))
+            logits = predict_logits(cast(CnnStudent, model), texts.held_out)
+            accuracy = float((logits.argmax(dim=1) == texts.held_out.labels).float().mean())
+            error = float(F.cross_entropy(logits, texts.held_out.labels))
             return {"metric": accuracy, "held-out loss": error, "accuracy": accuracy}
 
-        loader = make_loader(learned, training.batch_size, shuffle=True, seed=task.seed)
-        step = adamw(loader, student.parameters(), loss, training, constant=True)
+        step = adamw(
+            texts.batches(training.batch_size, task.seed, steps), student.parameters(), loss, training, constant=True
+        )
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
         metrics = fit(name, student, [step], evaluate, schedule, scratch).history[-1]
         return metrics["held-out loss"], metrics["accuracy"]
-
-    def _texts(self) -> tuple[EncodedSplit, EncodedSplit]:
-        """The training texts of a trial, one for each row of each batch, repeated if there are too few; and the held-out texts."""
-        learned, held_out = split_rows(self.task.groups, self.task.seed)
-        count = self.recipe.search.trial_steps * self.recipe.compress.batch_size
-        rows = [learned[i % len(learned)] for i in range(count)]
-        return self.task.train.subset(rows), self.task.train.subset(held_out)
 
 
 def _write(trials: Sequence[Trial], directory: Path) -> None:

@@ -96,7 +96,7 @@ def _representations(
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         inputs.clear()
-        out = model(**model_inputs(model, batch), output_hidden_states=True)  # type: ignore[arg-type]
+        out = model(**model_inputs(model, batch), output_hidden_states=True)
         if inputs[0].dim() != 2:
             raise UserError(
                 f"teacher.model: the head of {type(model).__name__} takes the states of all tokens, not a vector of the text; "

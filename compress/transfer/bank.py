@@ -21,19 +21,20 @@ _SENTENCE_END = re.compile(r"\s- |(?<=[.!?])[\"'”’)\]]*\s+(?=[A-Z\"'“‘(]
 _LINK = re.compile(r"https?://\S+")
 
 
-def read_bank(bank: str, options: TextOptions) -> list[str]:
-    """The texts of a bank, each once, in the order in which they stand there.
+def read_bank(bank: str, options: TextOptions) -> list[tuple[str, ...]]:
+    """The texts or pairs of a bank, each once, in the order in which they stand there.
 
-    :param bank: "embedded", or a file: plain text with a text a line, or a table in the columns of the task's data.
+    :param bank: "embedded", or a file: plain text with a text a line, or a table in the columns of the task's data. Of a
+        task on pairs, only a table has pairs; the others have single texts.
     :raises UserError: the file cannot be read, or the embedded bank cannot be fetched.
     """
     if bank == "embedded":
-        texts: Iterable[str] = _embedded()
+        texts: Iterable[tuple[str, ...]] = ((text,) for text in _embedded())
     elif Path(bank).name.lower().removesuffix(".gz").endswith(".txt"):
-        texts = filter(None, map(str.strip, re.split(r"\r\n?|\n", read_text(Path(bank), options))))
+        texts = ((line,) for line in map(str.strip, re.split(r"\r\n?|\n", read_text(Path(bank), options))) if line)
     else:
-        texts = (row.text for row in read_table(Path(bank), options, "transfer.bank", labelled=False))
-    return list({text.casefold(): text for text in texts}.values())
+        texts = (tuple(row.texts) for row in read_table(Path(bank), options, "transfer.bank", labelled=False))
+    return list({tuple(map(str.casefold, text)): text for text in texts}.values())
 
 
 def sentences(text: str) -> Iterator[str]:

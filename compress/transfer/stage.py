@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from compress.console import console
@@ -13,36 +15,46 @@ from compress.recipe import Recipe
 from compress.runtime.errors import UserError
 from compress.transfer.bank import read_bank
 from compress.transfer.joined import joined_texts
-from compress.transfer.selection import select_similar
+from compress.transfer.pairs import joined_pairs, pairs_of_bank
+from compress.transfer.selection import select_random, select_similar
 
 TEXTS = "texts.jsonl"
 
 
 def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
-    """Write the texts of the transfer set to `texts.jsonl`, a JSON string a line.
+    """Write the transfer set to `texts.jsonl`: on each line the JSON list of the one or two texts of an example.
 
-    Texts of the bank that equal a dev or test text, or share a run of five words with one, are left out.
+    What is in the bank and equals a dev or test text, or shares a run of five words with one, is left out.
 
     :param corpus: what the student is for.
     :raises UserError: the bank cannot be read, or has no text to use.
     """
-    own = corpus.splits["train"].texts
+    own = corpus.splits["train"]
+    examples: list[Sequence[str]] = [*_drawn(recipe, corpus, own)] if recipe.transfer.texts else []
     rng = random.Random(f"transfer/{recipe.seed}")
-    texts = _drawn(recipe, corpus, own) if recipe.transfer.texts else []
-    texts += joined_texts(own, recipe.transfer.joined, rng)
+    if own.texts_b is None:
+        examples += [[text] for text in joined_texts(own.texts, recipe.transfer.joined, rng)]
+    elif recipe.transfer.joined:
+        examples += joined_pairs(own.texts, own.texts_b, recipe.transfer.joined, rng)
+    if not examples:
+        raise UserError(
+            f"transfer.bank: no text of {recipe.transfer.bank} resembles the task's own; give another one, remove transfer.texts, "
+            'or draw at random (transfer.select = "random")'
+        )
     with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(text, ensure_ascii=False)}\n" for text in texts)
+        file.writelines(f"{json.dumps(texts, ensure_ascii=False)}\n" for texts in examples)
 
 
 def load_transfer_set(directory: Path) -> Split:
-    """The texts that `make_transfer_set` wrote, without labels."""
+    """The texts or pairs that `make_transfer_set` wrote, without labels."""
     with (directory / TEXTS).open(encoding="utf-8") as file:
-        texts = [json.loads(line) for line in file]
-    return Split(texts, None, [UNLABELLED] * len(texts), None)
+        examples = [json.loads(line) for line in file]
+    seconds = [example[1] for example in examples] if examples and len(examples[0]) > 1 else None
+    return Split([example[0] for example in examples], seconds, [UNLABELLED] * len(examples), None)
 
 
-def _drawn(recipe: Recipe, corpus: Corpus, own: list[str]) -> list[str]:
-    """Texts of the bank that share nothing with dev or test."""
+def _drawn(recipe: Recipe, corpus: Corpus, own: Split) -> Sequence[Sequence[str]]:
+    """What is drawn from the bank; it shares nothing with dev or test."""
     options = recipe.transfer
     held_out = HeldOutIndex(
         text
@@ -51,15 +63,24 @@ def _drawn(recipe: Recipe, corpus: Corpus, own: list[str]) -> list[str]:
         for text in (*split.texts, *(split.texts_b or []))
     )
     bank = read_bank(options.bank, recipe.target)
-    clean = [text for text in bank if held_out.find([text]) is None]
+    clean = [texts for texts in bank if held_out.find(texts) is None]
     if not clean:
         raise UserError(f"transfer.bank: {options.bank} has no text that could be used")
-    if options.select == "similar":
-        rows = select_similar(clean, own, options.texts, recipe.seed)
+    select = partial(select_similar if options.select == "similar" else select_random, seed=recipe.seed)
+    singles = [texts[0] for texts in clean]
+    drawn: Sequence[Sequence[str]]
+    if own.texts_b is not None and len(clean[0]) == 1:
+        rng = random.Random(f"pairs/{recipe.seed}")
+        drawn = pairs_of_bank(singles, (own.texts, own.texts_b), options.texts, select, rng)
+        what = "pairs made from"
     else:
-        rows = sorted(random.Random(f"bank/{recipe.seed}").sample(range(len(clean)), min(options.texts, len(clean))))
+        examples = zip(own.texts, own.texts_b, strict=True) if own.texts_b else zip(own.texts, strict=True)
+        rows = select([*map(" ".join, clean)], [*map(" ".join, examples)], options.texts)
+        drawn, what = [clean[row] for row in rows], "of"
+    short = options.select == "similar" and len(drawn) < min(options.texts, len(clean))
     console.print(
-        f"  {len(rows):,} of {len(bank):,} texts of the bank ({options.select}); "
+        f"  {len(drawn):,} {what} {len(bank):,} texts of the bank ({options.select}); "
         f"{len(bank) - len(clean):,} left out, since they share words with dev or test"
+        + (f"; {options.texts:,} were asked for, but the others are too far from the task" if short else "")
     )
-    return [clean[row] for row in rows]
+    return drawn

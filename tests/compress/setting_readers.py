@@ -10,6 +10,7 @@ RECIPES = {
     "own": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\nteacher = "own"\n',
     "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
     "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
+    "meta_transfer": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n[transfer]\njoined = 9\n',
     "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[search]\ntarget_latency_ms = 1.0\n',
     "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
     "none": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "none"\n',
@@ -19,7 +20,7 @@ RECIPES = {
     "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
 }
 
-LABELLED = "teacher linear augmented teacher_outputs search trials architecture transfer_set student bundle"
+LABELLED = "teacher linear augmented teacher_outputs transfer_set search trials architecture student bundle"
 EVERYBODY = f"language_model {LABELLED}"
 STUDENT = "teacher_outputs search trials student"
 TRAINED = "search trials student"
@@ -34,20 +35,22 @@ def names(section: str, keys: str) -> list[str]:
 # The stages that read a setting themselves; those that come after them are stale too. Every setting has a line.
 READERS: dict[str, str] = {
     "name": NOBODY,
-    "seed": "teacher augmented search trials architecture transfer_set student bundle",
+    "seed": "teacher augmented transfer_set search trials architecture student bundle",
     **dict.fromkeys(names("target", "source train dev test hub hub_config text text_b label domain"), EVERYBODY),
     **dict.fromkeys(names("target", "only_domains quoting separator encoding limit decontaminate"), EVERYBODY),
     # Which of the texts have a label plays no part for a language model.
     **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
     "target.unlabelled": "language_model",
-    "target.max_length": "teacher language_model teacher_outputs search trials architecture transfer_outputs student bundle",
+    "target.max_length": "teacher language_model teacher_outputs transfer_outputs search trials architecture student bundle",
     **dict.fromkeys(names("source", "source train hub hub_config text text_b label domain"), OF_SOURCE),
-    **dict.fromkeys(names("source", "only_domains quoting separator encoding limit sample decontaminate relabel"), OF_SOURCE),
+    **dict.fromkeys(
+        names("source", "only_domains quoting separator encoding limit sample decontaminate relabel"), OF_SOURCE
+    ),
     **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
-    **dict.fromkeys(names("teacher", "max_grad_norm fine_tuned"), "teacher"),
+    **dict.fromkeys(names("teacher", "steps max_grad_norm fine_tuned representation head_first"), "teacher"),
     "teacher.model": "teacher language_model",
     "meta.corruption": "teacher",
-    "meta.expertise": "teacher_outputs",
+    "meta.expertise": "teacher_outputs transfer_outputs",
     "meta.transfer": "student",
     "domains.student": f"linear augmented transfer_set {STUDENT} bundle",
     "domains.students": NOBODY,  # a recipe with a student for each domain is run once for every domain
@@ -67,7 +70,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("objective", "intermediate_epochs intermediate_learning_rate"), "student"),
     **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
     **dict.fromkeys(names("transfer", "bank texts select joined"), "transfer_set"),
-    "transfer.share": "student",
+    "transfer.share": TRAINED,
     "transfer.judge": "transfer_outputs",
     "search.beta": "search trials architecture",
     "search.cost": "search architecture",
@@ -82,8 +85,17 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("bench", "threads lengths batch_size texts seconds"), NOBODY),
 }
 # Where a recipe's shape makes a difference.
-COPYING = ("metakd", "none", "pkd", "cbert", "replaced")  # their students may have layers of the pre-trained model
+COPYING = (
+    "metakd",
+    "meta_transfer",
+    "none",
+    "pkd",
+    "cbert",
+    "replaced",
+)  # their students may have layers of the pre-trained model
 SEARCHED = ("cnn", "l2a", "own", "latency", "transfer")
+TRANSFER = ("transfer", "meta_transfer")
+META = ("metakd", "meta_transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
     ("own", "domains.leave_out"): NOBODY,
@@ -93,11 +105,15 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("latency", "bench.texts"): "architecture",
     ("unlabelled", "target.unlabelled"): f"language_model {STUDENT}",
     **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
-    **{(r, key): NOBODY for r in RECIPES if r != "metakd" for key in names("meta", "corruption expertise transfer")},
+    **{(r, key): NOBODY for r in RECIPES if r not in META for key in names("meta", "corruption expertise transfer")},
+    (
+        "meta_transfer",
+        "domains.student",
+    ): f"{READERS['domains.student']} transfer_outputs",  # its texts count as of this domain
     **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
-    **{(r, key): NOBODY for r in RECIPES if r != "transfer" for key in names("transfer", "bank share select judge")},
-    # With any text of it, there is a transfer set, from which the student learns.
-    **{(r, key): "student" for r in RECIPES if r != "transfer" for key in names("transfer", "texts joined")},
+    **{(r, key): NOBODY for r in RECIPES if r not in TRANSFER for key in names("transfer", "bank share select judge")},
+    # With any text of it, there is a transfer set, from which student and search learn.
+    **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined")},
     **dict.fromkeys(
         # An architecture made by hand has no bounds.
         [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters target_latency_ms")],
@@ -111,11 +127,11 @@ BEFORE = {
     "language_model": "",
     "augmented": "language_model",
     "teacher_outputs": "teacher augmented",
-    "search": "teacher_outputs",
-    "trials": "search",
-    "architecture": "teacher search trials",
     "transfer_set": "",
     "transfer_outputs": "teacher transfer_set",
+    "search": "teacher_outputs transfer_outputs",
+    "trials": "search",
+    "architecture": "teacher search trials",
     "student": "teacher linear augmented teacher_outputs architecture transfer_outputs",
     "bundle": "student",
 }

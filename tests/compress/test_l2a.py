@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,23 @@ def test_an_epoch_learns_every_labelled_text_though_all_of_the_pool_is_kept(labe
         batches.start_at(episode)
         rows += [row for batch in batches for row in batch]
     assert set(rows) == set(range(labelled + 50))
+
+
+def test_an_episode_takes_its_share_of_the_transfer_set_whatever_is_dropped() -> None:
+    data = replace(task(10, 50 + 40), transfer=40, share=0.25)  # the last forty
+    selector = Selector(bert(2), data, pool_of_texts(50, source=False), SelectorOptions(pool=16, keep="all"), [])
+    batches, rows = EpisodeBatches(selector, 8), []
+    for episode in range(selector.episodes_per_epoch):
+        selector.episode = episode
+        selector.decide()
+        batches.start_at(episode)
+        episode_rows = [row for batch in batches for row in batch]
+        assert len(episode_rows) == batches.rows
+        rows += episode_rows
+    assert set(range(60)) <= set(rows)  # own texts and pool, as without it
+    assert (
+        sum(row >= 60 for row in rows) == len({row for row in rows if row >= 60}) == 21
+    )  # a quarter of 60 + 20, and rounded
 
 
 def test_an_episodes_gain_can_reward_all_of_it(tmp_path: Path) -> None:

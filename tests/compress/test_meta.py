@@ -26,6 +26,7 @@ from compress.teachers import finetune
 from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
 from compress.teachers.plots import project
+from compress.transfer.stage import load_transfer_set
 from tests.compress.test_objectives import batch, bert
 from tests.tiny_task import DOMAIN_RECIPE, KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
 
@@ -158,6 +159,21 @@ def test_a_domain_that_the_teacher_never_saw_has_no_number(folder: Path) -> None
     assert knowledge.numbers(["goods", "films"]).tolist() == [1, -1]
     assert knowledge.prototypes.shape == (2, 2, 32)
     assert weights_of(root).shape == (100,)
+
+
+@pytest.mark.parametrize("student", [["domains.student=films"], []])
+def test_a_transfer_set_has_the_teachers_weights_and_the_students_domain(folder: Path, student: list[str]) -> None:
+    root = make(folder, f"transfer-{len(student)}", *METAKD, *student, "transfer.joined=60", "compress.epochs=1")
+    outputs = TeacherOutputs.load(root / "transfer_outputs")
+    assert outputs.weights is not None
+    assert outputs.weights.shape == (60,)
+    model, encoder = open_teacher(root / "teacher", 32)
+    texts = outputs.attach(encode_split(load_transfer_set(root / "transfer_set"), encoder))
+    logits, features = logits_and_features(model, texts)
+    domains = torch.full((60,), 0 if student else -1)  # of a student of all domains nobody knows which one they have
+    expected = DomainKnowledge.load(root / "teacher").weights(logits, features, logits.argmax(dim=1), domains)
+    torch.testing.assert_close(outputs.weights, expected, atol=1e-4, rtol=0)
+    assert (root / "student" / "model.safetensors").is_file()
 
 
 def test_what_the_student_uses_does_not_outdate_the_teacher(folder: Path) -> None:

@@ -13,11 +13,11 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
-from compress.search.adabert import split_rows
 from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
 from compress.search.derive import ParetoFront, architecture_cost, cost_bound, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.supernet import Draw, Supernet, gumbel_gates
+from compress.search.texts import split_rows
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.genotype import EDGES, OPERATIONS, Genotype, random_genotype, residual_genotype
 from tests.tiny_task import tiny_recipe

@@ -190,7 +190,9 @@ def test_a_hub_dataset_is_checked_like_a_file(tmp_path: Path) -> None:
 
     def saved(values: list[object], feature: object) -> DataOptions:
         features = datasets.Features({"text": datasets.Value("string"), "label": feature})
-        made = datasets.Dataset.from_dict({"text": [f"text {i}" for i in range(len(values))], "label": values}, features)
+        made = datasets.Dataset.from_dict(
+            {"text": [f"text {i}" for i in range(len(values))], "label": values}, features
+        )
         folder = tmp_path / f"data-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         for name in ("train", "validation"):
@@ -201,7 +203,7 @@ def test_a_hub_dataset_is_checked_like_a_file(tmp_path: Path) -> None:
     assert load_corpus(saved([0, 1, 1], names)).labels == ["no", "yes"]
     with pytest.raises(UserError, match="row 1: column 'label' is empty"):
         load_corpus(saved([0, -1, 1], names))
-    with pytest.raises(UserError, match="row 0: .* a list"):
+    with pytest.raises(UserError, match=r"row 0: .* a list"):
         load_corpus(saved([[0], [0, 1]], datasets.Sequence(names)))
     with pytest.raises(UserError, match="no column 'stars'"):
         load_corpus(saved([0, 1], names).model_copy(update={"label": "stars"}))
@@ -213,7 +215,7 @@ def test_a_recipe_of_a_windows_editor_is_read(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbfname = "bom"\r\n[data]\r\ntrain = "t.csv"\r\n')
     assert load_recipe(path).name == "bom"
     path.write_text('[data]\ntrain = "t.csv"\n', encoding="utf-16")
-    with pytest.raises(UserError, match="task.toml: not in UTF-8 .* save it"):
+    with pytest.raises(UserError, match=r"task\.toml: not in UTF-8 .* save it"):
         load_recipe(path)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import random
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,37 +13,55 @@ import pytest
 import torch
 
 from compress.data.batches import EncodedSplit, LengthBatches, SoftTargets, with_transfer_set
+from compress.data.corpus import load_corpus
+from compress.distil.task import StudentTask
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.recipe.sections import DataOptions
 from compress.runtime.encode import Encoded
 from compress.runtime.errors import UserError
+from compress.search.texts import search_texts
 from compress.transfer.bank import read_bank, sentences
 from compress.transfer.joined import joined_texts
-from compress.transfer.selection import importance, select_similar
-from compress.transfer.stage import load_transfer_set
+from compress.transfer.pairs import Neighbours, joined_pairs, pairs_of_bank
+from compress.transfer.selection import importance, select_random, select_similar
+from compress.transfer.stage import load_transfer_set, make_transfer_set
 from tests.tiny_task import sentences as labelled_sentences
-from tests.tiny_task import tiny_recipe
+from tests.tiny_task import tiny_recipe, write_tsv
 
-FILMS = [f"the film number {i} was dull and the plot was poor" for i in range(40)]
-WEATHER = [f"rain is expected in region {i} on monday with wind from the west" for i in range(400)]
-FILM_TALK = [f"a film about {i} people whose plot was fine" for i in range(60)]
+
+def talk(words: str, count: int, seed: int) -> list[str]:
+    """Texts of random words."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(words.split(), k=12)) for _ in range(count)]
+
+
+FILMS = talk("film plot actor scene dull poor fine story the was and", 100, 0)
+FILM_TALK = talk("film plot actor scene dull poor fine story the was and", 60, 1)
+WEATHER = talk("rain wind cloud west east monday cold warm is and the expected", 400, 2)
 
 
 def test_texts_that_resemble_the_task_are_drawn_first() -> None:
-    rows = select_similar([*WEATHER, *FILM_TALK], FILMS, 50, seed=0)
-    assert len(set(rows)) == 50
-    assert sum(row >= len(WEATHER) for row in rows) >= 45  # at random it would be seven
-    assert rows == select_similar([*WEATHER, *FILM_TALK], FILMS, 50, seed=0)
-    assert rows != select_similar([*WEATHER, *FILM_TALK], FILMS, 50, seed=1)
-    assert select_similar(FILM_TALK, FILMS, 1000, seed=0) == list(range(len(FILM_TALK)))
+    rows = select_similar([*WEATHER, *FILM_TALK], FILMS, 20, seed=0)
+    assert len(set(rows)) == 20
+    assert all(row >= len(WEATHER) for row in rows)
+    assert rows == select_similar([*WEATHER, *FILM_TALK], FILMS, 20, seed=0)
+    assert rows != select_similar([*WEATHER, *FILM_TALK], FILMS, 20, seed=1)
+
+
+def test_texts_that_are_farther_from_the_task_than_its_own_are_never_drawn() -> None:
+    bank = [*WEATHER, *FILM_TALK]
+    assert set(select_similar(bank, FILMS, 1000, seed=0)) <= set(range(len(WEATHER), len(bank)))
+    assert select_similar(WEATHER, FILMS, 10, seed=0) == []
+    assert len(select_random(bank, FILMS, 1000, seed=0)) == len(bank)
 
 
 def test_the_weight_of_a_text_does_not_grow_with_its_length_alone() -> None:
     short, long = "the plot was poor", " ".join(["the plot was poor"] * 16)
-    weights = importance([short, long, *WEATHER], FILMS)
+    weights, others = importance([short, long, *WEATHER], FILMS, [long, short])
     assert 1 < weights[1] / weights[0] < 8  # the sum that the paper takes would be sixteen times as large
+    assert others.tolist() == weights[1::-1].tolist()
 
 
 def test_joined_texts_are_spans_of_several_texts() -> None:
@@ -66,9 +86,12 @@ def test_a_bank_may_be_lines_or_a_table(tmp_path: Path) -> None:
         file.write("packed text\n")
     (tmp_path / "bank.tsv").write_text("id\tbody\n1\tfrom a table\n", encoding="utf-8")
     options = DataOptions(train=tmp_path / "t.tsv", text="body")
-    assert read_bank(str(tmp_path / "bank.txt"), options) == ["One text", "another text"]
-    assert read_bank(str(tmp_path / "bank.txt.gz"), options) == ["packed text"]
-    assert read_bank(str(tmp_path / "bank.tsv"), options) == ["from a table"]
+    assert read_bank(str(tmp_path / "bank.txt"), options) == [("One text",), ("another text",)]
+    assert read_bank(str(tmp_path / "bank.txt.gz"), options) == [("packed text",)]
+    assert read_bank(str(tmp_path / "bank.tsv"), options) == [("from a table",)]
+    pairs = DataOptions(train=tmp_path / "t.tsv", text="id", text_b="body")
+    assert read_bank(str(tmp_path / "bank.tsv"), pairs) == [("1", "from a table")]
+    assert read_bank(str(tmp_path / "bank.txt"), pairs)[0] == ("One text",)
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match=r"transfer\.bank: .*bad\.txt: not a readable text file"):
         read_bank(str(tmp_path / "bad.txt"), options)
@@ -122,6 +145,12 @@ def test_an_epoch_of_so_many_batches_carries_on_where_the_last_one_ended() -> No
     assert list(epochs) == endless[11:14]
 
 
+def test_a_small_transfer_set_is_not_repeated_within_a_pass() -> None:
+    batches = LengthBatches([5] * 130, 8, shuffle=True, seed=3, transfer=10, share=0.6)
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == list(range(130))
+
+
 def split(count: int, probes: int | None) -> EncodedSplit:
     ids = [np.arange(3, dtype=np.int64) + i for i in range(count)]
     encoded = [Encoded(i, np.zeros(3, np.int64), np.zeros(3, np.int64)) for i in ids]
@@ -140,15 +169,107 @@ def test_the_teachers_head_answers_for_all_probes_of_the_transfer_set() -> None:
     assert with_transfer_set(split(4, None), further).teacher.probes is None  # type: ignore[union-attr]
 
 
+def test_weights_and_domains_of_a_meta_teachers_texts_stay_beside_them() -> None:
+    own, further = (split(n, None).with_weights(torch.rand(n)).with_domains(torch.full((n,), n)) for n in (4, 5))
+    both = with_transfer_set(own, further).batch([3, 4])
+    assert both.weights is not None
+    assert both.weights.tolist() == [float(own.weights[3]), float(further.weights[0])]  # type: ignore[index]
+    assert both.domain_numbers.tolist() == [4, 5]
+
+
+def test_neighbours_share_rare_words_and_are_other_texts() -> None:
+    texts = [
+        "how do i fix a flat tyre",
+        "where can i fix a flat tyre",
+        "how do i bake bread",
+        "is bread healthy",
+        "zzz",
+    ]
+    neighbours = Neighbours(texts).draw(texts, random.Random(0))
+    assert neighbours[1] in (texts[0], texts[2])
+    assert neighbours[3] == texts[2]
+    assert neighbours[4] is None
+    assert all(near != text for near, text in zip(neighbours, texts, strict=True))
+
+
+QUESTIONS = [
+    f"how can i {verb} my {thing} number {i}"
+    for i in range(5)
+    for verb in ("fix", "sell")
+    for thing in ("car", "bike", "house")
+]
+ANSWERS = [question.replace("how can i", "what is the best way to") for question in QUESTIONS]
+
+
+def test_pairs_of_a_bank_have_neighbours_of_the_length_of_the_tasks_texts() -> None:
+    bank = [
+        f"{start} {thing} {i} now and here"
+        for i in range(20)
+        for start in ("someone will fix", "to sell")
+        for thing in ("a car", "a house")
+    ]
+    long = [f"{text} " * 5 for text in bank]
+
+    def select(texts: Sequence[str], own: Sequence[str], count: int) -> list[int]:
+        return select_random(texts, own, count, seed=0)
+
+    pairs = pairs_of_bank([*bank, *long], (QUESTIONS, ANSWERS), 60, select, random.Random(0))
+    assert 40 < len(pairs) <= 60
+    kinds = Counter((first in QUESTIONS, second in ANSWERS) for first, second in pairs)
+    assert min(kinds[kind] for kind in ((False, False), (True, False), (False, True))) > 10
+    assert kinds[True, True] == 0
+    assert all(set(first.split()) & set(second.split()) for first, second in pairs)
+    assert not any(text in long for pair in pairs for text in pair)
+    with pytest.raises(UserError, match=r"transfer\.bank: no text of it has \d+ to \d+ words"):
+        pairs_of_bank(long, (QUESTIONS, ANSWERS), 60, select, random.Random(0))
+
+
+def test_joined_pairs_are_of_texts_of_different_pairs() -> None:
+    pairs = joined_pairs(QUESTIONS, ANSWERS, 200, random.Random(0))
+    assert 150 < len(pairs) <= 200
+    assert all(first in QUESTIONS and second in ANSWERS for first, second in pairs)
+    assert not set(pairs) & set(zip(QUESTIONS, ANSWERS, strict=True))
+    assert joined_pairs(["a"], ["b"], 5, random.Random(0)) == []
+
+
+def test_a_search_learns_no_phrase_of_a_text_that_it_holds_out() -> None:
+    def text(*ids: int) -> Encoded:
+        tokens = np.array([1, *ids, 2], dtype=np.int64)
+        return Encoded(tokens, np.zeros_like(tokens), np.zeros_like(tokens))
+
+    own = [text(*range(10 * i, 10 * i + 8)) for i in range(10, 30)]
+    joined = [text(*range(10 * i, 10 * i + 5), 7, 7, 7) for i in range(10, 30)]
+    encoded = [*own, *joined, *[text(3, 4, 5)] * 10]
+    train = EncodedSplit(encoded, torch.zeros(50, dtype=torch.int64), 0)
+    task = StudentTask(
+        train=train,
+        labelled=20,
+        transfer=30,
+        share=0.5,
+        groups=list(range(20)),
+        dev=train,
+        labels=["a", "b"],
+        pair=False,
+        embeddings=torch.zeros(1),
+        seed=0,
+    )
+    texts = search_texts(task)
+    assert (len(texts.held_out), texts.own, texts.transfer) == (4, 16, 16 + 10)
+    held_out = {int(text.input_ids[1]) for text in texts.held_out.encoded}
+    assert not held_out & {int(text.input_ids[1]) for text in texts.learned.encoded}
+    batches = [batch.tolist() for batch in (b.index for b in texts.batches(4, seed=0, steps=6))]
+    assert len(batches) == 6
+    rows = [row for batch in batches for row in batch]
+    assert 8 <= sum(row >= 16 for row in rows) <= 16  # half of them
+
+
 def test_a_student_hears_its_teacher_on_a_bank(tmp_path: Path) -> None:
     recipe_file = tiny_recipe(tmp_path, rows=120)
     dev = labelled_sentences(100, seed=1)[0][0]  # one of the dev texts
     bank = [text for text, _ in labelled_sentences(300, seed=8)] + [dev]
     (tmp_path / "bank.txt").write_text("\n".join(bank), encoding="utf-8")
-    settings = ['student.architecture="residual"', "teacher.epochs=2", "compress.epochs=2"]
+    settings = ["teacher.epochs=2", "compress.epochs=2", "search.trials=2"]
     with_bank = [*settings, f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=150", "transfer.joined=30"]
-    text = recipe_file.read_text(encoding="utf-8")
-    recipe_file.write_text(text.replace("[search]\nepochs = 1\ntrials = 5\ntrial_steps = 10\n", ""), encoding="utf-8")
     workspace = Workspace(tmp_path / "artifacts")
     student = compress(load_recipe(recipe_file, with_bank), workspace)
     chosen = load_transfer_set(workspace.root / "transfer_set")
@@ -163,13 +284,38 @@ def test_a_student_hears_its_teacher_on_a_bank(tmp_path: Path) -> None:
     assert (again / "model.safetensors").read_bytes() == first
 
 
+@pytest.mark.parametrize("bank", ["single.txt", "pairs.tsv"])
+def test_a_task_on_pairs_gets_pairs_without_what_is_in_dev(tmp_path: Path, bank: str) -> None:
+    dev = ("where is the old red house of mine", "who can sell a house")
+    own = list(zip(QUESTIONS, ANSWERS, strict=True))
+    header = ("a", "b", "label")
+    write_tsv(tmp_path / "train.tsv", [(*pair, "xy"[i % 2]) for i, pair in enumerate(own)], header)
+    write_tsv(tmp_path / "dev.tsv", [(*dev, "x"), (*dev, "y")], header)
+    further = [
+        (f"how can i paint my {thing}", f"what is the best way to paint my {thing}") for thing in ("car", "bike")
+    ]
+    write_tsv(tmp_path / "pairs.tsv", [*own[5:], *further, (further[0][0], dev[0])], header[:2])
+    lines = [text for pair in [*own[5:], *further, dev] for text in pair]
+    (tmp_path / "single.txt").write_text("\n".join(lines), encoding="utf-8")
+    data = '[data]\ntrain = "train.tsv"\ndev = "dev.tsv"\ntext = "a"\ntext_b = "b"\n'
+    (tmp_path / "task.toml").write_text(
+        f'{data}[transfer]\nbank = "{bank}"\ntexts = 20\njoined = 20\n', encoding="utf-8"
+    )
+    recipe = load_recipe(tmp_path / "task.toml")
+    make_transfer_set(recipe, load_corpus(recipe.target), tmp_path)
+    chosen = load_transfer_set(tmp_path)
+    assert chosen.texts_b is not None
+    assert 25 <= len(chosen) == len(chosen.texts_b) <= 40
+    assert not {*chosen.texts, *chosen.texts_b} & set(dev)
+    if bank == "pairs.tsv":
+        drawn = list(zip(chosen.texts, chosen.texts_b, strict=True))[:20]
+        assert set(drawn) <= {*own, *further}  # as they are in the table
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["data.text_b=b"], "transfer: the texts of a transfer set are single"),
         (["compress.preset=none"], "the teacher labels these texts"),
-        (["compress.preset=l2a"], "l2a's selector and a transfer set"),
-        (["teacher.method=meta"], "needs the domain of each text"),
         (["transfer.share=1"], "less than 1"),
     ],
 )

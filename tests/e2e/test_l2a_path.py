@@ -24,7 +24,7 @@ SMALL = ["augmentation.copies=1", "augmentation.epochs=1", "augmentation.selecto
 STUDENTS = {
     "transformer": ["student.layers=1", "compress.learning_rate=1e-3"],
     "bilstm": ["student.width=32", "student.hidden=16"],
-    "cnn": ["student.width=16", "student.architecture=residual", "student.max_cells=1"],
+    "cnn": ["student.width=16", "student.architecture=residual", "student.max_cells=1", "transfer.joined=40"],
 }
 
 

@@ -76,7 +76,7 @@ def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path,
     rows = [(a, b, label) for (a, label), (b, _) in zip(firsts, seconds, strict=True)]
     pairs = write_tsv(folder / "pairs.tsv", rows, ("one", "two", "label"))
     data = [f"data.train={pairs}", f"data.dev={pairs}", "data.text=one", "data.text_b=two", "teacher.epochs=1"]
-    more = SMALL["bilstm" if preset == "bilstm" else "transformer"]
+    more = [*SMALL["bilstm" if preset == "bilstm" else "transformer"], "transfer.joined=40"]
     bundle = make(folder, f"pair-{preset}", f"compress.preset={preset}", *data, *more, "compress.epochs=1")
     session = BundleSession(bundle, precision="fp32")
     encoded = session.encoder.encode([a for a, _, _ in rows], [b for _, b, _ in rows])

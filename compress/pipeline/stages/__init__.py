@@ -1,7 +1,7 @@
 """The stages in order, each as a record. To add a stage, or an input of one, change its record in one of these files.
 
-    teacher → linear → language_model → augmented → teacher_outputs → search → trials → architecture
-    → transfer_set → transfer_outputs → student
+    teacher → linear → language_model → augmented → teacher_outputs → transfer_set → transfer_outputs
+    → search → trials → architecture → student
 
 A record's function imports what it needs when it runs: keys are computed without torch.
 """
@@ -18,8 +18,8 @@ from compress.recipe import Recipe
 __all__ = ["LINEAR", "SEARCH", "STAGES", "STUDENT", "stage_keys", "stages_of"]
 
 STAGES = (
-    *(TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, SEARCH, TRIALS, ARCHITECTURE),
-    *(TRANSFER_SET, TRANSFER_OUTPUTS, STUDENT),
+    *(TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, TRANSFER_SET, TRANSFER_OUTPUTS),
+    *(SEARCH, TRIALS, ARCHITECTURE, STUDENT),
 )
 
 

@@ -7,7 +7,13 @@ from functools import partial
 
 from compress import processes
 from compress.pipeline.stage import Stage, StageContext, Texts
-from compress.pipeline.stages.student_inputs import STEP_SETTINGS, TASK_SETTINGS, is_searched, student_text_kinds
+from compress.pipeline.stages.student_inputs import (
+    STEP_SETTINGS,
+    TASK_STAGES,
+    is_searched,
+    student_text_kinds,
+    task_settings,
+)
 from compress.recipe import Recipe
 
 _BOUNDS = ("max_cost", "max_parameters", "target_latency_ms")  # of the search
@@ -25,12 +31,12 @@ SEARCH = Stage(
     "search",
     make_search,
     settings=lambda recipe: (
-        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "-student.members", "objective", "search"),
+        *(*task_settings(recipe), *STEP_SETTINGS, "student", "-student.members", "objective", "search"),
         # What only the trials, the choice or the student's training use does not outdate the search.
         *(f"-search.{name}" for name in ("trials", "trial_steps", "inherit", *_BOUNDS)),
     ),
     texts=student_text_kinds,
-    after=("teacher", "augmented", "teacher_outputs"),
+    after=TASK_STAGES,
     needed=is_searched,
 )
 
@@ -47,11 +53,17 @@ TRIALS = Stage(
     "trials",
     make_trials,
     settings=lambda recipe: (
-        *(*TASK_SETTINGS, *STEP_SETTINGS, "student", "-student.members", "objective"),  # a trial is of one member
+        *(
+            *task_settings(recipe),
+            *STEP_SETTINGS,
+            "student",
+            "-student.members",
+            "objective",
+        ),  # a trial is of one member
         *(f"search.{name}" for name in ("trials", "trial_steps", "beta")),
     ),
     texts=student_text_kinds,
-    after=("teacher", "augmented", "teacher_outputs", "search"),
+    after=(*TASK_STAGES, "search"),
     needed=lambda recipe: is_searched(recipe) and recipe.search.trials > 0,
 )
 

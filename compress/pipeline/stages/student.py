@@ -9,7 +9,7 @@ from compress import __version__
 from compress.data.domains import student_corpus
 from compress.data.files import write_json
 from compress.pipeline.stage import Stage, StageContext
-from compress.pipeline.stages.student_inputs import TASK_SETTINGS, is_searched, student_text_kinds
+from compress.pipeline.stages.student_inputs import TASK_STAGES, is_searched, student_text_kinds, task_settings
 from compress.recipe import Recipe
 from compress.recipe.sections import L2aOptions, TransformerOptions
 
@@ -58,7 +58,7 @@ def _write_card(context: StageContext, parameters: int, history: list[dict[str, 
 
 
 def _student_settings(recipe: Recipe) -> Iterator[str]:
-    yield from (*TASK_SETTINGS, "student", "objective", "compress", "-compress.preset")
+    yield from (*task_settings(recipe), "student", "objective", "compress", "-compress.preset")
     yield "augmentation.method"
     if isinstance(recipe.augmentation, L2aOptions):
         yield "augmentation.selector"
@@ -68,8 +68,6 @@ def _student_settings(recipe: Recipe) -> Iterator[str]:
         yield "meta.transfer"
     if is_searched(recipe):
         yield "search.inherit"
-    if recipe.transfer.any:
-        yield "transfer.share"
 
 
 STUDENT = Stage(
@@ -77,15 +75,6 @@ STUDENT = Stage(
     make_student,
     settings=_student_settings,
     texts=student_text_kinds,
-    after=(
-        "teacher",
-        "linear",
-        "augmented",
-        "teacher_outputs",
-        "transfer_set",
-        "transfer_outputs",
-        "search",
-        "architecture",
-    ),
+    after=(*TASK_STAGES, "linear", "search", "architecture"),
     shared=False,
 )

@@ -7,10 +7,17 @@ from collections.abc import Iterator
 from compress.pipeline.stage import Texts
 from compress.recipe import Recipe
 
-# What `student_task` reads.
-TASK_SETTINGS = ("seed", "target.max_length", "domains.student", "teacher.method")
+# The stages whose results `student_task` reads.
+TASK_STAGES = ("teacher", "augmented", "teacher_outputs", "transfer_set", "transfer_outputs")
 # What a search and its trials take from the student's own training.
 STEP_SETTINGS = tuple(f"compress.{name}" for name in ("batch_size", "learning_rate", "weight_decay", "max_grad_norm"))
+
+
+def task_settings(recipe: Recipe) -> Iterator[str]:
+    """The settings that `student_task` reads."""
+    yield from ("seed", "target.max_length", "domains.student", "teacher.method")
+    if recipe.transfer.any:
+        yield "transfer.share"
 
 
 def student_text_kinds(recipe: Recipe) -> Iterator[Texts]:

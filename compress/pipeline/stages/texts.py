@@ -125,14 +125,18 @@ def make_transfer_outputs(context: StageContext) -> None:
     """Ask the frozen teacher about the transfer set."""
     from compress.data.batches import SoftTargets, encode_split
     from compress.data.teacher_outputs import TeacherOutputs
+    from compress.pipeline.student_task import transfer_texts
     from compress.teachers.finetune import open_encoder
     from compress.teachers.judge import Judges, judge_texts
-    from compress.transfer.stage import load_transfer_set
+    from compress.teachers.outputs import make_teacher_outputs
 
     recipe, teacher = context.recipe, context.result("teacher")
-    corpus = student_corpus(recipe, context.corpus)
     encoder = open_encoder(teacher, recipe.target.max_length)
-    texts = encode_split(load_transfer_set(context.result("transfer_set")), encoder)
+    texts = transfer_texts(context, encoder)
+    if recipe.weights_examples:  # a meta-teacher's expertise needs its hidden states, which an INT8 graph does not give
+        make_teacher_outputs(teacher, texts, context.directory, probes=False, weights=True)
+        return
+    corpus = student_corpus(recipe, context.corpus)
     open_int8 = None
     if context.int8 is not None:
         open_int8 = partial(context.int8, pair=corpus.pair, max_length=recipe.target.max_length)
@@ -145,7 +149,10 @@ def make_transfer_outputs(context: StageContext) -> None:
 TRANSFER_OUTPUTS = Stage(
     "transfer_outputs",
     make_transfer_outputs,
-    settings=lambda recipe: ("target.max_length", "domains.student", "transfer.judge"),
+    settings=lambda recipe: (
+        *("target.max_length", "teacher.method", "domains.student", "transfer.judge"),
+        *(["meta.expertise"] if recipe.teacher.method == "meta" else []),
+    ),
     texts=lambda recipe: (Texts.LABELLED,),  # dev, on which INT8 is compared with fp32
     after=("teacher", "transfer_set"),
     needed=lambda recipe: recipe.transfer.any,

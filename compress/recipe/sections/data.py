@@ -33,7 +33,10 @@ class TextOptions(Section):
         None, description="whether fields may be quoted; default: true for .csv, false for .tsv"
     )
     separator: str | None = Field(
-        None, min_length=1, max_length=1, description='what separates fields, such as ";"; default: a comma in .csv, a tab in .tsv'
+        None,
+        min_length=1,
+        max_length=1,
+        description='what separates fields, such as ";"; default: a comma in .csv, a tab in .tsv',
     )
     encoding: str | None = Field(None, description='encoding of the text files, such as "latin-1"; default: UTF-8')
     limit: Positive | None = Field(

@@ -16,14 +16,19 @@ class TransferOptions(Section):
 
     bank: Annotated[str, Content.BANK] = Field(
         "embedded",
-        description="where texts are drawn from: 'embedded' (English talk, news, tweets and debates), or a file: .txt with a text "
-        "a line, or a table with the column data.text; also .gz",
+        description="where texts are drawn from: 'embedded' (English talk, news, tweets and debates), or a file: .txt with a text a "
+        "line, or a table with the columns of data.text and data.text_b; also .gz. For a task on pairs, single texts are put "
+        "beside their neighbours, and a table has pairs",
     )
-    texts: Count = Field(0, description="number of texts drawn from the bank")
+    texts: Count = Field(0, description="number of texts (or pairs) drawn from the bank")
     select: Literal["similar", "random"] = Field(
         "similar", description="draw texts that resemble the task's own, or draw at random"
     )
-    joined: Count = Field(0, description="number of texts joined from spans of different training texts")
+    joined: Count = Field(
+        0,
+        description="number of texts joined from spans of different training texts; for a task on pairs, of pairs whose two texts "
+        "come from different training pairs",
+    )
     share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.6, description="share of these texts in an epoch of the student's training"
     )
