@@ -42,6 +42,7 @@ transformers_logging.set_verbosity_error()  # it would warn of "newly initialize
 transformers_logging.disable_progress_bar()
 
 EVALUATIONS = 5  # of a training that is given in steps
+MANY_CLASSES = 20
 
 
 def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
@@ -63,7 +64,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
         model, frozen = with_fitted_head(recipe, model, corpus.labels, splits)
         card["frozen"] = frozen.describe()
-        head = frozen if recipe.teacher.head_first else None
+        head = frozen if is_head_first(recipe.teacher, corpus.labels) else None
         if recipe.teacher.method == "meta":
             card["history"] = _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
             card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
@@ -78,25 +79,36 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
 def with_fitted_head(
     recipe: Recipe, model: PreTrainedModel, labels: list[str], splits: dict[str, EncodedSplit]
 ) -> tuple[PreTrainedModel, FrozenHead]:
-    """The model with the recipe's `teacher.representation`, and with a head fitted on it if `teacher.head_first` is set.
+    """The model with the recipe's `teacher.representation`, and with a head fitted on it if it comes first.
 
     :param model: the recipe's model with its own head.
     :returns: the model, and the fitted head, which is measured in any case.
     :raises UserError: there is no head on the mean of the states for this kind of model.
     """
     options = recipe.teacher
-    heads = fit_heads(model, splits["train"], splits["dev"], _representations(options, model), recipe.seed)
+    first = is_head_first(options, labels)
+    choices = _representations(options, model, first)
+    heads = fit_heads(model, splits["train"], splits["dev"], choices, recipe.seed)
     best = max(heads, key=lambda head: head.accuracy)
     measured = ", ".join(f"{NAMES[head.representation]} {head.accuracy:.2%}" for head in heads)
     console.print(f"  frozen encoder with logistic regression on {best.texts:,} texts, dev: {measured}")
     if best.representation == "mean" and not isinstance(model, MeanPooling):
         model = load_classifier(options, labels, "mean")
-    if options.head_first:
+    if first:
         best.write_to(model)
     return model, best
 
 
-def _representations(options: TeacherOptions, model: PreTrainedModel) -> list[Representation]:
+def is_head_first(options: TeacherOptions, labels: list[str]) -> bool:
+    """Whether the head is fitted before all is trained.
+
+    With many classes, the random weights of a head distort the encoder. With two, a head that was fitted first ended lower:
+    84.3 % on dev instead of 85.4 on the embedded task.
+    """
+    return len(labels) > MANY_CLASSES if options.head_first is None else options.head_first
+
+
+def _representations(options: TeacherOptions, model: PreTrainedModel, first: bool) -> list[Representation]:
     """The representations to choose from."""
     if isinstance(model, MeanPooling):  # a teacher of an earlier run
         return ["mean"]
@@ -107,7 +119,7 @@ def _representations(options: TeacherOptions, model: PreTrainedModel) -> list[Re
             f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
         )
     if options.representation == "auto":
-        return ["mean", "cls"] if known else ["cls"]
+        return ["mean", "cls"] if known and first else ["cls"]
     return [options.representation]
 
 

@@ -24,12 +24,13 @@ class TeacherOptions(LengthOptions):
     representation: Literal["auto", "mean", "cls"] = Field(
         "auto",
         description="what the classification head gets: the mean of the last states ('mean', for sentence encoders), or what "
-        "the model's own head takes, mostly the state of [CLS] ('cls'); 'auto': the better of the two on dev before training",
+        "the model's own head takes, mostly the state of [CLS] ('cls'); 'auto': where the head is fitted first, the better of "
+        "the two on dev before training, else 'cls'",
     )
-    head_first: bool = Field(
-        True,
+    head_first: bool | None = Field(
+        None,
         description="fit the head on the frozen encoder before all is trained (arXiv 2202.10054); the head alone is kept if "
-        "it stays the best on dev",
+        "it stays the best on dev. By default only for more than 20 classes: with two it cost a point of accuracy",
     )
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
