@@ -201,7 +201,7 @@ def test_a_hub_dataset_is_checked_like_a_file(tmp_path: Path) -> None:
 
     names = datasets.ClassLabel(names=["no", "yes"])
     assert load_corpus(saved([0, 1, 1], names)).labels == ["no", "yes"]
-    with pytest.raises(UserError, match="row 1: column 'label' is empty"):
+    with pytest.raises(UserError, match=r"row 1: column 'label' is empty"):
         load_corpus(saved([0, -1, 1], names))
     with pytest.raises(UserError, match=r"row 0: .* a list"):
         load_corpus(saved([[0], [0, 1]], datasets.Sequence(names)))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from compress.data.batches import EncodedSplit, SoftTargets
 from compress.data.corpus import UNLABELLED
 from compress.data.teacher_outputs import TeacherOutputs
 from compress.runtime.encode import Encoded
+from compress.teachers.outputs import fit_probe
 
 
 def text(*ids: int, second: int = 0) -> Encoded:
@@ -78,3 +81,30 @@ def test_outputs_for_other_texts_are_refused(others: EncodedSplit, tmp_path: Pat
     outputs().save(tmp_path)
     with pytest.raises(ValueError, match="other texts, or to the same texts in another order"):
         TeacherOutputs.load(tmp_path).attach(others)
+
+
+def probed(labels: list[int], classes: int) -> NDArray[np.float32]:
+    """The probe's logits on features that have a column for each class; −1 marks a text without a label."""
+    known = np.array(labels)
+    hidden = np.eye(classes)[known.clip(0)] + 0.1 * np.random.default_rng(1).standard_normal((len(known), classes))
+    return fit_probe(hidden.astype(np.float16), known, classes)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 150])
+def test_a_probe_learns_sorted_labels(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a sample come from the whole table, and each class is among them."""
+    monkeypatch.setattr("compress.teachers.outputs.PROBE_ROWS", max(2 * classes, 100))
+    labels = [label for label in range(classes) for _ in range(max(5, 400 // classes))]
+    logits = probed(labels, classes)
+    assert logits.shape == (len(labels), classes)
+    assert (logits.argmax(axis=1) == labels).mean() > 0.95
+    assert np.array_equal(logits, probed(labels, classes))
+
+
+@pytest.mark.parametrize(("missing", "classes"), [(2, 3), (0, 3), (1, 4)])
+def test_a_class_without_examples_has_a_low_probability(missing: int, classes: int) -> None:
+    labels = [label for label in range(classes) if label != missing for _ in range(50)] + [UNLABELLED] * 10
+    logits = probed(labels, classes)
+    assert logits.shape == (len(labels), classes)
+    assert (logits[:-10].argmax(axis=1) == labels[:-10]).all()
+    assert (logits[:, missing] == -20).all()
