@@ -108,6 +108,11 @@ class Recipe(Section):
             raise ValueError(
                 'transfer: the teacher labels these texts, and objective.method = "none" learns without one'
             )
+        if self.transfer.any and self.weights_examples and self.transfer.judge != "auto":
+            raise ValueError(
+                "transfer.judge: a meta-teacher's weights need its hidden states, so it labels as it was trained; leave it out, "
+                "or set meta.expertise = false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,8 @@ def read_bank(bank: str, options: TextOptions) -> list[tuple[str, ...]]:
     if bank == "embedded":
         texts: Iterable[tuple[str, ...]] = ((text,) for text in _embedded())
     elif Path(bank).name.lower().removesuffix(".gz").endswith(".txt"):
-        texts = ((line,) for line in map(str.strip, re.split(r"\r\n?|\n", read_text(Path(bank), options))) if line)
+        lines = map(str.strip, re.split(r"\r\n?|\n", read_text(Path(bank), options)))
+        texts = ((line,) for line in lines if line)
     else:
         texts = (tuple(row.texts) for row in read_table(Path(bank), options, "transfer.bank", labelled=False))
     return list({tuple(map(str.casefold, text)): text for text in texts}.values())

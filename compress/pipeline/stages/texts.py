@@ -131,12 +131,12 @@ def make_transfer_outputs(context: StageContext) -> None:
     from compress.teachers.outputs import make_teacher_outputs
 
     recipe, teacher = context.recipe, context.result("teacher")
+    corpus = student_corpus(recipe, context.corpus)
     encoder = open_encoder(teacher, recipe.target.max_length)
     texts = transfer_texts(context, encoder)
-    if recipe.weights_examples:  # a meta-teacher's expertise needs its hidden states, which an INT8 graph does not give
+    if recipe.weights_examples:  # they follow from the teacher's hidden states, which only the model itself has
         make_teacher_outputs(teacher, texts, context.directory, probes=False, weights=True)
         return
-    corpus = student_corpus(recipe, context.corpus)
     open_int8 = None
     if context.int8 is not None:
         open_int8 = partial(context.int8, pair=corpus.pair, max_length=recipe.target.max_length)
@@ -150,7 +150,7 @@ TRANSFER_OUTPUTS = Stage(
     "transfer_outputs",
     make_transfer_outputs,
     settings=lambda recipe: (
-        *("target.max_length", "teacher.method", "domains.student", "transfer.judge"),
+        *("target.max_length", "domains.student", "teacher.method", "transfer.judge"),
         *(["meta.expertise"] if recipe.teacher.method == "meta" else []),
     ),
     texts=lambda recipe: (Texts.LABELLED,),  # dev, on which INT8 is compared with fp32

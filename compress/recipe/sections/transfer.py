@@ -16,8 +16,8 @@ class TransferOptions(Section):
 
     bank: Annotated[str, Content.BANK] = Field(
         "embedded",
-        description="where texts are drawn from: 'embedded' (English talk, news, tweets and debates), or a file: .txt with a text a "
-        "line, or a table with the columns of data.text and data.text_b; also .gz. For a task on pairs, single texts are put "
+        description="where texts are drawn from: 'embedded' (English talk, news, tweets and debates), or a file: .txt with a text "
+        "a line, or a table with the columns of data.text and data.text_b; also .gz. For a task on pairs, single texts are put "
         "beside their neighbours, and a table has pairs",
     )
     texts: Count = Field(0, description="number of texts (or pairs) drawn from the bank")
@@ -30,12 +30,14 @@ class TransferOptions(Section):
         "come from different training pairs",
     )
     share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.6, description="share of these texts in an epoch of the student's training"
+        0.6,
+        description="share of these texts in an epoch of the training of student, search and trials; less where they are few, since none is "
+        "taken twice in an epoch",
     )
-
     judge: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="precision in which the teacher labels these texts; 'auto': the fastest one here that agrees with fp32 on dev",
+        description="precision in which the teacher labels these texts; 'auto': the fastest one here that agrees with fp32 on dev. "
+        "A meta-teacher's weights need its hidden states, so it labels as it was trained",
     )
 
     @property
