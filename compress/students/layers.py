@@ -55,8 +55,8 @@ class ReadOut(nn.Module):
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states, each (B, T, 2·D) with T texts → logits (B, C)."""
-        weight = self.classifier.weight / self.members if self.members > 1 else self.classifier.weight
-        return F.linear(self._features(pooled), weight, self.classifier.bias)
+        features = self._features(pooled)
+        return self.classifier(features / self.members if self.members > 1 else features)
 
     def member_logits(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states → logits of each of M members (B, M, C), for training. Their mean is what `forward` gives."""

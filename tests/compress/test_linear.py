@@ -78,6 +78,6 @@ def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None
 def test_a_teacher_below_the_linear_model_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe(tiny_recipe(tmp_path, rows=200), ["teacher.epochs=1", "teacher.learning_rate=1e-6"])
     compress(recipe, Workspace(tmp_path / "artifacts"), until="linear")
-    assert "a linear model on n-grams 100.00%: train it longer (teacher.epochs)" in " ".join(
+    assert "a linear model on n-grams 100.00%: train it longer (teacher.steps)" in " ".join(
         capsys.readouterr().err.split()
     )

@@ -93,12 +93,12 @@ def test_a_bank_may_be_lines_or_a_table(tmp_path: Path) -> None:
     assert read_bank(str(tmp_path / "bank.tsv"), pairs) == [("1", "from a table")]
     assert read_bank(str(tmp_path / "bank.txt"), pairs)[0] == ("One text",)
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(UserError, match=r"transfer\.bank: .*bad\.txt: not a readable text file"):
+    with pytest.raises(UserError, match=r"bad\.txt: is in UTF-16"):
         read_bank(str(tmp_path / "bad.txt"), options)
 
 
 def test_the_embedded_bank_has_sentences_of_talk_news_debates_and_tweets(tmp_path: Path) -> None:
-    texts = read_bank("embedded", DataOptions(train=tmp_path / "t.tsv"))
+    texts = [text for (text,) in read_bank("embedded", DataOptions(train=tmp_path / "t.tsv"))]
     assert len(texts) == len({text.casefold() for text in texts}) == 391_946  # the packages are pinned
     assert all(4 <= len(text.split()) <= 60 and "http" not in text for text in texts[::100])
     assert {
@@ -202,12 +202,13 @@ ANSWERS = [question.replace("how can i", "what is the best way to") for question
 
 
 def test_pairs_of_a_bank_have_neighbours_of_the_length_of_the_tasks_texts() -> None:
-    bank = [
-        f"{start} {thing} {i} now and here"
+    about = [
+        f"{verb} a {thing} {i} now and here"
         for i in range(20)
-        for start in ("someone will fix", "to sell")
-        for thing in ("a car", "a house")
+        for verb in ("fix", "sell")
+        for thing in ("car", "house")
     ]
+    bank = [text for words in about for text in (f"to {words}", f"you may {words} for money")]
     long = [f"{text} " * 5 for text in bank]
 
     def select(texts: Sequence[str], own: Sequence[str], count: int) -> list[int]:
@@ -317,6 +318,10 @@ def test_a_task_on_pairs_gets_pairs_without_what_is_in_dev(tmp_path: Path, bank:
     [
         (["compress.preset=none"], "the teacher labels these texts"),
         (["transfer.share=1"], "less than 1"),
+        (
+            ["data.train=t.tsv", "data.domain=d", "teacher.method=meta", "transfer.judge=int8"],
+            "labels as it was trained",
+        ),
         (
             ["data.train=t.tsv", "data.domain=d", "teacher.method=meta", "transfer.judge=int8"],
             "labels as it was trained",
