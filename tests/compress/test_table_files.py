@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from compress.data.corpus import Corpus, load_corpus
+from compress.pipeline.check import check
 from compress.recipe import load_recipe
 from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
@@ -234,6 +235,20 @@ def test_settings_of_a_table_that_cannot_be(tmp_path: Path, line: str, message: 
     path.write_text(f'[data]\ntrain = "t.csv"\n{line}\n')
     with pytest.raises(UserError, match=message):
         load_recipe(path)
+
+
+def test_a_bank_is_read_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(CSV)
+    path = tmp_path / "task.toml"
+    path.write_text('[data]\ntrain = "t.csv"\ndev = "t.csv"\n[transfer]\nbank = "b.txt"\ntexts = 9\n')
+    recipe = load_recipe(path)
+    for content, message in (
+        (b"\n \n", "has no texts"),
+        ("café".encode("latin-1"), 'data.encoding = "latin-1"'),
+    ):
+        (tmp_path / "b.txt").write_bytes(content)
+        with pytest.raises(UserError, match=f"b.txt: .*{message}"):
+            check(recipe, load_corpus(recipe.target))
 
 
 def test_many_long_fields_are_read_in_time(tmp_path: Path) -> None:
