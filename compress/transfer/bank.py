@@ -18,7 +18,7 @@ from compress.recipe.sections import TextOptions
 WORDS = (4, 60)  # fewest and most words of a sentence that is kept
 LETTERS = 0.6  # smallest share of letters and spaces in it
 _SENTENCE_END = re.compile(r"\s- |(?<=[.!?])[\"'”’)\]]*\s+(?=[A-Z\"'“‘(])")
-_LINK = re.compile(r"https?://\S+")
+_LINK = re.compile(r"https?\b\S*( \.\.\.)?")  # the end of a tweet may be cut off, and its link with it
 
 
 def read_bank(bank: str, options: TextOptions) -> list[tuple[str, ...]]:

@@ -78,6 +78,8 @@ def test_sentences_of_a_bank_are_whole_and_without_links() -> None:
         "It rained all day. “Nobody” came to see it! “12 34 56 78 90.” Read more at http://a.b/c now please. Too short."
     )
     assert list(sentences(text)) == ["It rained all day.", "“Nobody” came to see it!", "Read more at now please."]
+    for link in ("http://t.co/Ab1", "https://…", "http:/…", "http: ...", "http ..."):
+        assert list(sentences(f"Can dogs spread Ebola? {link}")) == ["Can dogs spread Ebola?"]
 
 
 def test_a_bank_may_be_lines_or_a_table(tmp_path: Path) -> None:
@@ -99,8 +101,8 @@ def test_a_bank_may_be_lines_or_a_table(tmp_path: Path) -> None:
 
 def test_the_embedded_bank_has_sentences_of_talk_news_debates_and_tweets(tmp_path: Path) -> None:
     texts = [text for (text,) in read_bank("embedded", DataOptions(train=tmp_path / "t.tsv"))]
-    assert len(texts) == len({text.casefold() for text in texts}) == 391_946  # the packages are pinned
-    assert all(4 <= len(text.split()) <= 60 and "http://" not in text for text in texts[::100])
+    assert len(texts) == len({text.casefold() for text in texts}) == 391_920  # the packages are pinned
+    assert all(4 <= len(text.split()) <= 60 and "http" not in text for text in texts)
     assert {
         "Babies' eye movement autism link",
         "Guangzhou Port seeks finance for expansion",
