@@ -113,7 +113,7 @@ def _representations(options: TeacherOptions, model: PreTrainedModel, first: boo
     known = model.config.model_type in MEAN_CLASSIFIERS
     if options.representation == "mean" and not known:
         raise UserError(
-            f"teacher.representation: there is no head on the mean of the states for a {model.config.model_type}, only for "
+            f"teacher.representation: there is no head on the mean of the states for {model.config.model_type} models, only for "
             f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
         )
     if options.representation == "auto":

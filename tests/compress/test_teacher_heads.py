@@ -116,7 +116,9 @@ def test_a_fitted_head_is_worth_in_the_model_what_it_was_measured(classes: list[
         head.write_to(model)
         dev = random_texts(60, classes)
         assert accuracy(model, dev) == pytest.approx(head.accuracy)
-        assert name == "cls" or head.accuracy > 0.9  # random layers before the last one lose what tells the classes apart
+        assert (
+            name == "cls" or head.accuracy > 0.9
+        )  # random layers before the last one lose what tells the classes apart
         assert head.texts == 90
         assert set(predict_logits(model, dev).argmax(dim=1).tolist()) <= set(classes)
 
@@ -139,14 +141,16 @@ def test_a_teacher_that_training_spoils_keeps_its_fitted_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_recipe(tmp_path, rows=200)
-    settings = ["teacher.head_first=true", "teacher.epochs=1"]
-    card, model = made(load_recipe(path, [*settings, "teacher.learning_rate=0.5"]), tmp_path / "spoilt")
+    recipe = load_recipe(path, ["teacher.head_first=true", "teacher.epochs=1", "teacher.learning_rate=0.5"])
+    card, model = made(recipe, tmp_path / "spoilt")
     assert "has not bettered the fitted head" in " ".join(capsys.readouterr().err.split())
     assert card["history"][-1]["metric"] < card["frozen"]["accuracy"]["dev"] == card["accuracy"]["dev"]
     untrained = AutoModelForSequenceClassification.from_pretrained(tmp_path / "bert").bert.state_dict()
     assert all(torch.equal(value, untrained[name]) for name, value in model.bert.state_dict().items())
-    card, model = made(load_recipe(path, settings), tmp_path / "trained")
-    assert card["accuracy"]["dev"] == card["history"][-1]["metric"] >= card["frozen"]["accuracy"]["dev"]
+    card, _ = made(load_recipe(path, ["teacher.head_first=true"]), tmp_path / "trained")
+    best = max(evaluation["metric"] for evaluation in card["history"])
+    assert card["accuracy"]["dev"] == pytest.approx(best, abs=1e-4)
+    assert best > card["frozen"]["accuracy"]["dev"]
 
 
 def test_the_recipe_says_what_the_head_takes(tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_a_family_without_a_mean_head_is_said(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(tmp_path / "bert").save_pretrained(tmp_path / "albert")
     settings = [f"teacher.model={tmp_path / 'albert'}", "teacher.epochs=1", "teacher.representation=mean"]
     recipe = load_recipe(path, settings)
-    with pytest.raises(UserError, match="no head on the mean of the states for a albert, only for bert, roberta"):
+    with pytest.raises(UserError, match="no head on the mean of the states for albert models, only for bert, roberta"):
         made(recipe, tmp_path / "teacher")
 
 
