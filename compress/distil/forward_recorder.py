@@ -14,8 +14,8 @@ from compress.objectives.relation import scaled_dot_products
 from compress.runtime.errors import UserError
 from compress.training.evaluation import model_inputs
 
-# Names of the three projections in an attention block. First those of BERT, RoBERTa, ELECTRA and others, then DistilBERT's.
-_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+# Names of the three projections in an attention block. First those of BERT, RoBERTa, ELECTRA and others, then DistilBERT's and MPNet's.
+_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q", "k", "v"))
 
 
 @dataclass(frozen=True)

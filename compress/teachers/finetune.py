@@ -62,9 +62,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
         if corpus.source:
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
-        model, frozen = with_fitted_head(recipe, model, corpus.labels, splits)
-        card["frozen"] = frozen.describe()
-        head = frozen if is_head_first(recipe.teacher, corpus.labels) else None
+        model, head, card["frozen"] = with_fitted_head(recipe, model, corpus.labels, splits)
         if recipe.teacher.method == "meta":
             card["history"] = _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
             card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
@@ -78,25 +76,25 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
 
 def with_fitted_head(
     recipe: Recipe, model: PreTrainedModel, labels: list[str], splits: dict[str, EncodedSplit]
-) -> tuple[PreTrainedModel, FrozenHead]:
+) -> tuple[PreTrainedModel, FrozenHead | None, dict[str, object]]:
     """The model with the recipe's `teacher.representation`, and with a head fitted on it if it comes first.
 
     :param model: the recipe's model with its own head.
-    :returns: the model, and the fitted head, which is measured in any case.
+    :returns: the model, its head if that was fitted, and what the frozen encoder is worth, for the card.
     :raises UserError: there is no head on the mean of the states for this kind of model.
     """
-    options = recipe.teacher
-    first = is_head_first(options, labels)
-    choices = _representations(options, model, first)
-    heads = fit_heads(model, splits["train"], splits["dev"], choices, recipe.seed)
-    best = max(heads, key=lambda head: head.accuracy)
-    measured = ", ".join(f"{NAMES[head.representation]} {head.accuracy:.2%}" for head in heads)
+    options, first = recipe.teacher, is_head_first(recipe.teacher, labels)
+    heads = fit_heads(model, splits["train"], splits["dev"], recipe.seed)
+    measured = ", ".join(f"{NAMES[name]} {head.accuracy:.2%}" for name, head in heads.items())
+    best = max(heads.values(), key=lambda head: head.accuracy)
     console.print(f"  frozen encoder with logistic regression on {best.texts:,} texts, dev: {measured}")
-    if best.representation == "mean" and not isinstance(model, MeanPooling):
+    chosen = max((heads[name] for name in _representations(options, model, first)), key=lambda head: head.accuracy)
+    if chosen.representation == "mean" and not isinstance(model, MeanPooling):
         model = load_classifier(options, labels, "mean")
+    console.print(f"  teacher: the head takes {NAMES[chosen.representation]}{', and is fitted first' if first else ''}")
     if first:
-        best.write_to(model)
-    return model, best
+        chosen.write_to(model)
+    return model, chosen if first else None, best.describe()
 
 
 def is_head_first(options: TeacherOptions, labels: list[str]) -> bool:
@@ -115,7 +113,7 @@ def _representations(options: TeacherOptions, model: PreTrainedModel, first: boo
     known = model.config.model_type in MEAN_CLASSIFIERS
     if options.representation == "mean" and not known:
         raise UserError(
-            f"teacher.representation: there is no head on the mean of the states for a {model.config.model_type}, only for "
+            f"teacher.representation: there is no head on the mean of the states for {model.config.model_type} models, only for "
             f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
         )
     if options.representation == "auto":

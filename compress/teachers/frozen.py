@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +30,7 @@ Representation = Literal["mean", "cls"]
 TEXTS, TEXTS_OF_CLASS = 4_000, 100
 STRENGTHS = (0.003, 0.03, 0.3)  # C of the logistic regression, the inverse of its regularisation; dev decides
 MAX_ITERATIONS = 100
-NAMES: dict[Representation, str] = {"mean": "mean of the states", "cls": "own head's input"}
+NAMES: dict[Representation, str] = {"mean": "the mean of the last states", "cls": "its own head's input"}
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,11 @@ class FrozenHead:
 
 
 def fit_heads(
-    model: PreTrainedModel,
-    train: EncodedSplit,
-    dev: EncodedSplit,
-    representations: Sequence[Representation],
-    seed: int,
-) -> list[FrozenHead]:
+    model: PreTrainedModel, train: EncodedSplit, dev: EncodedSplit, seed: int
+) -> dict[Representation, FrozenHead]:
     """A head for each representation, fitted by logistic regression.
 
-    :param model: with its own head, whose weights play no part. All layers of it stay as they are.
+    :param model: with its own head, whose last layer plays no part. No weights of it are changed.
     :param train: a sample of the texts is used, see `TEXTS`.
     :raises UserError: the model's own head is no linear layer on one vector of the text.
     """
@@ -75,7 +70,7 @@ def fit_heads(
     of_sample = _representations(model, sample, "frozen encoder, train")
     of_dev = _representations(model, dev, "frozen encoder, dev")
     targets = sample.labels.numpy(), dev.labels.numpy()
-    return [_fit(name, of_sample[name], of_dev[name], targets, labels) for name in representations]
+    return {name: _fit(name, of_sample[name], of_dev[name], targets, labels) for name in of_sample}
 
 
 def _sample(labels: list[int], count: int, seed: int) -> list[int]:
