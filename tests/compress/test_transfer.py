@@ -324,10 +324,6 @@ def test_a_task_on_pairs_gets_pairs_without_what_is_in_dev(tmp_path: Path, bank:
             ["data.train=t.tsv", "data.domain=d", "teacher.method=meta", "transfer.judge=int8"],
             "labels as it was trained",
         ),
-        (
-            ["data.train=t.tsv", "data.domain=d", "teacher.method=meta", "transfer.judge=int8"],
-            "labels as it was trained",
-        ),
     ],
 )
 def test_what_a_transfer_set_cannot_do_is_refused(tmp_path: Path, settings: list[str], message: str) -> None:
