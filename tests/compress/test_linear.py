@@ -85,6 +85,13 @@ def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None
     assert not (workspace.root / "bundle").exists()
     bundle = build_bundle(load_recipe(recipe, settings), workspace, "cpu")  # which warns only
     assert bundle.manifest.provenance["linear"]["accuracy"] == {"dev": 1.0}
+    lacking = load_recipe(recipe, [*settings, "budget.max_bytes=100", "budget.target_latency_ms=1e-4", "bench.texts=5"])
+    with pytest.raises(
+        UserError, match=r"takes .* ms, and budget\.target_latency_ms is 0\.0001; its file has [\d,]+ bytes.*No bundle"
+    ):
+        build_bundle(lacking, workspace, "cpu")
+    assert (workspace.root / "bundle").exists()  # the earlier one
+    assert build_bundle(lacking, workspace, "cpu", refuse=False).manifest.models["int8"].passed is not None
 
 
 def test_a_teacher_below_the_linear_model_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
