@@ -23,6 +23,7 @@ from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.stages.student_inputs import latency_settings
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
+from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
@@ -39,8 +40,8 @@ def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
         "bundle",
         lambda context: make_bundle(context, target, refuse=refuse),
         settings=lambda recipe: (
-            *("seed", "export", "budget", "target.max_length", "domains.student"),
-            *latency_settings(recipe),
+            *("seed", "export", "target.max_length", "domains.student"),
+            *(("budget", *latency_settings(recipe)) if refuse else ()),
         ),
         texts=lambda recipe: (Texts.LABELLED,),
         after=(STUDENT.name,),
@@ -54,7 +55,8 @@ def build_bundle(
 ) -> Bundle:
     """Export the recipe's finished student, unless its bundle is up to date.
 
-    :param refuse: make no bundle of a student that the recipe does not want. If false, it is only said what is wrong with it.
+    :param refuse: make no bundle of a student that the recipe does not want. If false, the budget plays no part, and it is only
+        said if the student is below the linear model.
     :raises UserError: the recipe has no finished student, an ONNX graph differs too much from PyTorch, TensorRT is
         missing or refuses the graph, or the student is refused: it is clearly below the linear model, or does not meet `budget`.
     """
@@ -127,11 +129,12 @@ class StudentExport:
         self._write_manifest(default, name)
 
     def _check_standing(self, default: str, refuse: bool) -> None:
-        """Say what is wrong with the student: it is clearly below a linear model, or does not meet the recipe's wishes.
+        """Refuse a student that is clearly below a linear model, or does not meet the recipe's budget. See `build_bundle`.
 
-        :raises UserError: something is wrong and `refuse` is true, unless it is the linear model and the recipe says to warn only.
+        :raises UserError: it is refused.
         """
-        standing = self._standing(default)
+        budget = self._recipe.budget if refuse else BudgetOptions()
+        standing = self._standing(default, timed=budget.target_latency_ms is not None)
         if standing.below_linear:
             message = f"the student has {standing.accuracy:.2%} on dev, a linear model on n-grams {standing.linear:.2%}"
             if refuse and self._recipe.export.below_linear == "refuse":
@@ -140,29 +143,24 @@ class StudentExport:
                     'data.unlabelled) or a longer training (compress.steps), or set export.below_linear = "warn"'
                 )
             console.print(f"  [bold yellow]{message}[/]")
-        if unmet := unmet_wishes(self._recipe.budget, standing, TIMING_TOLERANCE):
-            message = f"the student ({default}) does not meet the budget: {'; '.join(unmet.values())}"
-            if refuse:
-                cures = "; ".join(CURES[wish] for wish in unmet)
-                raise UserError(
-                    f"{message}. No bundle is made. What may help: {cures}. `python -m bench front` compares students of several kinds"
-                )
-            console.print(f"  [bold yellow]{message}[/]")
+        if unmet := unmet_wishes(budget, standing, TIMING_TOLERANCE):
+            raise UserError(
+                f"the student ({default}) does not meet the budget, and no bundle is made: {'; '.join(unmet.values())}. What may help: "
+                f"{'; '.join(CURES[wish] for wish in unmet)}. `python -m bench front` compares students of several kinds"
+            )
 
-    def _standing(self, default: str) -> Standing:
+    def _standing(self, default: str, *, timed: bool) -> Standing:
         card, model = _card(self._student), self._models[default]
         file = self._directory / model.file
         assert model.dev_accuracy is not None, "the default model was evaluated"
-        timed = self._recipe.budget.target_latency_ms is not None
+        ms = file_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id) if timed else None
         return Standing(
             accuracy=model.dev_accuracy,
             teacher=teacher_accuracy(card)["dev"],
             linear=card["linear"]["accuracy"]["dev"],
             texts=len(self._corpus.splits["dev"]),
             file_bytes=file.stat().st_size,
-            latency_ms=file_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id)
-            if timed
-            else None,
+            latency_ms=ms,
         )
 
     def _add_fp32(self) -> Path:

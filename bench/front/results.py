@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.environment import BUSY_SHARE, Environment
-from bench.report import MISSING, markdown_table, millions, significant, write_text
+from bench.report import MISSING, markdown_table, significant, write_text
 from bench.tables.latency import describe_machine
 from compress.baselines.linear import share_of_gap, standard_error
 from compress.data.files import write_json
 from compress.recipe.sections import BudgetOptions
 from export.wishes import Standing
 
-HEADER = ["", "p50 ms", "Accuracy, %", "Gap closed", "dev, %", "Of the teacher", "Parameters", "MB", "Front"]
+HEADER = ["Model", "p50 ms", "Accuracy, %", "Gap closed", "dev, %", "Of the teacher's", "MB", "Front"]
 
 
 @dataclass(frozen=True)
@@ -91,35 +91,22 @@ def table(front: Front) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the students by latency with their numbers in the plot, then the teacher and the linear model."""
     rows = [
         [
-            f"{number}. {s.title}{' **(taken)**' if s.title == front.taken else ''}",
+            f"{number}. {s.title}",
             significant(s.latency_ms),
             f"{100 * s.accuracy:.2f}" + ("" if s.precision == "int8" else f" ({s.precision})"),
             _gap(front, s.accuracy),
             f"{100 * s.standing.accuracy:.2f}",
             f"{100 * s.standing.share:.1f} %",
-            millions(s.parameters),
-            _megabytes(s.file_bytes),
-            "●" if s.on_front else "",
+            significant(s.file_bytes / 1e6),
+            " ".join(["●"] * s.on_front + ["taken"] * (s.title == front.taken)),
         ]
         for number, s in enumerate(front.students, start=1)
     ]
     for teacher in front.teachers:
         figures = [significant(teacher.latency_ms), f"{100 * teacher.accuracy:.2f}", _gap(front, teacher.accuracy)]
-        rows.append(
-            [
-                teacher.title,
-                *figures,
-                MISSING,
-                MISSING,
-                millions(teacher.parameters),
-                _megabytes(teacher.file_bytes),
-                "",
-            ]
-        )
-    rows.append(
-        ["linear model on n-grams", MISSING, f"{100 * front.linear:.2f}", _gap(front, front.linear), *[MISSING] * 4, ""]
-    )
-    return HEADER, rows
+        rows.append([teacher.title, *figures, MISSING, MISSING, significant(teacher.file_bytes / 1e6), ""])
+    linear = [MISSING, f"{100 * front.linear:.2f}", _gap(front, front.linear), *[MISSING] * 3, ""]
+    return HEADER, [*rows, ["linear model on n-grams", *linear]]
 
 
 def write_front(front: Front, directory: Path) -> None:
@@ -155,7 +142,3 @@ def _settings(student: Student) -> str:
 def _gap(front: Front, accuracy: float) -> str:
     share = share_of_gap(accuracy, front.linear, front.teacher)
     return MISSING if share is None else f"{100 * share:.0f} %"
-
-
-def _megabytes(size: int) -> str:
-    return significant(size / 1e6)

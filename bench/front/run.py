@@ -83,6 +83,7 @@ def make_students(candidates: Sequence[Candidate], workspace: Workspace) -> list
     A stage's result that the recipe or an earlier candidate has is linked. Two convolutional candidates that come to the same
     architecture are one student.
     """
+    from export.judge import int8_teacher
     from export.measure import int8_latency
 
     made: list[Made] = []
@@ -98,7 +99,7 @@ def make_students(candidates: Sequence[Candidate], workspace: Workspace) -> list
                 console.print(f"  the same student as {same}")
                 continue
             architectures[identity] = candidate.title
-        compress(recipe, place, latency=int8_latency)
+        compress(recipe, place, latency=int8_latency, int8=int8_teacher)
         made.append(Made(candidate, place, build_bundle(recipe, place, "cpu", refuse=False)))
     return made
 
@@ -216,16 +217,13 @@ def _teachers(
 
 
 def _int8_teacher(recipe: Recipe, corpus: Corpus, workspace: Workspace) -> Path:
-    """The .onnx file of the teacher with the first INT8 scheme of a transformer student; made once."""
+    """The .onnx file of the teacher in INT8; made once."""
 
     def make(directory: Path, _: Path) -> None:
-        from export.onnx import export_onnx
-        from export.quantize import cpu_schemes, quantize
+        from export.judge import int8_teacher
 
-        fp32 = directory / "fp32.onnx"
-        export_onnx(workspace.root / "teacher", fp32, pair=corpus.pair, max_length=recipe.target.max_length)
-        quantize(fp32, directory / "model.int8.onnx", cpu_schemes("bert")[0], [], 0)
-        fp32.unlink()
+        file = directory / "model.int8.onnx"
+        int8_teacher(workspace.root / "teacher", file, pair=corpus.pair, max_length=recipe.target.max_length)
 
     key = fingerprint(stage_keys(recipe)["teacher"], corpus.pair, onnxruntime.__version__)
     return Workspace(workspace.root / FOLDER).run("int8-teacher", key, make) / "model.int8.onnx"

@@ -61,6 +61,7 @@ def load_variant(path: Path, overrides: list[str], changes: list[str]) -> Recipe
     student = own.get("student", {})
     if isinstance(student, dict) and student.get("kind", base.student.kind) != base.student.kind:
         table = {name: value for name, value in table.items() if name not in _OF_THE_STUDENT}
+        table["teacher"] = {**table.get("teacher", {}), "method": base.teacher.method}  # a preset may have chosen it
         table["augmentation"] = base.augmentation.model_dump(mode="json", exclude_none=True)
     for item in changes:
         _apply_override(table, item)

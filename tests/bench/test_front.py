@@ -10,6 +10,7 @@ from bench.__main__ import app
 from bench.front.candidates import default_settings, make_candidates
 from bench.front.choice import choose, mark_front, verdict
 from bench.front.results import Student
+from bench.tables import latency
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
@@ -20,8 +21,7 @@ from export.bundle import Bundle
 from export.wishes import Standing
 from tests.tiny_task import tiny_recipe
 
-RESIDUAL = "student.architecture=residual student.max_cells=1"
-SMALL = "compress.epochs=1 student.kind=transformer student.layers=1"
+COPIED = "student.kind=transformer student.layers=1 compress.epochs=1"
 
 
 def student(latency_ms: float, dev: float, *, reported: float | None = None, file_bytes: int = 1000) -> Student:
@@ -115,46 +115,62 @@ def test_a_wrong_candidate_is_refused_before_anything_is_made(tmp_path: Path) ->
     assert len({c.title for c in twice}) == 2
 
 
+@pytest.mark.slow
 def test_a_front_trains_what_is_missing_and_leaves_the_student_that_the_budget_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    recipe, artifacts = tiny_recipe(tmp_path), tmp_path / "artifacts"
-    settings = ["--set", "bench.texts=10", "--set", "search.trials=0", "--set", "budget.min_teacher_share=0.5"]
-    wanted = ["", "search.max_cost=0", "search.max_cost=0.001", RESIDUAL, SMALL]
-    arguments = ["front", str(recipe), *settings, "--artifacts", str(artifacts)]
+    monkeypatch.setattr(latency, "SECONDS", 0.01)
+    recipe, artifacts = tiny_recipe(tmp_path, rows=200), tmp_path / "artifacts"
+    settings = ["bench.texts=10", "search.trials=0", "compress.epochs=1", "budget.min_teacher_share=0.4"]
+    wanted = ["", "search.max_cost=0", "search.max_cost=0.001", COPIED]
+    arguments = ["front", str(recipe), "--artifacts", str(artifacts)]
+    arguments += [part for text in settings for part in ("--set", text)]
     arguments += [part for text in wanted for part in ("--candidate", text)]
 
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
-    assert [done.stderr.count(f"▸ {stage}\n") for stage in ("teacher", "linear", "search", "student")] == [1, 1, 1, 4]
+    assert [done.stderr.count(f"▸ {stage}\n") for stage in ("teacher", "linear", "search", "student")] == [1, 1, 1, 3]
     assert "the same student as" in done.stderr
-    directory = artifacts / "tiny" / "front"
+    directory, workspace = artifacts / "tiny" / "front", Workspace(artifacts / "tiny")
     found = json.loads((directory / "front.json").read_text())
-    assert len(found["students"]) == 4
-    assert {s["family"] for s in found["students"]} == {"cnn", "transformer"}
-    assert len(found["teachers"]) == 2
+    students = found["students"]
+    assert [len(students), len(found["teachers"])] == [3, 2]
+    assert {s["family"] for s in students} == {"cnn", "transformer"}
     assert found["teachers"][1]["latency_ms"] > 0
-    for s in found["students"]:
-        bundle = Bundle(directory / s["folder"] / "bundle")
-        assert bundle.manifest.models[s["precision"]].dev_accuracy == s["accuracy"] == s["standing"]["accuracy"]
-    assert found["taken"] == min(found["students"], key=lambda s: s["latency_ms"])["title"]
+    for s in students:
+        manifest = Bundle(directory / s["folder"] / "bundle").manifest
+        assert manifest.models[s["precision"]].dev_accuracy == s["accuracy"] == s["standing"]["accuracy"]
+    best = next(s for s in students if s["title"] == found["taken"])
     text = (directory / "front.md").read_text()
     assert "Taken: " in text
-    assert text.count("●") >= 1
-    assert text.count("linear model on n-grams") == 1
+    assert "●" in text
+    assert text.count("\n| linear model on n-grams ") == 1
     assert (directory / "front.svg").stat().st_size > 1000
-
-    workspace, taken = Workspace(artifacts / "tiny"), load_recipe(directory / "recipe.toml")
-    build_bundle(taken, workspace, "cpu")
-    best = next(s for s in found["students"] if s["title"] == found["taken"])
-    own = Bundle(workspace.root / "bundle").manifest
+    taken = load_recipe(directory / "recipe.toml")
+    assert workspace.is_current("student", stage_keys(taken)["student"])
+    own = build_bundle(taken, workspace, "cpu").manifest
     assert own.models[own.default].dev_accuracy == best["standing"]["accuracy"]
 
-    again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 0, again.exception
-    assert "▸" not in again.stderr.replace("▸ bundle", "", 1)  # another student may be the fastest now
+    again = CliRunner().invoke(app, [*arguments, "--set", "budget.max_bytes=10"])
+    assert "▸" not in again.stderr  # nothing is made again
+    assert again.exit_code == 1, again.exception
+    assert "No student meets budget.max_bytes = 10, budget.min_teacher_share = 0.4" in again.stderr
+    assert Bundle(workspace.root / "bundle").manifest == own  # the earlier one stays
 
-    unmet = CliRunner().invoke(app, [*arguments, "--set", "budget.target_latency_ms=0.0001"])
-    assert unmet.exit_code == 1
-    assert "No student meets budget.target_latency_ms = 0.0001" in unmet.stderr
+
+def test_the_recipe_s_own_student_is_not_lost_when_another_one_is_taken(tmp_path: Path) -> None:
+    own, place = Workspace(tmp_path / "own"), Workspace(tmp_path / "own/front/recipe")
+    own.run("student", "key", lambda directory, _: (directory / "weights").write_text("own") and None)
+    own.move_result("student", place)
+    assert own.is_current("student", "key")
+    assert place.is_current("student", "key")
+    other = Workspace(tmp_path / "own/front/other")
+    other.run("student", "other", lambda directory, _: (directory / "weights").write_text("other") and None)
+    own.link_result("student", other)
+    assert own.is_current("student", "other")
+    assert place.is_current("student", "key")
+    own.run("student", "third", lambda directory, _: (directory / "weights").write_text("third") and None)
+    assert other.is_current("student", "other")  # a new result replaces the link and not what it leads to
+    own.run("student", "fourth", lambda directory, _: (directory / "weights").write_text("fourth") and None)
+    assert own.is_current("student", "fourth")
