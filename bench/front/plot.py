@@ -49,7 +49,7 @@ def _draw(axes: Axes, front: Front) -> None:
     quantised = front.teachers[-1]
     axes.plot(quantised.latency_ms, 100 * quantised.accuracy, "D", color=COLOURS["teacher"], zorder=3)
     axes.annotate(
-        f"{quantised.title}\n{quantised.latency_ms:.3g} ms",
+        f"teacher in INT8, {quantised.latency_ms:.3g} ms",
         (quantised.latency_ms, 100 * quantised.accuracy),
         textcoords="offset points",
         xytext=(-8, -8),
