@@ -13,9 +13,10 @@ from rich.table import Table
 
 from bench.baseline import BaselineOptions
 from bench.compare import CompareOptions, compare
+from bench.front.candidates import default_settings, make_candidates, teacher_layers
+from bench.front.results import table as front_table
+from bench.front.run import run_front
 from bench.report import summary
-from bench.sweep import BOUNDS, sweep
-from bench.sweep import table as sweep_table
 from bench.tables.render import render
 from bench.tables.results import Results
 from bench.tables.runner import Planned, TableOptions, plan, run_table
@@ -24,6 +25,8 @@ from compress import processes
 from compress.console import DEFAULT_RECIPE, console, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
+from compress.recipe.sections import BudgetOptions
+from compress.runtime.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -91,28 +94,52 @@ def compare_command(
     console.print(f"report: {directory / 'report.md'}")
 
 
-@app.command("sweep")
-def sweep_command(
-    recipe: Annotated[Path, typer.Argument(help="The task; its student must be a searched cnn.")] = DEFAULT_RECIPE,
+@app.command("front")
+def front_command(
+    recipe: Annotated[Path, typer.Argument(help="The task.")] = DEFAULT_RECIPE,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. compress.epochs=3.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'KEY=VALUE …'",
+            help="The settings of one student, e.g. 'student.kind=cnn student.members=2 student.width=96'; give several. "
+            "'' is the recipe's own student. Default: a list over all families.",
+        ),
     ] = None,
     artifacts: Annotated[
         Path, typer.Option(metavar="DIR", help="Results go there, in a folder named after the recipe.")
     ] = Path("artifacts"),
-    max_cost: Annotated[
-        list[float] | None, typer.Option(metavar="SHARE", help="A bound on the architecture's cost; give several.")
-    ] = None,
 ) -> None:
-    """Search once, train a student for each of several budgets, and show accuracy against latency.
+    """Train students of several families from one teacher, show accuracy against latency, and take the best in the budget.
 
-    Keep the machine idle at the end, when the students are timed. Writes sweep.md, sweep.json and a plot.
+    Finished students are not made again. Keep the machine idle at the end, when all are timed.
+    Writes front.md, front.json and a plot. The student that [budget] takes becomes the recipe's student and bundle.
+    Exit status 1: no student meets the budget.
     """
-    processes.require_one("sweep")
+    processes.require_one("front")
     loaded = load_recipe(recipe, settings)
-    points, directory = sweep(loaded, Workspace(artifacts / loaded.name), max_cost or BOUNDS)
-    _print(*sweep_table(points))
-    console.print(f"table and plot: {directory / 'sweep.md'}")
+    wanted = candidate or default_settings(loaded, teacher_layers(loaded))
+    candidates = make_candidates(recipe, settings or [], wanted)
+    front, directory = run_front(loaded, candidates, Workspace(artifacts / loaded.name))
+    _print(*front_table(front))
+    if front.warning:
+        console.print(f"[bold yellow]{front.warning}[/]")
+    console.print(front.verdict, markup=False)
+    console.print(f"table and plot: {directory / 'front.md'}")
+    if front.taken is None and loaded.budget != BudgetOptions():
+        raise typer.Exit(1)
+
+
+# Only for one release: 0.1.0 is the last version with the old name.
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def sweep() -> None:
+    """Print the new name of the command.
+
+    :raises UserError: always.
+    """
+    raise UserError("sweep: is now `python -m bench front`; --max-cost 0.3 is now --candidate search.max_cost=0.3")
 
 
 @app.command("table")

@@ -67,7 +67,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
                 batch_size=recipe.bench.batch_size,
                 seconds=recipe.bench.seconds,
                 texts=own_texts(corpus, recipe),
-                scored=_labelled(corpus) if engine.scored else None,
+                scored=labelled(corpus) if engine.scored else None,
             )
             for engine in engines
         ]
@@ -120,7 +120,8 @@ def own_texts(corpus: Corpus, recipe: Recipe) -> Texts:
     return Texts(split.texts, split.texts_b).take(rows)
 
 
-def _labelled(corpus: Corpus) -> Labelled:
+def labelled(corpus: Corpus) -> Labelled:
+    """The texts for reported figures, with their labels."""
     split = corpus.splits[corpus.report_split]
     return Labelled(texts=Texts(split.texts, split.texts_b), labels=split.labels)
 

@@ -47,7 +47,16 @@ def sweep() -> None:
 
     :raises UserError: always.
     """
-    raise UserError("sweep: is now `python -m bench sweep`, with the same arguments and options")
+    raise UserError("sweep: is now `python -m bench front`; --max-cost 0.3 is now --candidate search.max_cost=0.3")
+
+
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def front() -> None:
+    """Print where the command is.
+
+    :raises UserError: always.
+    """
+    raise UserError("front: is `python -m bench front`, since it measures students")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, Se
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from export.bundle import DomainEntry, Manifest
+from export.wishes import teacher_accuracy
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -61,7 +62,7 @@ def run(
 def comparison(manifest: Manifest) -> Iterator[str]:
     """The accuracies of teacher, linear model and default student by split, and the share of the gap that the student closes."""
     known, model = manifest.provenance, manifest.models[manifest.default]
-    teacher, linear = known["teacher"]["accuracy"], known["linear"]["accuracy"]
+    teacher, linear = teacher_accuracy(known), known["linear"]["accuracy"]
     for name, scores in (("teacher", teacher), ("linear model on n-grams", linear)):
         yield f"{name}: {', '.join(f'{split} {value:.2%}' for split, value in scores.items())}"
     split = known["report_split"]

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import onnxruntime
 
 from compress import __version__
-from compress.baselines.linear import standard_error
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus
@@ -21,49 +20,60 @@ from compress.data.files import write_json
 from compress.pipeline.run import run_stage
 from compress.pipeline.stage import Stage, StageContext, TaskTexts, Texts
 from compress.pipeline.stages import STUDENT, stage_keys
+from compress.pipeline.stages.student_inputs import latency_settings
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
+from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
 from export.gate import Gate, GateResult
+from export.measure import file_latency
+from export.wishes import CURES, TIMING_TOLERANCE, Standing, teacher_accuracy, unmet_wishes
 
 Target = Literal["cpu", "tensorrt"]
 
 
-def bundle_stage(target: Target) -> Stage:
-    """The stage after the student's: its checked bundle."""
+def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
+    """The stage after the student's: its checked bundle. See `build_bundle` for `refuse`."""
     return Stage(
         "bundle",
-        lambda context: make_bundle(context, target),
-        settings=lambda recipe: ("seed", "export", "target.max_length", "domains.student"),
+        lambda context: make_bundle(context, target, refuse=refuse),
+        settings=lambda recipe: (
+            *("seed", "export", "target.max_length", "domains.student"),
+            *(("budget", *latency_settings(recipe)) if refuse else ()),
+        ),
         texts=lambda recipe: (Texts.LABELLED,),
         after=(STUDENT.name,),
-        versions=(target, onnxruntime.__version__, str(FORMAT)),
+        versions=(target, onnxruntime.__version__, str(FORMAT), *([] if refuse else ["not refused"])),
         shared=False,
     )
 
 
-def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False) -> Bundle:
+def build_bundle(
+    recipe: Recipe, workspace: Workspace, target: Target, *, force: bool = False, refuse: bool = True
+) -> Bundle:
     """Export the recipe's finished student, unless its bundle is up to date.
 
-    :raises UserError: the recipe has no finished student, an ONNX graph differs too much from PyTorch, or TensorRT is
-        missing or refuses the graph.
+    :param refuse: make no bundle of a student that the recipe does not want. If false, the budget plays no part, and it is only
+        said if the student is below the linear model.
+    :raises UserError: the recipe has no finished student, an ONNX graph differs too much from PyTorch, TensorRT is
+        missing or refuses the graph, or the student is refused: it is clearly below the linear model, or does not meet `budget`.
     """
     keys = stage_keys(recipe)
     if not workspace.is_current(STUDENT.name, keys[STUDENT.name]):
         raise UserError(
             f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `python -m compress run` with it first"
         )
-    stage = bundle_stage(target)
+    stage = bundle_stage(target, refuse=refuse)
     return Bundle(run_stage(stage, recipe, workspace, stage.key(recipe, keys), TaskTexts(recipe), force=force))
 
 
-def make_bundle(context: StageContext, target: Target) -> None:
+def make_bundle(context: StageContext, target: Target, *, refuse: bool = True) -> None:
     """Export the student and write its bundle."""
     corpus = student_corpus(context.recipe, context.corpus)
     export = StudentExport(context.recipe, corpus, context.result("student"), context.directory, context.scratch)
-    export.run(target, context.name)
+    export.run(target, context.name, refuse=refuse)
 
 
 @dataclass(frozen=True)
@@ -90,12 +100,12 @@ class StudentExport:
         config = json.loads((student / "config.json").read_text())
         self._model_type: str = config["model_type"]
         self._pad_token_id: int = config["pad_token_id"] or 0
-        encoder = TextEncoder(student / TOKENIZER, recipe.target.max_length)
-        self._calibration = _calibration_texts(recipe, self._corpus, encoder)
-        self._gate = Gate(self._corpus, encoder, self._pad_token_id, recipe.export.budget)
+        self._encoder = TextEncoder(student / TOKENIZER, recipe.target.max_length)
+        self._calibration = _calibration_texts(recipe, self._corpus, self._encoder)
+        self._gate = Gate(self._corpus, self._encoder, self._pad_token_id, recipe.export.budget)
         self._models: dict[str, ModelEntry] = {}
 
-    def run(self, target: Target, name: str) -> None:
+    def run(self, target: Target, name: str, *, refuse: bool) -> None:
         """Write the models that the recipe and the target ask for, then the manifest.
 
         The default model is INT8 if it passes the gate, else fp32. fp32 stays in the bundle if it is the default, even if
@@ -115,26 +125,43 @@ class StudentExport:
         if "fp32" not in precisions and default != "fp32":
             del self._models["fp32"]
             fp32.unlink()
-        self._compare_with_linear(default)
+        self._check_standing(default, refuse)
         self._write_manifest(default, name)
 
-    def _compare_with_linear(self, default: str) -> None:
-        """Refuse a student that is clearly worse than a linear model, unless the recipe says to warn only.
+    def _check_standing(self, default: str, refuse: bool) -> None:
+        """Refuse a student that is clearly below a linear model, or does not meet the recipe's budget. See `build_bundle`.
 
-        :raises UserError: the default model's dev accuracy is more than a standard error below that of the linear model.
+        :raises UserError: it is refused.
         """
-        linear = _card(self._student)["linear"]["accuracy"]["dev"]
-        student = self._models[default].dev_accuracy
-        assert student is not None, "the default model was evaluated"
-        if linear - student <= standard_error(student, len(self._corpus.splits["dev"])):
-            return
-        message = f"the student has {student:.2%} on dev, a linear model on n-grams {linear:.2%}"
-        if self._recipe.export.below_linear == "refuse":
+        budget = self._recipe.budget if refuse else BudgetOptions()
+        standing = self._standing(default, timed=budget.target_latency_ms is not None)
+        if standing.below_linear:
+            message = f"the student has {standing.accuracy:.2%} on dev, a linear model on n-grams {standing.linear:.2%}"
+            if refuse and self._recipe.export.below_linear == "refuse":
+                raise UserError(
+                    f"{message}: it is not worth its BERT, and no bundle is made; give it more texts (transfer.texts, "
+                    'data.unlabelled) or a longer training (compress.steps), or set export.below_linear = "warn"'
+                )
+            console.print(f"  [bold yellow]{message}[/]")
+        if unmet := unmet_wishes(budget, standing, TIMING_TOLERANCE):
             raise UserError(
-                f"{message}: it is not worth its BERT, and no bundle is made; give it more texts (transfer.texts, "
-                'data.unlabelled) or a longer training (compress.epochs), or set export.below_linear = "warn"'
+                f"the student ({default}) does not meet the budget, and no bundle is made: {'; '.join(unmet.values())}. What may help: "
+                f"{'; '.join(CURES[wish] for wish in unmet)}. `python -m bench front` compares students of several kinds"
             )
-        console.print(f"  [bold yellow]{message}[/]")
+
+    def _standing(self, default: str, *, timed: bool) -> Standing:
+        card, model = _card(self._student), self._models[default]
+        file = self._directory / model.file
+        assert model.dev_accuracy is not None, "the default model was evaluated"
+        ms = file_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id) if timed else None
+        return Standing(
+            accuracy=model.dev_accuracy,
+            teacher=teacher_accuracy(card)["dev"],
+            linear=card["linear"]["accuracy"]["dev"],
+            texts=len(self._corpus.splits["dev"]),
+            file_bytes=file.stat().st_size,
+            latency_ms=ms,
+        )
 
     def _add_fp32(self) -> Path:
         from export.onnx import export_onnx

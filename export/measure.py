@@ -1,4 +1,4 @@
-"""Measures the latency of a student before it is trained."""
+"""Measures the latency of a student, also before it is trained."""
 
 from __future__ import annotations
 
@@ -31,10 +31,6 @@ def int8_latency(student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, c
     from export.onnx import export_onnx
     from export.quantize import cpu_schemes, quantize
 
-    dev = corpus.splits["dev"]
-    rows = random.Random(recipe.seed).sample(range(len(dev)), min(len(dev), recipe.bench.texts))
-    texts = [dev.texts[i] for i in rows]
-    texts_b = [dev.texts_b[i] for i in rows] if dev.texts_b else None
     with TemporaryDirectory() as name:
         directory = Path(name)
         student.save_pretrained(directory / "student")
@@ -44,14 +40,17 @@ def int8_latency(student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, c
         fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
         export_onnx(directory / "student", fp32, pair=corpus.pair, max_length=recipe.target.max_length)
         first_scheme = cpu_schemes(student.config.model_type)[0]
-        quantize(fp32, int8, first_scheme, encoder.encode(texts, texts_b), pad)
-        return _median_latency(OnnxModel(int8, threads=recipe.bench.threads), encoder, texts, texts_b, pad)
+        quantize(fp32, int8, first_scheme, encoder.encode(*_timed_texts(recipe, corpus)), pad)
+        return file_latency(int8, recipe, corpus, encoder, pad)
 
 
-def _median_latency(
-    model: OnnxModel, encoder: TextEncoder, texts: list[str], texts_b: list[str] | None, pad_token_id: int
-) -> float:
-    """Median milliseconds to encode one text (or pair) and compute its logits."""
+def file_latency(file: Path, recipe: Recipe, corpus: Corpus, encoder: TextEncoder, pad_token_id: int) -> float:
+    """Median milliseconds to encode one text (or pair) and compute its logits with an ONNX file.
+
+    It is measured with `bench.threads` threads on `bench.texts` dev texts of the task.
+    """
+    model = OnnxModel(file, threads=recipe.bench.threads)
+    texts, texts_b = _timed_texts(recipe, corpus)
     samples = []
     for number in range(ROUNDS):
         for row, text in enumerate(texts):
@@ -60,3 +59,10 @@ def _median_latency(
             if number > 0:
                 samples.append((time.perf_counter_ns() - started) / 1e6)
     return statistics.median(samples)
+
+
+def _timed_texts(recipe: Recipe, corpus: Corpus) -> tuple[list[str], list[str] | None]:
+    """A random choice of dev texts, and the second texts of pairs."""
+    dev = corpus.splits["dev"]
+    rows = random.Random(recipe.seed).sample(range(len(dev)), min(len(dev), recipe.bench.texts))
+    return [dev.texts[i] for i in rows], [dev.texts_b[i] for i in rows] if dev.texts_b else None

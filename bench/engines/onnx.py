@@ -1,4 +1,4 @@
-"""The BERT baseline exported to ONNX, in ONNX Runtime."""
+"""The BERT baseline or the teacher exported to ONNX, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -44,6 +44,21 @@ class OnnxEngine(Engine):
             name="bert-onnx-int8" if precision == "int8" else "bert-onnx",
             runner=f"ONNX Runtime {precision_title(precision)}",
             path=(task.baseline.int8() if precision == "int8" else task.baseline.onnx()).absolute(),
+            precision=precision,
+        )
+
+    @classmethod
+    def of_teacher(cls, task: Task, file: Path, precision: Precision) -> OnnxEngine:
+        """The task's teacher.
+
+        :param file: its .onnx file.
+        :raises UserError: there is no teacher, or it has other labels than the data.
+        """
+        return cls.of(
+            task.fine_tuned_teacher(),
+            name=f"teacher-onnx-{precision}",
+            runner=f"ONNX Runtime {precision_title(precision)}",
+            path=file.absolute(),
             precision=precision,
         )
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.baseline import BaselineOptions
-from bench.cells import Job
+from bench.cells import EngineResult, Job, Labelled
 from bench.compare import own_texts
 from bench.engines import BundleEngine, Engine, TorchEngine
 from bench.environment import Environment
+from bench.inputs import Texts
 from bench.isolate import choose_cpus, run_isolated
 from bench.task import Task
 from compress.data.corpus import Corpus
@@ -37,21 +38,32 @@ def measure_latency(
     :raises UserError: the model cannot be opened.
     """
     engine = _engine(recipe, corpus, workspace.root, teacher)
+    return measure_engine(engine, own_texts(corpus, recipe), progress)[0], engine.precision
+
+
+def measure_engine(
+    engine: Engine, texts: Texts, progress: Callable[[str], None], *, threads: int = 1, scored: Labelled | None = None
+) -> tuple[float, EngineResult]:
+    """p50 in ms at batch 1 over the texts, tokenisation included, and all that was measured. The engine has a process of its own.
+
+    :param scored: also measure the accuracy on these.
+    :raises UserError: the engine cannot be opened.
+    """
     job = Job(
         spec=engine,
         device="cpu",
-        threads=1,
-        cpus=choose_cpus(1),
+        threads=threads,
+        cpus=choose_cpus(threads),
         lengths=[],
         batch_size=1,
         seconds=SECONDS,
-        texts=own_texts(corpus, recipe),
-        scored=None,
+        texts=texts,
+        scored=scored,
     )
-    single, *_ = run_isolated(job, progress).cells
-    ms = single.summary.total_ms["p50"]
+    result = run_isolated(job, progress)
+    ms = result.cells[0].summary.total_ms["p50"]
     assert ms is not None  # p50 needs one sample only
-    return round(ms, 4), engine.precision
+    return round(ms, 4), result
 
 
 def _engine(recipe: Recipe, corpus: Corpus, root: Path, teacher: bool) -> Engine:

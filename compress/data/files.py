@@ -34,11 +34,20 @@ def replace_directory(new: Path, target: Path) -> None:
     These are two renames. If the process is killed between them, `recover_directory` restores the old directory.
     """
     old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
+    remove_directory(old)
+    if target.is_symlink():
+        target.unlink()  # what it leads to belongs to another workspace
+    elif target.exists():
         os.rename(target, old)
     os.rename(new, target)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_directory(old)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory with its content, or a link to one without the content. Nothing happens if it does not exist."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def recover_directory(target: Path) -> None:

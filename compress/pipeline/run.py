@@ -31,7 +31,7 @@ def compress(
 
     :param force: make every stage anew.
     :param until: the last stage to run.
-    :param latency: how a student is timed where it will run, needed for `search.target_latency_ms`.
+    :param latency: how a student is timed where it will run, needed for `budget.target_latency_ms`.
     :param int8: how the teacher is made an INT8 graph, so that it judges a transfer set sooner on a CPU.
     :raises UserError: student, objective and teacher do not fit together; raised before anything is trained.
     """

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from compress import __version__, processes
 from compress.console import console
-from compress.data.files import recover_directory, replace_directory, write_json
+from compress.data.files import recover_directory, remove_directory, replace_directory, write_json
 from compress.runtime.errors import UserError
 
 KEY = "key"  # a file beside the checkpoints of a stage: the key of the inputs that they belong to
@@ -98,13 +98,24 @@ class Workspace:
         """Use the result of a stage from another workspace: a link to it replaces this workspace's own result."""
         target, record = self.root / stage, self._record_file(stage)
         self.root.mkdir(parents=True, exist_ok=True)
-        if target.is_symlink():
-            target.unlink()
-        shutil.rmtree(target, ignore_errors=True)
+        remove_directory(target)
         target.symlink_to((owner.root / stage).absolute())
         record.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(owner._record_file(stage), record)
         return target
+
+    def move_result(self, stage: str, to: Workspace) -> None:
+        """Give the result of a stage to another workspace, and keep a link to it."""
+        source, target, record = self.root / stage, to.root / stage, to._record_file(stage)
+        if source.is_symlink():
+            to.link_result(stage, self)
+            return
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.unlink(missing_ok=True)
+        remove_directory(target)
+        source.rename(target)
+        shutil.copyfile(self._record_file(stage), record)
+        self.link_result(stage, to)
 
     def seconds(self, stage: str) -> float | None:
         """How long it took to make the stage's result, in seconds. None if there is no result."""

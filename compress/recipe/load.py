@@ -25,7 +25,9 @@ from compress.runtime.errors import UserError
 
 S = TypeVar("S", bound=Section)
 SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)  # values of a model setting that are neither a directory nor a hub id
+_MOVED = {"search.target_latency_ms": "budget.target_latency_ms"}  # kept for one release: 0.1.0 is the last one
 _SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their settings
+_OF_THE_STUDENT = ("student", "objective", "compress", "search")  # sections that fit one kind of student only
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -37,6 +39,48 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     :raises UserError: the file does not exist or is not TOML, a key is unknown, or a value is wrong. The message names the
         line of the file, or the override.
     """
+    table, text = _read(path)
+    overridden = [_apply_override(table, item) for item in overrides or []]
+    return _validate(table, str(path), text, path.parent, overridden)
+
+
+def load_variant(path: Path, overrides: list[str], changes: list[str]) -> Recipe:
+    """A recipe with another student on the same task: same texts, same teacher, same augmentation.
+
+    :param path: as for `load_recipe`.
+    :param overrides: as for `load_recipe`; they belong to the recipe itself.
+    :param changes: the settings of the variant, in the same form. If they choose another kind of student, the recipe's own
+        `student`, `objective`, `compress` and `search` do not count, since they are for another network.
+    :raises UserError: as `load_recipe`.
+    """
+    base = load_recipe(path, overrides)
+    table, text = _read(path)
+    overridden = [_apply_override(table, item) for item in overrides]
+    own: dict[str, Any] = {}
+    changed = [_apply_override(own, item) for item in changes]
+    student = own.get("student", {})
+    if isinstance(student, dict) and student.get("kind", base.student.kind) != base.student.kind:
+        table = {name: value for name, value in table.items() if name not in _OF_THE_STUDENT}
+        table["teacher"] = {**table.get("teacher", {}), "method": base.teacher.method}  # a preset may have chosen it
+        table["augmentation"] = base.augmentation.model_dump(mode="json", exclude_none=True)
+    for item in changes:
+        _apply_override(table, item)
+    if "search" not in own and not _is_searched(table):
+        table.pop("search", None)
+    return _validate(table, str(path), text, path.parent, [*overridden, *changed])
+
+
+def recipe_from(table: dict[str, Any], place: str) -> Recipe:
+    """Validate a recipe that is given as a table. A relative path in it starts at the working directory.
+
+    :param place: where the table comes from, for the error message.
+    :raises UserError: a key is unknown or a value is wrong.
+    """
+    return _validate(table, place, "", Path.cwd(), [])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """The table and the text of a recipe's file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -50,17 +94,15 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     table.setdefault("name", path.stem)
-    overridden = [_apply_override(table, item) for item in overrides or []]
-    return _validate(table, str(path), text, path.parent, overridden)
+    return table, text
 
 
-def recipe_from(table: dict[str, Any], place: str) -> Recipe:
-    """Validate a recipe that is given as a table. A relative path in it starts at the working directory.
-
-    :param place: where the table comes from, for the error message.
-    :raises UserError: a key is unknown or a value is wrong.
-    """
-    return _validate(table, place, "", Path.cwd(), [])
+def _is_searched(table: dict[str, Any]) -> bool:
+    """Whether the student's architecture is searched, or random with a limited cost: only then a recipe may have `search`."""
+    student = fill_in(table)["student"]
+    return not isinstance(student, dict) or (
+        student.get("kind") == "cnn" and student.get("architecture", "searched") in ("searched", "random")
+    )
 
 
 def _validate(table: dict[str, Any], place: str, text: str, folder: Path, overridden: list[str]) -> Recipe:
@@ -103,7 +145,9 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
     message = first["msg"].removeprefix("Value error, ")
     if (found := re.match(r"([a-z_.]+): (.*)", message, re.DOTALL)) and found[1].split(".")[0] in Recipe.model_fields:
         location, message = found[1].split("."), found[2]  # a check of several settings names the key in its message
-    if first["type"] == "extra_forbidden":
+    if moved := _MOVED.get(".".join(location)):
+        message = f"is now {moved}"
+    elif first["type"] == "extra_forbidden":
         message = f"unknown key; known here: {', '.join(_known_keys(named[:-1]))}"
     elif first["type"] == "union_tag_invalid":
         location = [*location, AXES[location[0]]]

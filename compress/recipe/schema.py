@@ -16,6 +16,7 @@ from compress.recipe.presets import PRESETS
 from compress.recipe.sections import (
     AugmentationOptions,
     BenchOptions,
+    BudgetOptions,
     CompressOptions,
     DataOptions,
     DataSection,
@@ -51,6 +52,7 @@ class Recipe(Section):
     transfer: TransferOptions = TransferOptions()
     search: SearchOptions = SearchOptions()
     compress: CompressOptions
+    budget: BudgetOptions = BudgetOptions()
     export: ExportOptions = ExportOptions()
     bench: BenchOptions = BenchOptions()
 

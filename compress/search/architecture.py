@@ -49,7 +49,7 @@ def choose_architecture(
     assert isinstance(options, CnnOptions), "only a cnn has an architecture"
     if options.architecture == "searched":
         students = StudentFactory(options, vocabulary, len(corpus.labels), corpus.pair)
-        genotype, report = select_searched(artifacts, recipe.search, students, measure)
+        genotype, report = select_searched(artifacts, recipe.search, students, recipe.budget.target_latency_ms, measure)
     elif options.architecture == "random":
         genotype, report = _random_architecture(recipe, options, corpus, encoder)
     elif options.architecture == "residual":

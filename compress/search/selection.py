@@ -126,10 +126,11 @@ class TrialSelector(Selector):
     trials: list[Trial]
     options: SearchOptions
     students: StudentFactory
+    bounded: bool  # whether the recipe sets a bound on the cost, in any unit
 
     def best(self, max_cost: float) -> Genotype | None:
         """See `Selector.best`. Without any bound in the recipe, the ranking is by loss + β · cost."""
-        best = best_of(self._allowed(max_cost), 0.0 if self.options.bounded else self.options.beta)
+        best = best_of(self._allowed(max_cost), 0.0 if self.bounded else self.options.beta)
         return best.genotype if best else None
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
@@ -150,27 +151,33 @@ class TrialSelector(Selector):
 
 
 def select_searched(
-    artifacts: dict[str, Path], options: SearchOptions, students: StudentFactory, measure: Measure | None
+    artifacts: dict[str, Path],
+    options: SearchOptions,
+    students: StudentFactory,
+    target: float | None,
+    measure: Measure | None,
 ) -> tuple[Genotype, dict[str, Any]]:
     """The best architecture of a search within the recipe's bounds, and its report for `genotype.json`.
 
     If no architecture is fast enough, the cheapest one is selected and a warning is printed.
 
     :param artifacts: holds the stage `search` and, if the recipe has trials, the stage `trials`.
-    :param measure: needed if the recipe has a target latency.
+    :param target: the highest latency in milliseconds; None: no bound.
+    :param measure: needed if there is a target.
     :raises UserError: every student has more parameters than the recipe allows.
     """
     alpha, depth, costs = read_search(artifacts["search"])
     trials = read_trials(artifacts["trials"]) if options.trials else []
     selector: Selector
     if trials:
-        selector = TrialSelector(trials, options, students)
+        bounded = options.max_cost < 1 or options.max_parameters is not None or target is not None
+        selector = TrialSelector(trials, options, students, bounded)
     else:
         by_operation = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(students.options)]
         selector = LikeliestSelector(ParetoFront(alpha, depth, by_operation), options, students)
     genotype = _best_within_bounds(selector, options, students)
     report: dict[str, Any] = {}
-    if (target := options.target_latency_ms) is not None:
+    if target is not None:
         assert measure is not None, "a target latency needs a way to measure"
         meter = LatencyMeter(measure, students)
         genotype = _fast_enough(selector, genotype, meter, target)

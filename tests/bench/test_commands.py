@@ -1,6 +1,5 @@
 """The command lines, and the names that they had before."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,15 @@ from typer.testing import CliRunner
 from bench.__main__ import app
 from compress.__main__ import app as compress_app
 from compress.runtime.errors import UserError
-from tests.tiny_task import tiny_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_help_lists_the_commands_and_no_old_name():
     shown = CliRunner().invoke(app, ["--help"]).output
-    assert all(f" {name} " in shown for name in ("compare", "sweep", "table"))
+    assert all(f" {name} " in shown for name in ("compare", "front", "table"))
     assert "paper" not in shown
+    assert "sweep" not in shown
 
 
 def test_the_old_name_of_table_does_the_same_and_says_so(monkeypatch, tmp_path):
@@ -42,19 +41,8 @@ def test_the_tables_of_the_repository_are_as_rendered(monkeypatch, tmp_path, tab
     assert (tmp_path / f"{table}.md").read_text() == Path(f"bench/results/{table}.md").read_text()
 
 
-def test_sweep_takes_settings_bounds_and_a_place(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    recipe = tiny_recipe(tmp_path)
-    settings = ["--set", "bench.texts=10", "--set", "search.trials=0", "--max-cost", "0", "--max-cost", "0.01"]
-    done = CliRunner().invoke(app, ["sweep", str(recipe), *settings, "--artifacts", str(tmp_path / "artifacts")])
-    assert done.exit_code == 0, done.exception
-    points = json.loads((tmp_path / "artifacts/tiny/sweep/sweep.json").read_text())["points"]
-    assert [point["cost"] for point in points] == [0]  # both bounds allow the cheapest architecture only
-    assert "max_cost" in done.stdout
-    assert "sweep.md" in done.stderr
-
-
-def test_the_old_place_of_sweep_names_the_new_one():
-    with pytest.raises(UserError, match="is now `python -m bench sweep`"):
-        compress_app(["sweep", "my.toml", "--max-cost", "0.3"], standalone_mode=False)
-    assert "sweep" not in CliRunner().invoke(compress_app, ["--help"]).output
+def test_the_old_names_of_front_name_the_new_one():
+    for app_of, command in ((compress_app, "sweep"), (app, "sweep"), (compress_app, "front")):
+        with pytest.raises(UserError, match=r"is (now )?`python -m bench front`"):
+            app_of([command, "my.toml", "--max-cost", "0.3"], standalone_mode=False)
+        assert command not in CliRunner().invoke(compress_app, ["--help"]).output

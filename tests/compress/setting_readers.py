@@ -11,7 +11,7 @@ RECIPES = {
     "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
     "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
     "meta_transfer": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n[transfer]\njoined = 9\n',
-    "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[search]\ntarget_latency_ms = 1.0\n',
+    "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[budget]\ntarget_latency_ms = 1.0\n',
     "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
     "none": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "none"\n',
     "pkd": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "pkd"\n[augmentation]\nmethod = "eda"\n',
@@ -77,7 +77,9 @@ READERS: dict[str, str] = {
     "search.trials": "trials architecture",
     "search.trial_steps": "trials",
     "search.inherit": "student",
-    **dict.fromkeys(names("search", "max_cost max_parameters target_latency_ms"), "architecture"),
+    **dict.fromkeys(names("search", "max_cost max_parameters"), "architecture"),
+    "budget.target_latency_ms": "architecture bundle",
+    **dict.fromkeys(names("budget", "max_bytes min_teacher_share"), "bundle"),
     **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
     **dict.fromkeys(names("compress", "epochs steps warmup patience average quantization_epochs"), "student"),
     "compress.preset": NOBODY,  # a name for what the other settings say
@@ -101,8 +103,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.leave_out"): NOBODY,
     ("bilstm", "teacher.model"): "teacher augmented",  # the mask token of its tokenizer
     ("latency", "target.sample"): EVERYBODY,  # with a limit, another sample has other texts
-    ("latency", "bench.threads"): "architecture",  # students are timed as they will be served
-    ("latency", "bench.texts"): "architecture",
+    ("latency", "bench.threads"): "architecture bundle",  # students are timed as they will be served
+    ("latency", "bench.texts"): "architecture bundle",
+    **{(recipe, "budget.target_latency_ms"): "bundle" for recipe in RECIPES if recipe not in SEARCHED},
     ("unlabelled", "target.unlabelled"): f"language_model {STUDENT}",
     **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
     **{(r, key): NOBODY for r in RECIPES if r not in META for key in names("meta", "corruption expertise transfer")},
@@ -116,7 +119,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined")},
     **dict.fromkeys(
         # An architecture made by hand has no bounds.
-        [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters target_latency_ms")],
+        [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters")],
         NOBODY,
     ),
 }

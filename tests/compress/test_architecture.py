@@ -43,9 +43,10 @@ def search(tmp_path: Path) -> Path:
 
 def choose(search: Path, measure: object = None, trials: int = 0, **bounds: object) -> dict[str, object]:
     """What `genotype.json` says."""
-    options = {"trials": trials, **bounds}
+    budget = {name: bounds.pop(name) for name in ("target_latency_ms",) if name in bounds}
+    student = {"kind": "cnn", "width": WIDTH, "max_cells": 3}
     recipe = recipe_from(
-        {"name": "t", "student": {"kind": "cnn", "width": WIDTH, "max_cells": 3}, "search": options}, "a test"
+        {"name": "t", "student": student, "search": {"trials": trials, **bounds}, "budget": budget}, "a test"
     )
     tokenizer = tiny_teacher(search / "bert") / "tokenizer.json"
     artifacts = {stage: search / stage for stage in ("search", "trials")}

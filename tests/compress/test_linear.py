@@ -14,6 +14,7 @@ from compress.recipe import load_recipe
 from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
 from export.build import build_bundle
+from export.bundle import Bundle
 from tests.tiny_task import sentences, tiny_recipe, write_tsv
 
 
@@ -85,6 +86,17 @@ def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None
     assert not (workspace.root / "bundle").exists()
     bundle = build_bundle(load_recipe(recipe, settings), workspace, "cpu")  # which warns only
     assert bundle.manifest.provenance["linear"]["accuracy"] == {"dev": 1.0}
+    lacking = load_recipe(recipe, [*settings, "budget.max_bytes=100", "budget.target_latency_ms=1e-4", "bench.texts=5"])
+    with pytest.raises(
+        UserError,
+        match=r"no bundle is made: it takes .* ms, and budget\.target_latency_ms is 0\.0001; its file has [\d,]+ bytes",
+    ):
+        build_bundle(lacking, workspace, "cpu")
+    assert Bundle(workspace.root / "bundle").manifest == bundle.manifest  # the earlier one
+    assert build_bundle(lacking, workspace, "cpu", refuse=False).manifest.models["int8"].passed is not None
+    assert build_bundle(
+        load_recipe(recipe, [*settings, "budget.max_bytes=1_000_000"]), workspace, "cpu"
+    ).manifest.models
 
 
 def test_a_teacher_below_the_linear_model_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

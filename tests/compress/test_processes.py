@@ -36,11 +36,11 @@ def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     assert processes.size() == 1
     assert processes.broadcast_result(lambda: 3) == 3
     assert values[0].tolist() == [1.0, 1.0]
-    processes.require_one("sweep")
+    processes.require_one("front")
 
 
 def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="sweep: runs in one process"):
-        processes.require_one("sweep")
+    with pytest.raises(UserError, match="front: runs in one process"):
+        processes.require_one("front")

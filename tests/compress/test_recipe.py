@@ -4,8 +4,10 @@ import pytest
 
 from compress.data.corpus import load_corpus
 from compress.recipe import load_recipe, recipe_from
+from compress.recipe.load import load_variant
 from compress.recipe.presets import PRESETS
 from compress.recipe.sections import DataOptions, TwoDomainOptions
+from compress.recipe.write import write_recipe
 from compress.runtime.errors import UserError
 from tests.tiny_task import write_tsv
 
@@ -289,3 +291,32 @@ def test_l2a_needs_a_source_only_for_samples_of_it(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, "[augmentation]\nmethod = 'l2a'\n[augmentation.selector]\nkepe = 'all'\n"))
     with pytest.raises(UserError, match="metropolis needs block = 1 and top_k = 0"):
         load_recipe(write(tmp_path, "[augmentation]\nmethod = 'gibbs'\nmetropolis = true\n"))
+
+
+def test_a_recipe_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text("text\tlabel\n")
+    texts = ["", DOMAINS, '[budget]\nmin_teacher_share = 0.98\n[data]\nunlabelled = "m.tsv"\ntrain = "m.tsv"\n']
+    texts += [f'[compress]\npreset = "{preset}"\n' for preset in PRESETS]
+    texts += ['[data.target]\ntrain = "m.tsv"\n[data.source]\ntrain = "m.tsv"\nrelabel = {"so so" = "ünd \\"x\\""}\n']
+    for text in texts:
+        recipe = load_recipe(write(tmp_path, text))
+        write_recipe(recipe, tmp_path / "copies.toml")
+        assert load_recipe(tmp_path / "copies.toml").dump() == recipe.dump()
+
+
+def test_a_variant_of_another_kind_keeps_the_task_and_drops_what_is_for_the_first(tmp_path: Path) -> None:
+    text = "seed = 3\n[teacher]\nepochs = 2\n[student]\nwidth = 64\n[search]\nepochs = 7\n[compress]\nlearning_rate = 1e-3\n"
+    path = write(tmp_path, f'{text}preset = "adabert"\n[transfer]\ntexts = 9\n')
+    base = load_recipe(path, ["search.trials=2"])
+    other = load_variant(path, ["search.trials=2"], ["student.kind=transformer", "student.layers=1"])
+    assert (other.seed, other.teacher, other.transfer) == (base.seed, base.teacher, base.transfer)
+    assert other.augmentation == base.augmentation
+    assert (other.objective.method, other.compress.learning_rate) == ("logits", 1e-4)
+    same = load_variant(path, [], ["student.members=2"])
+    assert (same.student.width, same.compress.learning_rate, same.search.epochs) == (64, 1e-3, 7)  # type: ignore[union-attr]
+    by_hand = load_variant(path, [], ["student.architecture=residual"])
+    assert "search" not in by_hand.dump()
+    with pytest.raises(UserError, match=r"search\.target_latency_ms: is now budget\.target_latency_ms"):
+        load_recipe(path, ["search.target_latency_ms=1"])
+    with pytest.raises(UserError, match="student: must be a section"):
+        load_variant(path, [], ["student=3"])

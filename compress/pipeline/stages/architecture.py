@@ -11,12 +11,13 @@ from compress.pipeline.stages.student_inputs import (
     STEP_SETTINGS,
     TASK_STAGES,
     is_searched,
+    latency_settings,
     student_text_kinds,
     task_settings,
 )
 from compress.recipe import Recipe
 
-_BOUNDS = ("max_cost", "max_parameters", "target_latency_ms")  # of the search
+_BOUNDS = ("max_cost", "max_parameters")  # of the search
 
 
 def make_search(context: StageContext) -> None:
@@ -100,8 +101,8 @@ def _architecture_settings(recipe: Recipe) -> Iterator[str]:
     yield from ("seed", "target.max_length", "student")
     if recipe.bounds_architecture:
         yield from (f"search.{name}" for name in (*_BOUNDS, "trials", "beta", "cost"))
-        if recipe.search.target_latency_ms is not None:
-            yield from ("bench.threads", "bench.texts")
+    if is_searched(recipe):
+        yield from latency_settings(recipe)
 
 
 ARCHITECTURE = Stage(

@@ -27,6 +27,13 @@ def student_text_kinds(recipe: Recipe) -> Iterator[Texts]:
         yield Texts.SOURCE
 
 
+def latency_settings(recipe: Recipe) -> Iterator[str]:
+    """What a stage reads that keeps to the target latency."""
+    yield "budget.target_latency_ms"
+    if recipe.budget.target_latency_ms is not None:
+        yield from ("bench.threads", "bench.texts")
+
+
 def is_searched(recipe: Recipe) -> bool:
     """Whether the student's architecture is searched."""
     return getattr(recipe.student, "architecture", None) == "searched"

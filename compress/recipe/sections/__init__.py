@@ -17,6 +17,7 @@ from compress.recipe.sections.augmentation import (
     SpansOptions,
 )
 from compress.recipe.sections.base import Content, Positive, Probability, Rate, Section, UndeclaredSettingError, Weight
+from compress.recipe.sections.budget import BudgetOptions
 from compress.recipe.sections.data import (
     DataOptions,
     DataSection,
@@ -65,6 +66,7 @@ __all__ = [
     "AugmentationOptions",
     "BenchOptions",
     "BiLstmOptions",
+    "BudgetOptions",
     "CbertOptions",
     "CnnOptions",
     "CompressOptions",

@@ -39,19 +39,9 @@ class SearchOptions(Section):
         description="highest cost of the architecture, as a share of the cost of the most expensive one; another value needs no new search",
     )
     max_parameters: Positive | None = Field(None, description="highest number of parameters of the student")
-    target_latency_ms: Rate | None = Field(
-        None,
-        description="highest median time in ms of the INT8 student for one text on this machine, with tokenisation and bench.threads "
-        "threads; the best of the tried architectures that are fast enough is taken",
-    )
     gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
         True, description="in architecture steps, compute all ten operations of an edge, not only the sampled one"
     )
     architecture_every: Positive = Field(4, description="weight steps for each architecture step")
     architecture_learning_rate: Rate = 2e-2
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the recipe sets a bound on the cost, in any unit. Then β has no effect on the choice."""
-        return self.max_cost < 1 or self.max_parameters is not None or self.target_latency_ms is not None

@@ -1,0 +1,72 @@
+"""Whether a student is worth serving: what the recipe's budget and the linear model say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from compress.baselines.linear import standard_error
+from compress.recipe.sections import BudgetOptions
+
+# Two measurements of one model differ by some percent, and the search takes a student that is just fast enough.
+TIMING_TOLERANCE = 1.1
+CURES = {
+    "min_teacher_share": "more texts (data.unlabelled, transfer.texts), a longer training (compress.steps) or a larger student "
+    "(student.members, student.width)",
+    "target_latency_ms": "a smaller student (student.width, student.max_cells), shorter texts (data.max_length) or more threads "
+    "(bench.threads)",
+    "max_bytes": "narrower word embeddings (student.width), which are most of a small student",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the default model of a bundle is worth and what it costs. Accuracies are fractions of 1, on dev."""
+
+    accuracy: float
+    teacher: float
+    linear: float
+    texts: int  # in dev
+    file_bytes: int
+    latency_ms: float | None  # None: not measured, since there is no wish about it
+
+    @property
+    def share(self) -> float:
+        """Its accuracy as a share of the teacher's."""
+        return self.accuracy / self.teacher
+
+    @property
+    def below_linear(self) -> bool:
+        """Whether it is more than a standard error less accurate than the linear model."""
+        return self.linear - self.accuracy > standard_error(self.accuracy, self.texts)
+
+
+def unmet_wishes(budget: BudgetOptions, standing: Standing, tolerance: float = 1.0) -> dict[str, str]:
+    """What a student lacks: by the setting of the wish, its figure and the wish.
+
+    :param tolerance: the factor by which the latency may be too high.
+    """
+    unmet: dict[str, str] = {}
+    wanted, ms, limit = budget.min_teacher_share, standing.latency_ms, budget.target_latency_ms
+    if wanted is not None and standing.share < wanted:
+        unmet["min_teacher_share"] = (
+            f"its {standing.accuracy:.2%} on dev are {standing.share:.1%} of the teacher's {standing.teacher:.2%}, "
+            f"and budget.min_teacher_share is {wanted:g}"
+        )
+    if limit is not None and ms is not None and ms > limit * tolerance:
+        unmet["target_latency_ms"] = f"it takes {ms:.3g} ms, and budget.target_latency_ms is {limit:g}"
+    if budget.max_bytes is not None and standing.file_bytes > budget.max_bytes:
+        unmet["max_bytes"] = f"its file has {standing.file_bytes:,} bytes, and budget.max_bytes is {budget.max_bytes:,}"
+    return unmet
+
+
+def teacher_accuracy(card: dict[str, Any]) -> dict[str, float]:
+    """The teacher's accuracy by split, on the texts that the student is for.
+
+    :param card: the student's `card.json`, or the provenance in a manifest.
+    """
+    domain = card["recipe"].get("domains", {}).get("student")
+    by_domain = card["teacher"].get("domain_accuracy")
+    if domain is None or by_domain is None:
+        return dict(card["teacher"]["accuracy"])
+    return {split: scores[domain] for split, scores in by_domain.items()}
