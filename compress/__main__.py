@@ -26,7 +26,7 @@ def run(
     """Make the student, or one for each domain.
 
     The stages: fine-tune the teacher, augment the texts, compute the teacher's outputs, search an architecture (cnn only),
-    train the student.
+    train the student. What they will take is forecast first, as by `plan`.
     """
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
@@ -37,7 +37,30 @@ def run(
         from export.measure import int8_latency
 
         make = compress_per_domain if loaded.domains.students == "per-domain" else compress
-        make(loaded, workspace, force=force, latency=int8_latency, int8=int8_teacher)
+        make(loaded, workspace, force=force, latency=int8_latency, int8=int8_teacher, plan=True)
+
+
+@app.command(name="plan")
+def show_plan(
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    set: SetOption = [],  # noqa: B006
+    artifacts: ArtifactsOption = Path("artifacts"),
+    force: Annotated[bool, typer.Option(help="as if every stage were made again")] = False,
+) -> None:
+    """Print the stages that `run` would make, with a forecast of their times on this machine. Trains nothing."""
+    processes.require_one("plan")
+    loaded = load_recipe(recipe, set)
+    workspace = Workspace(artifacts / loaded.name)
+    from compress.pipeline.per_domain import domain_recipes, domain_workspace
+    from compress.pipeline.plan import make_plan
+    from compress.pipeline.stage import TaskTexts
+
+    runs = {"": (loaded, workspace)}
+    if loaded.domains.students == "per-domain":
+        runs = {name: (own, domain_workspace(workspace, name)) for name, own in domain_recipes(loaded).items()}
+    for name, (own, place) in runs.items():
+        for line in ([name] if name else []) + list(make_plan(own, place, TaskTexts(own), force=force).lines()):
+            typer.echo(line)
 
 
 # Only for one release: 0.1.0 is the last version with the old name.

@@ -52,12 +52,14 @@ def compress_per_domain(
     force: bool = False,
     latency: Latency | None = None,
     int8: Int8Teacher | None = None,
+    plan: bool = False,
 ) -> dict[str, Path]:
     """Make the student of every domain, unless it is up to date; returns their directories by domain.
 
     :param force: make all results again. A shared teacher is made once.
     :param latency: see `compress`.
     :param int8: see `compress`.
+    :param plan: see `compress`; a plan for each domain.
     :raises UserError: as `compress`, for any domain.
     """
     if force and processes.is_first():
@@ -65,7 +67,7 @@ def compress_per_domain(
     students = {}
     for domain, own in domain_recipes(recipe).items():
         console.print(f"[bold]{domain}[/]")
-        students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency, int8=int8)
+        students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency, int8=int8, plan=plan)
     if recipe.domains.teacher == "all" and processes.is_first():
         _link(workspace.root / "teacher", next(iter(students.values())).parent / "teacher")
     return students

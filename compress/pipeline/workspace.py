@@ -77,6 +77,17 @@ class Workspace:
         sizes = _sizes(self.root / stage) if (self.root / stage).is_dir() else None
         return sizes == record["sizes"]
 
+    def is_made(self, stage: str, key: str) -> bool:
+        """Whether the stage's result is current, here or in the store."""
+        if self.is_current(stage, key):
+            return True
+        return self.store is not None and self._home(stage, key).is_current(stage, key)
+
+    def _home(self, stage: str, key: str) -> Workspace:
+        """The place of a result in the store."""
+        assert self.store is not None, "there is no store"
+        return Workspace(self.store / f"{stage}-{key[:16]}")
+
     def run_shared(self, stage: str, key: str, make: Maker, *, force: bool = False) -> Path:
         """Like `run`, but the result is kept in the store if there is one.
 
@@ -86,7 +97,7 @@ class Workspace:
         """
         if self.store is None:
             return self.run(stage, key, make, force=force)
-        home = Workspace(self.store / f"{stage}-{key[:16]}")
+        home = self._home(stage, key)
         with home.locked(wait=True):
             home.run(stage, key, make)
         if processes.is_first():

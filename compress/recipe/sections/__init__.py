@@ -52,7 +52,7 @@ from compress.recipe.sections.student import (
     TransformerOptions,
 )
 from compress.recipe.sections.teacher import DomainOptions, MetaOptions, TeacherOptions
-from compress.recipe.sections.training import CompressOptions, TrainOptions
+from compress.recipe.sections.training import CompressOptions, LengthOptions, TrainOptions
 from compress.recipe.sections.transfer import TransferOptions
 
 # What a setting may hold besides the path of a file.
@@ -84,6 +84,7 @@ __all__ = [
     "GenerationOptions",
     "GibbsOptions",
     "L2aOptions",
+    "LengthOptions",
     "LogitsObjective",
     "MaskedLmOptions",
     "MetaOptions",
