@@ -11,6 +11,7 @@ from typing import Any
 from compress.augment.example import Augmentation, examples
 from compress.augment.pool import write_samples
 from compress.augment.texts import write_lines
+from compress.console import console
 from compress.data.assets import model_source
 from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe
@@ -25,6 +26,9 @@ from compress.recipe.sections import (
     SpansOptions,
 )
 from compress.runtime.errors import UserError
+
+# Shares of augmented texts that equal their originals.
+WORTH_A_LINE, WORTH_A_WARNING = 0.01, 0.5
 
 
 def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, directory: Path, scratch: Path) -> None:
@@ -47,12 +51,30 @@ def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, 
     augment = _make_augmentation(recipe, corpus, language_model, scratch)
     rng = random.Random(f"{options.method}/{recipe.seed}")
 
+    equal = 0
+
     def lines() -> Iterator[dict[str, Any]]:
+        nonlocal equal
         for _ in range(options.copies):
-            for row, example in enumerate(augment(examples(train), rng)):
+            pairs = zip(examples(train), augment(examples(train), rng), strict=True)
+            for row, (original, example) in enumerate(pairs):
+                equal += example.sides == original.sides
                 yield {"text": example.text, "text_b": example.text_b, "row": row}
 
-    write_lines(directory, lines(), options.copies * len(train), options.method)
+    total = options.copies * len(train)
+    write_lines(directory, lines(), total, options.method)
+    say_how_many_are_equal(options.method, equal, total)
+
+
+def say_how_many_are_equal(method: str, equal: int, total: int) -> None:
+    """Say how many augmented texts are their originals; as a warning if most of them are, since the student learns nothing then."""
+    if equal >= WORTH_A_WARNING * total:
+        console.print(
+            f"  [bold yellow]{equal:,} of {total:,} texts of {method} equal their originals[/]: it changes little in texts like these; "
+            "choose another augmentation.method, or none"
+        )
+    elif equal >= WORTH_A_LINE * total:
+        console.print(f"  {equal:,} of {total:,} texts of {method} equal their originals")
 
 
 def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
