@@ -19,7 +19,7 @@ compress-and-export: $(VENV)/.train ## labelled texts + BERT → student → che
 	$(BIN)/python -m export $(RECIPE) --target $(TARGET) $(ARGS)
 
 serve: $(VENV)/.train ## serve the newest bundle on :3000
-	$(BIN)/bentoml serve --port $(PORT)
+	$(BIN)/python -m serve --port $(PORT)
 
 bench: $(VENV)/.train ## latency, throughput and accuracy against the uncompressed BERT
 	$(BIN)/python -m bench compare $(RECIPE) $(ARGS)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import regex
 
 _SCRIPTS = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
-_UNSPACED = "[" + "".join(rf"\p{{{script}}}" for script in _SCRIPTS) + "々〆〇ー]"  # the last four belong to no script of their own
+_UNSPACED = (
+    "[" + "".join(rf"\p{{{script}}}" for script in _SCRIPTS) + "々〆〇ー]"
+)  # the last four belong to no script of their own
 _HAS_UNSPACED = regex.compile(_UNSPACED)
 # What stands before a character and belongs to it: opening punctuation, and the vowels of Thai and Lao that are written first.
 _BEFORE = r"[\p{Ps}\p{Pi}เแโใไເແໂໃໄ]*"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.console import console
+from compress.data.corpus import Corpus
 from compress.pipeline.check import check
 from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
-from compress.pipeline.stages import LINEAR, STUDENT, stage_keys, stages_of
+from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
 
 if TYPE_CHECKING:
+    from compress.pipeline.preflight import TrialExport
     from compress.teachers.judge import Int8Teacher
+
+CHECKED = (STUDENT.name, AUGMENTED.name)  # stages that a user asks for; what comes before them is checked with them
 
 
 def compress(
@@ -26,6 +31,8 @@ def compress(
     until: str = STUDENT.name,
     latency: Latency | None = None,
     int8: Int8Teacher | None = None,
+    trial_export: TrialExport | None = None,
+    checked: bool = False,
 ) -> Path:
     """Run the stages that are not up to date; returns the directory of the last one.
 
@@ -33,11 +40,14 @@ def compress(
     :param until: the last stage to run.
     :param latency: how a student is timed where it will run, needed for `search.target_latency_ms`.
     :param int8: how the teacher is made an INT8 graph, so that it judges a transfer set sooner on a CPU.
-    :raises UserError: student, objective and teacher do not fit together; raised before anything is trained.
+    :param trial_export: how an untrained student is exported, so that trouble with it is met before the training.
+    :param checked: whether the recipe was checked already.
+    :raises UserError: the recipe's models do not fit the texts or each other; raised before anything is trained.
     """
     keys, task = stage_keys(recipe), TaskTexts(recipe)
-    if until == STUDENT.name and (force or not workspace.is_current(until, keys[until])):
+    if not checked and until in CHECKED and (force or not workspace.is_current(until, keys[until])):
         check(recipe, task.corpus)
+        preflight_in_seconds(recipe, task.corpus, trial_export)
     for stage in stages_of(recipe):
         run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency, int8=int8)
         if stage is LINEAR:
@@ -45,6 +55,15 @@ def compress(
         if stage.name == until:
             break
     return workspace.root / until
+
+
+def preflight_in_seconds(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None = None) -> None:
+    """Run the preflight and say how long it took."""
+    started = time.monotonic()
+    from compress.pipeline.preflight import preflight
+
+    preflight(recipe, corpus, trial_export)
+    console.print(f"[green]✓[/] preflight: teacher, student and export fit ({time.monotonic() - started:.0f} s)")
 
 
 def warn_if_below_linear(artifacts: Path) -> None:

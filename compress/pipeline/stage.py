@@ -40,7 +40,7 @@ class Texts(Enum):
     # All texts of the target, labelled or not, without their labels; for a language model.
     WITHOUT_LABELS = (
         *("target", "-target.distil_unlabelled", "-target.max_length"),
-        *("-target.labels", "-target.train_limit", "-target.train_fraction"),
+        *("-target.labels", "-target.relabel", "-target.train_limit", "-target.train_fraction"),
     )
 
 
