@@ -21,6 +21,7 @@ from compress.recipe.sections import DataOptions, TeacherOptions
 from compress.runtime.errors import UserError
 
 CONVERTERS = ("sentencepiece", "tiktoken")  # packages that read the tokenizer files of some models
+TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
 SHOWN = 3  # names of weights in a message
 
 
@@ -77,7 +78,9 @@ def open_weights(model_class: Any, options: TeacherOptions, **arguments: Any) ->
             **arguments,
         )
     unexpected = sorted(loading["unexpected_keys"])
-    missing = sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
+    # A name, or in some versions of transformers a name and two shapes.
+    reshaped = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    missing = sorted({*loading["missing_keys"], *reshaped})
     _check_missing(model, missing, unexpected, options)
     return model, unexpected
 
@@ -130,10 +133,8 @@ def opening(options: TeacherOptions, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = one_line(error)
-        raise UserError(
-            f"teacher.model: the {what} of {options.model!r} cannot be loaded ({reason}); {_cure(options, what, str(error))}"
-        ) from None
+        reason, cure = _reason(options, what, error)
+        raise UserError(f"teacher.model: the {what} of {options.model!r} cannot be loaded ({reason}); {cure}") from None
 
 
 def one_line(error: Exception) -> str:
@@ -145,22 +146,35 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def _cure(options: TeacherOptions, what: str, message: str) -> str:
-    absent = [name for name in CONVERTERS if name in message.lower() and importlib.util.find_spec(name) is None]
-    if absent:
-        return f"install what reads it: pip install {' '.join(absent)} (the extra `train` has them)"
+def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, str]:
+    """What is wrong with this part of the model, and what to do."""
     directory = Path(model_source(options.model))
     if not directory.is_dir():
-        return "give 'embedded', a checkpoint directory or a hub id" + (
-            ", and check teacher.revision" if options.revision else ""
-        )
-    if (directory / "adapter_config.json").is_file() and what != "tokenizer":
-        return "it is an adapter; merge it into its model (merge_and_unload of peft) and save that with its tokenizer"
+        if directory.is_absolute() or options.model.startswith((".", "~")):
+            return "no such directory", "give 'embedded', a checkpoint directory or a hub id"
+        cure = "give 'embedded', a checkpoint directory or a hub id"
+        if options.revision is not None:
+            cure += ", and check teacher.revision"
+        if what == "tokenizer" and (absent := _absent()):
+            cure = f"it may need what reads the tokenizers of some models: pip install {' '.join(absent)}"
+        return one_line(error), cure
+    names = {path.name for path in directory.iterdir()}
     if what == "tokenizer":
-        return "save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(directory)"
+        if "tokenizer.json" not in names and any(name.endswith((".model", ".tiktoken")) for name in names) and _absent():
+            return one_line(error), f"install what reads it: pip install {' '.join(_absent())} (the extra `train` has them)"
+        cure = "save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(directory)"
+        return ("there is none", cure) if not names & TOKENIZER_FILES else (one_line(error), cure)
+    if "adapter_config.json" in names:
+        cure = "it is an adapter; merge it into its model (merge_and_unload of peft) and save that with its tokenizer"
+        return "there are no weights of a whole model", cure
     if what == "weights":
-        return "the file may be damaged or cut off: copy it again, or save the model again with save_pretrained"
-    return "give a directory that save_pretrained has written"
+        cure = "the file may be damaged or cut off: copy it again, or save the model again with save_pretrained"
+        return one_line(error), cure
+    return one_line(error), "give a directory that save_pretrained has written"
+
+
+def _absent() -> list[str]:
+    return [name for name in CONVERTERS if importlib.util.find_spec(name) is None]
 
 
 def _check_encoder(config: PretrainedConfig, options: TeacherOptions) -> None:

@@ -54,8 +54,8 @@ def check_head_labels(own: list[str], labels: list[str], target: DataOptions, vo
         found, why = _by_votes(own, labels, votes)
     if found is None:
         raise UserError(
-            f"{start}; say which is which by {section}.relabel, for each name that the data have otherwise: "
-            f"{section}.relabel = {{{_key(own[0])} = {_key(labels[0])}, …}}"
+            f"{start}; say by {section}.relabel which label each of the model's is: {section}.relabel = "
+            f"{{{', '.join(f'{_key(name)} = …' for name in own[:SHOWN])}}}"
         )
     pairs = ", ".join(f"{_key(name)} = {_key(found[name])}" for name in own if found[name] != name)
     order = [found[name] for name in own]
