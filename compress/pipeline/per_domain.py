@@ -75,7 +75,7 @@ def compress_per_domain(
     for number, own in enumerate(stale.values()):  # all domains, before the first one is trained
         check(own, corpus)
         if number == 0:
-            preflight_in_seconds(own, corpus, trial_export)
+            preflight_in_seconds(own, corpus, workspace.root, trial_export)
     for domain, own in recipes.items():
         console.print(f"[bold]{domain}[/]")
         place = domain_workspace(workspace, domain)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +57,7 @@ from compress.training.quantization_aware import rounding
 SAMPLE = 200  # training texts that are encoded
 VOTERS = 64  # dev texts on which a fine-tuned head with other label names is asked
 UNKNOWN = 0.1  # share of unknown tokens from which on the tokenizer does not suit the texts
+WRITTEN = 5  # times the weights of a model that its training writes
 WIDTH = 8  # of the stand-in for the teacher's embeddings, whose values do not matter here
 
 
@@ -70,10 +71,26 @@ class TrialExport(Protocol):
         """
 
 
-def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None = None) -> None:
+@dataclass(frozen=True)
+class Weights:
+    """The bytes of the weights of a recipe's models."""
+
+    teacher: int
+    student: int
+
+    def bytes_to_train(self, *, teacher_is_made: bool) -> int:
+        """The least room on disk that both trainings need: besides the result, the best weights and a checkpoint, which has
+        the two moments of AdamW too.
+        """
+        student = WRITTEN * self.student
+        return student if teacher_is_made else max(WRITTEN * self.teacher, self.teacher + student)
+
+
+def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None = None) -> Weights:
     """Check all models of a recipe.
 
     :param trial_export: how a student is exported; without it, its export is not tried.
+    :returns: how large the models are.
     :raises UserError: something does not fit. The message names the setting and the cure.
     """
     own = student_corpus(recipe, corpus).splits["train"]
@@ -90,6 +107,11 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
         with _explained("student.kind", "a student of this kind cannot be exported"):
             trial_export(student.cpu(), encoded, pair=corpus.pair, max_length=recipe.target.max_length)
     torch.random.set_rng_state(seeds)
+    return Weights(_bytes(teacher), _bytes(student))
+
+
+def _bytes(model: PreTrainedModel) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
 
 
 def _rows(split: Split, rows: Sequence[int]) -> Split:

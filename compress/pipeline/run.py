@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from compress.console import console
 from compress.data.corpus import Corpus
 from compress.pipeline.check import check
 from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
-from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, stage_keys, stages_of
+from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, TEACHER, stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
+from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from compress.pipeline.preflight import TrialExport
@@ -47,7 +49,8 @@ def compress(
     keys, task = stage_keys(recipe), TaskTexts(recipe)
     if not checked and until in CHECKED and (force or not workspace.is_current(until, keys[until])):
         check(recipe, task.corpus)
-        preflight_in_seconds(recipe, task.corpus, trial_export)
+        teacher_is_made = not force and workspace.is_current(TEACHER.name, keys[TEACHER.name])
+        preflight_in_seconds(recipe, task.corpus, workspace.root, trial_export, teacher_is_made=teacher_is_made)
     for stage in stages_of(recipe):
         run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency, int8=int8)
         if stage is LINEAR:
@@ -57,12 +60,29 @@ def compress(
     return workspace.root / until
 
 
-def preflight_in_seconds(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None = None) -> None:
-    """Run the preflight and say how long it took."""
+def preflight_in_seconds(
+    recipe: Recipe,
+    corpus: Corpus,
+    place: Path,
+    trial_export: TrialExport | None = None,
+    *,
+    teacher_is_made: bool = False,
+) -> None:
+    """Run the preflight and say how long it took.
+
+    :param place: where the results will be written.
+    :raises UserError: what `preflight` raises, or there is too little room on the disk.
+    """
     started = time.monotonic()
     from compress.pipeline.preflight import preflight
 
-    preflight(recipe, corpus, trial_export)
+    needed = preflight(recipe, corpus, trial_export).bytes_to_train(teacher_is_made=teacher_is_made)
+    place.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(place).free) < needed:
+        raise UserError(
+            f"{place}: {free / 1e6:,.1f} MB are free on this disk, and the trainings write {needed / 1e6:,.1f} MB at least; make room, or "
+            "give another directory with --artifacts"
+        )
     console.print(f"[green]✓[/] preflight: teacher, student and export fit ({time.monotonic() - started:.0f} s)")
 
 

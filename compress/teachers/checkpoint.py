@@ -21,7 +21,14 @@ from compress.recipe.sections import DataOptions, TeacherOptions
 from compress.runtime.errors import UserError
 
 CONVERTERS = ("sentencepiece", "tiktoken")  # packages that read the tokenizer files of some models
-TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"}
+TOKENIZER_FILES = {
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+}
 SHOWN = 3  # names of weights in a message
 
 
@@ -160,8 +167,14 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
         return one_line(error), cure
     names = {path.name for path in directory.iterdir()}
     if what == "tokenizer":
-        if "tokenizer.json" not in names and any(name.endswith((".model", ".tiktoken")) for name in names) and _absent():
-            return one_line(error), f"install what reads it: pip install {' '.join(_absent())} (the extra `train` has them)"
+        if (
+            "tokenizer.json" not in names
+            and any(name.endswith((".model", ".tiktoken")) for name in names)
+            and _absent()
+        ):
+            return one_line(
+                error
+            ), f"install what reads it: pip install {' '.join(_absent())} (the extra `train` has them)"
         cure = "save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(directory)"
         return ("there is none", cure) if not names & TOKENIZER_FILES else (one_line(error), cure)
     if "adapter_config.json" in names:
