@@ -228,8 +228,8 @@ def _renaming(missing: list[str], unexpected: list[str]) -> str:
         )
         if found is not None:
             return (
-                f"the checkpoint has {name!r} in the place of {found!r}: save the model itself, not what wraps it (model.module of "
-                "DataParallel, the model inside a LightningModule, or model._orig_mod of torch.compile)"
+                f"the checkpoint has {name!r} instead: save the model itself, not what wraps it (model.module of DataParallel, the "
+                "model in a LightningModule, model._orig_mod of torch.compile)"
             )
     return "give a complete checkpoint of this architecture"
 
