@@ -6,6 +6,8 @@ RECIPE ?= recipes/sentiment.toml
 TARGET ?= cpu
 ARGS ?=
 PORT ?= 3000
+space := $(subst ,, )
+ENV := $(subst $(space),\$(space),$(VENV))# as the name of a target
 
 .DEFAULT_GOAL := help
 .PHONY: help compress-and-export serve bench test lint clean distclean
@@ -14,39 +16,39 @@ help: ## show this list
 	@echo "usage: make TARGET [RECIPE=recipes/sentiment.toml] [ARGS='--set compress.epochs=3']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-compress-and-export: $(VENV)/.train ## labelled texts + BERT → student → checked INT8 bundle (skips what is up to date)
-	$(BIN)/python -m compress run $(RECIPE) $(ARGS)
-	$(BIN)/python -m export $(RECIPE) --target $(TARGET) $(ARGS)
+compress-and-export: $(ENV)/.train ## labelled texts + BERT → student → checked INT8 bundle (skips what is up to date)
+	"$(BIN)/python" -m compress run "$(RECIPE)" $(ARGS)
+	"$(BIN)/python" -m export "$(RECIPE)" --target $(TARGET) $(ARGS)
 
-serve: $(VENV)/.train ## serve the newest bundle on :3000
-	$(BIN)/bentoml serve --port $(PORT)
+serve: $(ENV)/.train ## serve the newest bundle on :3000
+	"$(BIN)/python" -m serve --port $(PORT)
 
-bench: $(VENV)/.train ## latency, throughput and accuracy against the uncompressed BERT
-	$(BIN)/python -m bench compare $(RECIPE) $(ARGS)
+bench: $(ENV)/.train ## latency, throughput and accuracy against the uncompressed BERT
+	"$(BIN)/python" -m bench compare "$(RECIPE)" $(ARGS)
 
-test: $(VENV)/.dev ## run the test suite, a file to a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(ENV)/.dev ## run the test suite, a file to a core
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(VENV)/.dev ## style, types and the order of the rooms
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+lint: $(ENV)/.dev ## style, types and the order of the rooms
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+	"$(BIN)/lint-imports"
 
 clean: ## remove results and caches, keep the environment
 	rm -rf artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment too
-	rm -rf $(VENV)
+	rm -rf "$(VENV)"
 
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; call make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+$(ENV)/bin/python:
+	"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; call make PYTHON=python3.11")'
+	"$(PYTHON)" -m venv "$(VENV)"
 
-$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu]'
-	touch $@
+$(ENV)/.train: pyproject.toml constraints.txt | $(ENV)/bin/python
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu]'
+	touch "$(VENV)/.train"
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,rtx,dev]'
-	touch $@ $(VENV)/.train
+$(ENV)/.dev: pyproject.toml constraints.txt | $(ENV)/bin/python
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,rtx,dev]'
+	touch "$(VENV)/.dev" "$(VENV)/.train"

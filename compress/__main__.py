@@ -35,9 +35,18 @@ def run(
         from compress.pipeline.run import compress
         from export.judge import int8_teacher
         from export.measure import int8_latency
+        from export.trial import trial_export
 
         make = compress_per_domain if loaded.domains.students == "per-domain" else compress
-        make(loaded, workspace, force=force, latency=int8_latency, int8=int8_teacher, plan=True)
+        make(
+            loaded,
+            workspace,
+            force=force,
+            latency=int8_latency,
+            int8=int8_teacher,
+            trial_export=trial_export,
+            plan=True,
+        )
 
 
 @app.command(name="plan")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -22,10 +24,18 @@ SetOption = Annotated[
 ]
 ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
+# How libraries that do not raise an OSError say that they could not write: safetensors, and the zip writer of torch.
+FULL_DISK = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
+NOT_ACCESSIBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.ENOTDIR)
 
 
 def run_cli(app: typer.Typer) -> NoReturn:
-    """Run a typer application. A `UserError` prints one line on stderr; the exit status is 2. After Ctrl-C it is 130."""
+    """Run a typer application. A `UserError` prints one line on stderr; the exit status is 2. After Ctrl-C it is 130.
+
+    So does a fault of the machine, such as a full disk; whatever else goes wrong is a mistake in the program and shows where.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: an ASCII terminal shows an arrow as \u2192
     try:
         app()
     except UserError as error:
@@ -38,4 +48,29 @@ def run_cli(app: typer.Typer) -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os._exit(141)  # nobody reads our output any more; flushing stdout at exit would raise the error again
+    except Exception as error:
+        if (fault := machine_fault(error)) is None:
+            raise
+        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
+
+
+def machine_fault(error: BaseException | None) -> str | None:
+    """One line about the machine if an exception comes from it: a full disk, a place that cannot be read or written. Else None.
+
+    :param error: also the exceptions that it was raised from or in the handling of are looked at.
+    """
+    while error is not None:
+        if any(sign in str(error) for sign in FULL_DISK) or getattr(error, "errno", None) in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):
+            place = getattr(error, "filename", None)
+            return f"{f'{place}: ' if place else ''}the disk is full; make room and run the same command again, which carries on"
+        if isinstance(error, OSError) and error.errno in NOT_ACCESSIBLE:
+            return f"{error.filename or 'a file'}: {error.strerror}; choose a place that this user can read and write"
+        if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+            return "no directory for temporary files can be written; set TMPDIR to one"
+        error = error.__cause__ or error.__context__
+    return None

@@ -28,7 +28,8 @@ class _PositionalInputs(nn.Module):
         self.student = student
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        return self.student(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).logits
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}  # not every model has them
+        return self.student(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
 
 def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int) -> float:

@@ -13,7 +13,7 @@ from bentoml.exceptions import BentoMLException
 
 from compress.runtime.errors import UserError
 from serve.app import create_app
-from serve.bentoml_internals import serve_address
+from serve.bentoml_internals import read_telemetry_setting_again, serve_address, use_own_metrics_directory
 from serve.predictor import Predictor
 from serve.settings import Settings
 
@@ -28,6 +28,14 @@ try:
 except UserError as error:
     raise _as_bentoml_error(error) from None
 
+read_telemetry_setting_again()
+if serve_address() is not None:
+    try:
+        use_own_metrics_directory()
+    except OSError as error:
+        raise _as_bentoml_error(
+            UserError(f"no directory for metrics ({error.strerror}); set TMPDIR to a directory that can be written")
+        ) from None
 app = create_app()
 
 

@@ -63,9 +63,9 @@ def teacher_layers(recipe: Recipe) -> int:
 
     :raises UserError: there is no such model.
     """
-    from compress.teachers.finetune import classifier_config
+    from compress.teachers.checkpoint import open_config
 
-    return int(classifier_config(recipe.teacher, []).num_hidden_layers)
+    return int(open_config(recipe.teacher).num_hidden_layers)
 
 
 def make_candidates(path: Path, overrides: list[str], wanted: Sequence[str]) -> list[Candidate]:

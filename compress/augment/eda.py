@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from compress.augment import wordnet
 from compress.augment.example import Example, augmented
 from compress.augment.words import is_stop_word, match_case, split_affixes
+from compress.data.words import join_words, split_words
 
 Synonyms = Callable[[str], Sequence[str]]  # lower-case word → its synonyms
 
@@ -58,8 +59,8 @@ def delete_words(words: Sequence[str], probability: float, rng: random.Random) -
 
 
 def _apply(operation: Callable[..., list[str]], text: str, alpha: float, rng: random.Random) -> str:
-    words = text.split()
-    return " ".join(operation(words, alpha, rng)) if words else text
+    words = split_words(text)
+    return join_words(operation(words, alpha, rng)) if words else text
 
 
 def _count(words: Sequence[str], alpha: float) -> int:

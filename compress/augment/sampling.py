@@ -13,6 +13,7 @@ from typing import Protocol
 
 from compress.augment.example import Augmentation, Example, augmented
 from compress.augment.words import match_case, split_affixes
+from compress.data.words import join_words, split_words
 
 LONGEST_NGRAM = 5
 TAGGED_TEXTS = 100_000  # texts whose tags are cached: tagging is most of the work, and each pass has the same texts
@@ -36,14 +37,14 @@ class WordSampler:
         self._tags = lru_cache(TAGGED_TEXTS)(self._tag)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for text in texts:
-            for word, tag in zip(text.split(), self._tags(text), strict=True):
+            for word, tag in zip(split_words(text), self._tags(text), strict=True):
                 if tag:
                     counts[tag][_dictionary_form(split_affixes(word)[1], tag)] += 1
         self._words = {tag: list(count) for tag, count in counts.items()}
         self._cumulative = {tag: list(accumulate(count.values())) for tag, count in counts.items()}
 
     def tags(self, text: str) -> tuple[str, ...]:
-        """The tag of each whitespace-separated word, without its punctuation; "" for punctuation alone."""
+        """The tag of each word of `split_words`, without its punctuation; "" for punctuation alone."""
         return self._tags(text)
 
     def sample(self, tag: str, rng: random.Random) -> str | None:
@@ -56,7 +57,7 @@ class WordSampler:
     def _tag(self, text: str) -> tuple[str, ...]:
         tokens: list[str] = []
         cores: list[int | None] = []  # for each word, the index of the token that its core starts with
-        for word in text.split():
+        for word in split_words(text):
             before, core, _ = split_affixes(word)
             first = None
             for token in _TOKEN.finditer(word):
@@ -84,7 +85,7 @@ def make_sampling(
     words = WordSampler(texts, tagger)
 
     def change(text: str, keep_ngram: bool, rng: random.Random) -> str:
-        new = text.split()
+        new = split_words(text)
         draws = [rng.random() for _ in new]
         # A text is tagged only if a word of it is replaced. Most short texts need no tags.
         tags = words.tags(text) if any(mask <= draw < mask + pos for draw in draws) else ()
@@ -98,7 +99,7 @@ def make_sampling(
             size = min(rng.randint(1, LONGEST_NGRAM), len(new))
             start = rng.randint(0, len(new) - size)
             new = new[start : start + size]
-        return " ".join(new) or text
+        return join_words(new) or text
 
     def sampling(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for example in stream:

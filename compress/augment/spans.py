@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from compress.augment.example import Example, augmented
+from compress.data.words import join_words, split_words
 
 SHORTEST, LONGEST = 0.15, 0.85  # share of the words that a span keeps
 
@@ -26,7 +27,7 @@ def spans(
 
 
 def _span(text: str, rng: random.Random, shortest: float, longest: float) -> str:
-    words = text.split()
+    words = split_words(text)
     size = max(1, round(len(words) * rng.uniform(shortest, longest)))
     start = rng.randint(0, max(0, len(words) - size))
-    return " ".join(words[start : start + size]) or text
+    return join_words(words[start : start + size]) or text

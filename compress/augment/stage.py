@@ -11,7 +11,8 @@ from typing import Any
 from compress.augment.example import Augmentation, examples
 from compress.augment.pool import write_samples
 from compress.augment.texts import write_lines
-from compress.data.assets import model_source
+from compress.console import console
+from compress.data.assets import model_source, perceptron_tagger, wordnet
 from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe
 from compress.recipe.sections import (
@@ -23,8 +24,12 @@ from compress.recipe.sections import (
     ReplacementOptions,
     SamplingOptions,
     SpansOptions,
+    TeacherOptions,
 )
 from compress.runtime.errors import UserError
+
+# Shares of augmented texts that equal their originals.
+WORTH_A_LINE, WORTH_A_WARNING = 0.01, 0.5
 
 
 def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, directory: Path, scratch: Path) -> None:
@@ -47,12 +52,30 @@ def make_augmented(recipe: Recipe, corpus: Corpus, language_model: Path | None, 
     augment = _make_augmentation(recipe, corpus, language_model, scratch)
     rng = random.Random(f"{options.method}/{recipe.seed}")
 
+    equal = 0
+
     def lines() -> Iterator[dict[str, Any]]:
+        nonlocal equal
         for _ in range(options.copies):
-            for row, example in enumerate(augment(examples(train), rng)):
+            pairs = zip(examples(train), augment(examples(train), rng), strict=True)
+            for row, (original, example) in enumerate(pairs):
+                equal += example.sides == original.sides
                 yield {"text": example.text, "text_b": example.text_b, "row": row}
 
-    write_lines(directory, lines(), options.copies * len(train), options.method)
+    total = options.copies * len(train)
+    write_lines(directory, lines(), total, options.method)
+    say_how_many_are_equal(options.method, equal, total)
+
+
+def say_how_many_are_equal(method: str, equal: int, total: int) -> None:
+    """Say how many augmented texts are their originals; as a warning if most of them are, since the student learns nothing then."""
+    if equal >= WORTH_A_WARNING * total:
+        console.print(
+            f"  [bold yellow]{equal:,} of {total:,} texts of {method} equal their originals[/]: it changes little in texts like these; "
+            "choose another augmentation.method, or none"
+        )
+    elif equal >= WORTH_A_LINE * total:
+        console.print(f"  {equal:,} of {total:,} texts of {method} equal their originals")
 
 
 def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
@@ -65,8 +88,9 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
 
     options = recipe.augmentation
     assert isinstance(options, MaskedLmOptions), "no other augmentation has this stage"
-    source = model_source(recipe.teacher.model)
-    lm = train_masked_lm(source, corpus.reading_source(), options, scratch, max_length=recipe.target.max_length)
+    source, revision = model_source(recipe.teacher.model), recipe.teacher.revision or "main"
+    texts, length = corpus.reading_source(), recipe.target.max_length
+    lm = train_masked_lm(source, texts, options, scratch, max_length=length, revision=revision)
     lm.save(directory)
 
 
@@ -82,27 +106,49 @@ def _make_augmentation(recipe: Recipe, corpus: Corpus, language_model: Path | No
 
         return partial(eda, alpha=options.alpha)
     if isinstance(options, SamplingOptions):
-        return _make_sampling(options, model_source(recipe.teacher.model), corpus.splits["train"])
+        return _make_sampling(options, recipe.teacher, corpus.splits["train"])
     if isinstance(options, CbertOptions | ReplacementOptions | GibbsOptions):
         assert language_model is not None, "its stage comes first"
         return _make_masked_lm(options, recipe, corpus, language_model, scratch)
     raise AssertionError(f"no augmentation for {options!r}")
 
 
-def _make_sampling(options: SamplingOptions, source: str, train: Split) -> Augmentation:
-    from transformers import AutoTokenizer
+def check_augmentation(recipe: Recipe, texts: Split) -> None:
+    """Check before anything is trained that the recipe's augmentation can be made, and fetch what it needs.
 
+    :param texts: a few of the task's.
+    :raises UserError: the teacher's model or tokenizer does not fit it, or its data cannot be fetched.
+    """
+    options = recipe.augmentation
+    if isinstance(options, EdaOptions):
+        wordnet()
+    elif isinstance(options, SamplingOptions):
+        perceptron_tagger()
+        _mask_token(recipe.teacher)
+    elif isinstance(options, MaskedLmOptions):
+        from compress.augment.train_masked_lm import try_masked_lm
+
+        source, revision = model_source(recipe.teacher.model), recipe.teacher.revision or "main"
+        conditioned = isinstance(options, CbertOptions)
+        try_masked_lm(source, revision, texts, recipe.target.max_length, conditioned=conditioned)
+
+
+def _mask_token(teacher: TeacherOptions) -> str:
+    from compress.teachers.checkpoint import open_tokenizer
+
+    token = open_tokenizer(teacher).mask_token
+    if token is None:
+        raise UserError(
+            f"augmentation.method: 'sampling' needs a mask token, which the tokenizer of {teacher.model} has not; choose spans or eda"
+        )
+    return token
+
+
+def _make_sampling(options: SamplingOptions, teacher: TeacherOptions, train: Split) -> Augmentation:
     from compress.augment.sampling import make_sampling
     from compress.augment.tagger import load_tagger
 
-    try:
-        mask_token = AutoTokenizer.from_pretrained(source).mask_token
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"teacher.model: {source}: no tokenizer ({str(error).splitlines()[0]})") from None
-    if mask_token is None:
-        raise UserError(
-            f"teacher.model: {source} has no mask token, which augmentation.method = sampling needs; choose spans or eda"
-        )
+    mask_token = _mask_token(teacher)
     texts = [*train.texts, *(train.texts_b or [])]
     return make_sampling(texts, load_tagger(), mask_token, mask=options.mask, pos=options.pos, ngram=options.ngram)
 

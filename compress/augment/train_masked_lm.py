@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
 from compress.augment.pieces import read_vocabulary
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
-from compress.data.corpus import Corpus
+from compress.data.corpus import Corpus, Split
 from compress.recipe.sections import MaskedLmOptions, TrainOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
@@ -37,7 +38,14 @@ DEV_TEXTS = 1000  # enough to compare epochs
 
 
 def train_masked_lm(
-    source: str, corpus: Corpus, options: MaskedLmOptions, scratch: Path, *, max_length: int, seed: int = 0
+    source: str,
+    corpus: Corpus,
+    options: MaskedLmOptions,
+    scratch: Path,
+    *,
+    max_length: int,
+    revision: str = "main",
+    seed: int = 0,
 ) -> MaskedLM:
     """The masked language model of a task's texts.
 
@@ -45,13 +53,14 @@ def train_masked_lm(
     embeddings) and the encoder are trained for `options.epochs` on the training texts, labelled and unlabelled.
 
     :param source: checkpoint directory or hub id.
+    :param revision: of a hub model.
     :param scratch: directory for checkpoints. A training that was interrupted there is continued.
     :param seed: all seeds of a recipe use the same one: like the encoder, the language model is the same for all.
     :raises UserError: the model cannot be loaded, or is of a kind that is not supported.
     """
     torch.manual_seed(seed)
-    model, new_weights = _load(source)
-    lm = _with_tokenizer(model, source, scratch / "tokenizer", max_length)
+    model, new_weights = _load(source, revision)
+    lm = _with_tokenizer(model, source, revision, scratch / "tokenizer", max_length)
     if new_weights:
         texts = encode_split(corpus.splits["train"], lm.encoder)
         if corpus.unlabelled:
@@ -79,19 +88,6 @@ def condition_on_labels(
     return _ready(lm)
 
 
-def check_token_types(source: str) -> None:
-    """Check by its configuration that a model's encoder can be conditioned on labels.
-
-    :raises UserError: the encoder has no token types.
-    """
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError):
-        return  # loading the model itself reports the error
-    if not getattr(config, "type_vocab_size", 0):
-        _refuse_token_types(config.model_type)
-
-
 def mask_tokens(
     ids: Tensor, special: Tensor, mask_token_id: int, vocabulary: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -114,11 +110,35 @@ def _identity(text: Encoded) -> tuple[list[int], list[int]]:
     return text.input_ids.tolist(), text.segments.tolist()
 
 
-def _load(source: str) -> tuple[PreTrainedModel, list[str]]:
+def try_masked_lm(source: str, revision: str, texts: Split, max_length: int, *, conditioned: bool) -> None:
+    """Check before any training that a model can be the masked language model of these texts: run it untrained once.
+
+    :param conditioned: whether it is to be conditioned on labels.
+    :raises UserError: it cannot.
+    """
+    model, _ = _load(source, revision)
+    if conditioned and not getattr(model.config, "type_vocab_size", 0):
+        _refuse_token_types(model.config.model_type)
+    with TemporaryDirectory() as directory:
+        lm = _with_tokenizer(model, source, revision, Path(directory), max_length)
+    batch = encode_split(texts, lm.encoder).batch(range(len(texts)))
+    try:
+        with torch.inference_mode():
+            masked_logits(model.eval(), batch, batch.attention_mask.bool())
+    except Exception as error:  # whatever a model of another kind raises
+        raise UserError(
+            f"augmentation.method: {source} cannot be run as a masked language model ({str(error).splitlines()[0]}); choose spans, eda or "
+            "sampling"
+        ) from None
+
+
+def _load(source: str, revision: str) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the head's weights that are missing in its checkpoint."""
     try:
-        model, info = AutoModelForMaskedLM.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, KeyError) as error:
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            source, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # files of others raise exceptions of many unrelated classes
         reason = str(error).split("\n")[0]
         raise UserError(
             f"teacher.model: {source!r} cannot be loaded as a masked language model ({reason}), which augmentation.method needs"
@@ -129,8 +149,8 @@ def _load(source: str) -> tuple[PreTrainedModel, list[str]]:
     return model, [name for name, _ in model.named_parameters() if name in missing and not name.startswith(encoder)]
 
 
-def _with_tokenizer(model: PreTrainedModel, source: str, directory: Path, max_length: int) -> MaskedLM:
-    tokenizer = AutoTokenizer.from_pretrained(source)
+def _with_tokenizer(model: PreTrainedModel, source: str, revision: str, directory: Path, max_length: int) -> MaskedLM:
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     if not tokenizer.is_fast or tokenizer.mask_token_id is None:
         raise UserError(
             f"teacher.model: {source} has no fast tokenizer with a mask token, which augmentation.method needs"

@@ -14,7 +14,7 @@ from compress.data.contamination import Contamination, HeldOutIndex
 from compress.data.labels import check_labels, like
 from compress.data.summary import TableSummary, summarise
 from compress.data.tables import Row, normalise, read_splits, read_table
-from compress.recipe.sections import DataOptions, SourceOptions, TextOptions
+from compress.recipe.sections import DataOptions, SourceOptions
 from compress.runtime.errors import UserError
 
 UNLABELLED = -1  # the label of a text without one, until the teacher labels it
@@ -113,9 +113,12 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report), summary)
 
 
-def _read_all_splits(options: TextOptions) -> dict[str, list[Row]]:
+def _read_all_splits(options: DataOptions | SourceOptions) -> dict[str, list[Row]]:
     """The rows of train, dev and, if there is one, test, with checked labels. A split without a table is a part of train."""
-    splits = read_splits(options)
+    splits = {
+        name: [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
+        for name, rows in read_splits(options).items()
+    }
     if getattr(options, "labels", None) is None:
         check_labels([row.label for row in splits["train"]], options, str(options.train or options.hub))
     if "dev" not in splits:
@@ -171,7 +174,6 @@ def _source_rows(
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
     if (rows[0].text_b is None) != (target_row.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
-    rows = [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
     if unknown := sorted({row.label for row in rows} - set(index)):
         raise UserError(
             f"data.source.relabel: the source has the label {unknown[0]!r}, the target {', '.join(index)}; say which of these it is"
@@ -282,6 +284,10 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: s
     labels = options.labels or _sorted_labels(seen["train"])
     if len(set(labels)) != len(labels):
         raise UserError(f"{options.section}.labels: a name is given twice in {labels}")
+    if unknown := sorted(set(options.relabel.values()) - set(labels)):
+        raise UserError(
+            f"{options.section}.relabel: {unknown[0]!r} is none of the labels {labels[:20]}; write: another name = the label's name"
+        )
     known = ", ".join(map(repr, labels[:20])) + (", …" if len(labels) > 20 else "")
     for name, counts in seen.items():
         for label in counts:

@@ -106,7 +106,7 @@ def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(options.hub, options.hub_config)
+        loaded = datasets.load_dataset(options.hub, options.hub_config, revision=options.revision)
     except Exception as error:  # the client of the hub raises many unrelated types
         raise UserError(
             f"{options.section}.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})"

@@ -35,9 +35,9 @@ def build_student(context: StageContext, task: StudentTask, teacher: PreTrainedM
         search = context.result("search") if inherits else None
         return derived_student(task, options, context.result("architecture"), search)
     if isinstance(options, BiLstmOptions):
-        return bilstm_student(task, options)
+        return make_bilstm(task, options)
     representation: Representation = "mean" if isinstance(teacher, MeanPooling) else "cls"
-    pretrained = load_classifier(recipe.teacher, task.labels, representation)
+    pretrained, _ = load_classifier(recipe, task.labels, representation)
     return make_transformer(options, teacher, pretrained, task.labels, task.seed)
 
 
@@ -86,7 +86,7 @@ def _transfer(context: StageContext, student: PreTrainedModel) -> TransferLoss |
     return TransferLoss(knowledge.representation, student.config.hidden_size, context.recipe.transfer_weight)
 
 
-def bilstm_student(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:
+def make_bilstm(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:
     """A BiLSTM with the teacher's word embeddings, projected to its width."""
     config = BiLstmConfig(
         vocab_size=len(task.embeddings),

@@ -1,4 +1,4 @@
-"""Whether a recipe's parts fit together, before anything is trained."""
+"""Whether a recipe fits the task's texts, before anything is trained. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus, teacher_corpus
 from compress.pipeline.stages import SEARCH
 from compress.recipe import Recipe
-from compress.recipe.sections import CbertOptions, TransformerOptions
 from compress.runtime.errors import UserError
 from compress.runtime.session import check_device
 
 
 def check(recipe: Recipe, corpus: Corpus) -> None:
-    """Check student, objective and teacher, as far as their configurations show whether they fit.
+    """Check the recipe against the task's texts. Models are looked at in `compress.pipeline.preflight`.
 
     :raises UserError: they do not; the message names the setting.
     """
@@ -36,15 +35,3 @@ def check(recipe: Recipe, corpus: Corpus) -> None:
         raise UserError(
             f'student.pair_inputs: "{inputs}" is for pairs of texts, and these data have one text; set {section}.text_b or leave it out'
         )
-    if isinstance(recipe.augmentation, CbertOptions):
-        from compress.augment.train_masked_lm import check_token_types
-        from compress.data.assets import model_source
-
-        check_token_types(model_source(recipe.teacher.model))
-    if isinstance(recipe.student, TransformerOptions):
-        from compress.distil.check import check_objective
-        from compress.students.transformer import student_config
-        from compress.teachers.finetune import classifier_config
-
-        teacher = classifier_config(recipe.teacher, corpus.labels)
-        check_objective(recipe.objective, student_config(recipe.student, teacher), teacher)

@@ -10,13 +10,16 @@ from urllib.parse import quote
 from compress import processes
 from compress.console import console
 from compress.data.corpus import domain_names, load_corpus
-from compress.pipeline.run import compress
+from compress.pipeline.check import check
+from compress.pipeline.run import compress, preflight_in_seconds
 from compress.pipeline.stage import Latency
+from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import DomainOptions
 
 if TYPE_CHECKING:
+    from compress.pipeline.preflight import TrialExport
     from compress.teachers.judge import Int8Teacher
 
 FOLDER = "domains"
@@ -53,6 +56,7 @@ def compress_per_domain(
     latency: Latency | None = None,
     int8: Int8Teacher | None = None,
     plan: bool = False,
+    trial_export: TrialExport | None = None,
 ) -> dict[str, Path]:
     """Make the student of every domain, unless it is up to date; returns their directories by domain.
 
@@ -60,17 +64,31 @@ def compress_per_domain(
     :param latency: see `compress`.
     :param int8: see `compress`.
     :param plan: see `compress`; a plan for each domain.
+    :param trial_export: see `compress`.
     :raises UserError: as `compress`, for any domain.
     """
     if force and processes.is_first():
         shutil.rmtree(workspace.root / FOLDER, ignore_errors=True)
     students = {}
-    for domain, own in domain_recipes(recipe).items():
+    recipes, corpus = domain_recipes(recipe), load_corpus(recipe.target)
+    stale = {
+        domain: own for domain, own in recipes.items() if not _is_current(own, domain_workspace(workspace, domain))
+    }
+    for number, own in enumerate(stale.values()):  # all domains, before the first one is trained
+        check(own, corpus)
+        if number == 0:
+            preflight_in_seconds(own, corpus, workspace.root, trial_export)
+    for domain, own in recipes.items():
         console.print(f"[bold]{domain}[/]")
-        students[domain] = compress(own, domain_workspace(workspace, domain), latency=latency, int8=int8, plan=plan)
+        place = domain_workspace(workspace, domain)
+        students[domain] = compress(own, place, latency=latency, int8=int8, plan=plan, checked=True)
     if recipe.domains.teacher == "all" and processes.is_first():
         _link(workspace.root / "teacher", next(iter(students.values())).parent / "teacher")
     return students
+
+
+def _is_current(recipe: Recipe, workspace: Workspace) -> bool:
+    return workspace.is_current(STUDENT.name, stage_keys(recipe)[STUDENT.name])
 
 
 def _link(link: Path, target: Path) -> None:

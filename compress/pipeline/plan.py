@@ -92,7 +92,7 @@ class Work:
 
     def architecture(self) -> float | None:
         """Not known where students are timed for a target latency."""
-        return 1.0 if self.recipe.search.target_latency_ms is None else None
+        return 1.0 if self.recipe.budget.target_latency_ms is None else None
 
     def student(self) -> float | None:
         """Training and evaluations; not known with a selector."""

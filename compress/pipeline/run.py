@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress import processes
 from compress.console import console
+from compress.data.corpus import Corpus
 from compress.pipeline.check import check
 from compress.pipeline.plan import make_plan
 from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
-from compress.pipeline.stages import LINEAR, STUDENT, stage_keys, stages_of
+from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, TEACHER, stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
+from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from compress.pipeline.preflight import TrialExport
     from compress.teachers.judge import Int8Teacher
+
+CHECKED = (STUDENT.name, AUGMENTED.name)  # stages that a user asks for; what comes before them is checked with them
 
 
 def compress(
@@ -29,7 +36,9 @@ def compress(
     until: str = STUDENT.name,
     latency: Latency | None = None,
     int8: Int8Teacher | None = None,
+    trial_export: TrialExport | None = None,
     plan: bool = False,
+    checked: bool = False,
 ) -> Path:
     """Run the stages that are not up to date; returns the directory of the last one.
 
@@ -37,12 +46,16 @@ def compress(
     :param until: the last stage to run.
     :param latency: how a student is timed where it will run, needed for `budget.target_latency_ms`.
     :param int8: how the teacher is made an INT8 graph, so that it judges a transfer set sooner on a CPU.
+    :param trial_export: how an untrained student is exported, so that trouble with it is met before the training.
     :param plan: print the stages that will be made with a forecast of their times, and afterwards what they took.
-    :raises UserError: student, objective and teacher do not fit together; raised before anything is trained.
+    :param checked: whether the recipe was checked already.
+    :raises UserError: the recipe's models do not fit the texts or each other; raised before anything is trained.
     """
     keys, task = stage_keys(recipe), TaskTexts(recipe)
-    if until == STUDENT.name and (force or not workspace.is_current(until, keys[until])):
+    if not checked and until in CHECKED and (force or not workspace.is_current(until, keys[until])):
         check(recipe, task.corpus)
+        teacher_is_made = not force and workspace.is_current(TEACHER.name, keys[TEACHER.name])
+        preflight_in_seconds(recipe, task.corpus, workspace.root, trial_export, teacher_is_made=teacher_is_made)
     planned = make_plan(recipe, workspace, task, force=force) if plan and processes.size() == 1 else None
     if planned is not None:
         _print(planned.lines())
@@ -60,6 +73,32 @@ def compress(
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         console.print(line)
+
+
+def preflight_in_seconds(
+    recipe: Recipe,
+    corpus: Corpus,
+    place: Path,
+    trial_export: TrialExport | None = None,
+    *,
+    teacher_is_made: bool = False,
+) -> None:
+    """Run the preflight and say how long it took.
+
+    :param place: where the results will be written.
+    :raises UserError: what `preflight` raises, or there is too little room on the disk.
+    """
+    started = time.monotonic()
+    from compress.pipeline.preflight import preflight
+
+    needed = preflight(recipe, corpus, trial_export).bytes_to_train(teacher_is_made=teacher_is_made)
+    place.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(place).free) < needed:
+        raise UserError(
+            f"{place}: {free / 1e6:,.1f} MB are free on this disk, and the trainings write {needed / 1e6:,.1f} MB at least; make room, or "
+            "give another directory with --artifacts"
+        )
+    console.print(f"[green]✓[/] preflight: teacher, student and export fit ({time.monotonic() - started:.0f} s)")
 
 
 def warn_if_below_linear(artifacts: Path) -> None:

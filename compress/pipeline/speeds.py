@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from compress.data.batches import Batch, EncodedSplit, encode_split
 from compress.data.corpus import Corpus, Split
 from compress.distil.task import StudentTask
-from compress.pipeline.build_student import bilstm_student
+from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
 from compress.recipe.sections import BiLstmOptions, CnnOptions, FeatureObjective
 from compress.search.student import make_student, make_supernet
@@ -86,7 +86,7 @@ class Speeds:
 
     @cached_property
     def _teacher(self) -> PreTrainedModel:
-        teacher = load_classifier(self.recipe.teacher, self.corpus.labels)
+        teacher, _ = load_classifier(self.recipe, self.corpus.labels)
         return teacher.to(make_accelerator().device)
 
     @cached_property
@@ -124,7 +124,7 @@ class Speeds:
         if isinstance(options, CnnOptions):
             student = make_student(self._task, options, residual_genotype(-(-options.max_cells // 2)), None)
         elif isinstance(options, BiLstmOptions):
-            student = bilstm_student(self._task, options)
+            student = make_bilstm(self._task, options)
         else:
             student = make_transformer(options, self._teacher, self._teacher, self.corpus.labels, self.recipe.seed)
         return student.to(make_accelerator().device)

@@ -22,7 +22,7 @@ from compress.data.corpus import Corpus, load_corpus
 from compress.data.files import fingerprint, sha256_file
 from compress.recipe import Recipe
 from compress.recipe.keys import expand, restricted, setting, setting_keys
-from compress.recipe.sections import SPECIAL_INITS, SPECIAL_NAMES, Content
+from compress.recipe.sections import SPECIAL_NAMES, Content
 from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Texts(Enum):
     # All texts of the target, labelled or not, without their labels; for a language model.
     WITHOUT_LABELS = (
         *("target", "-target.distil_unlabelled", "-target.max_length"),
-        *("-target.labels", "-target.train_limit", "-target.train_fraction"),
+        *("-target.labels", "-target.relabel", "-target.train_limit", "-target.train_fraction"),
     )
 
 
@@ -201,10 +201,10 @@ def _identity(recipe: Recipe, key: str) -> Any:
     content = type(setting(recipe, section) if section else recipe).contents().get(name)
     if value is None or content is None:
         return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-    if content is Content.MODEL:
-        return value, _model_files(value)
     if value in SPECIAL_NAMES.get(content, ()):
         return value
+    if content in (Content.MODEL, Content.INIT):
+        return value, _model_files(value)
     if not Path(value).is_file():
         written = f"{_written(recipe, section)}.{name}"
         names = SPECIAL_NAMES.get(content)
@@ -226,6 +226,6 @@ def _written(recipe: Recipe, section: str) -> str:
 def _model_files(model: str) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of a local model's files: a model that was trained again is another input."""
     directory = Path(model)
-    if model in ("embedded", *SPECIAL_INITS) or not directory.is_dir():
+    if not directory.is_dir():
         return None
     return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(directory.iterdir()) if p.is_file()]

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from compress.recipe.presets import AXES, fill_in
 from compress.recipe.schema import Recipe
 from compress.recipe.sections import (
-    SPECIAL_INITS,
     SPECIAL_NAMES,
     Content,
     Section,
@@ -24,7 +23,6 @@ from compress.recipe.sections import (
 from compress.runtime.errors import UserError
 
 S = TypeVar("S", bound=Section)
-SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)  # values of a model setting that are neither a directory nor a hub id
 _MOVED = {"search.target_latency_ms": "budget.target_latency_ms"}  # kept for one release: 0.1.0 is the last one
 _SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their settings
 _OF_THE_STUDENT = ("student", "objective", "compress", "search")  # sections that fit one kind of student only
@@ -267,6 +265,7 @@ def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Pat
     """The value of a setting that names something outside the recipe. It becomes the absolute path if it is a path."""
     if kind is Content.FILE:
         return absolute
-    if kind in SPECIAL_NAMES:
-        return value if value in SPECIAL_NAMES[kind] else str(absolute)
-    return str(absolute) if value not in SPECIAL_MODELS and absolute.is_dir() else value
+    if value in SPECIAL_NAMES[kind]:
+        return value
+    is_model = kind in (Content.MODEL, Content.INIT)
+    return value if is_model and not absolute.is_dir() else str(absolute)

@@ -30,15 +30,20 @@ class Encoded:
 class TextEncoder:
     """The tokenizer of a `tokenizer.json`. It truncates to `max_length` tokens and does not pad.
 
+    :param tokenizer: the file, or the tokenizer itself, which is copied.
     :param pad_token_id: the token that fills up the shorter texts of a batch.
     :raises UserError: the file is missing or holds no tokenizer.
     """
 
-    def __init__(self, tokenizer_file: Path, max_length: int, pad_token_id: int = 0) -> None:
+    def __init__(self, tokenizer: Path | Tokenizer, max_length: int, pad_token_id: int = 0) -> None:
         try:
-            self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+            self.tokenizer = (
+                Tokenizer.from_str(tokenizer.to_str())
+                if isinstance(tokenizer, Tokenizer)
+                else Tokenizer.from_file(str(tokenizer))
+            )
         except Exception as error:  # the library raises bare Exception
-            raise UserError(f"{tokenizer_file}: not a tokenizer.json ({error})") from None
+            raise UserError(f"{tokenizer}: not a tokenizer.json ({error})") from None
         self.max_length, self.pad_token_id = max_length, pad_token_id
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)

@@ -46,14 +46,17 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
     if options.init not in SPECIAL_INITS:
         try:
             return AutoConfig.from_pretrained(options.init)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # files of others raise exceptions of many unrelated classes
             raise _cannot_load(options.init, error) from None
     config = copy.deepcopy(teacher)
     config.num_hidden_layers = options.layers
     if options.init == "random":
         config.hidden_size = options.width or 312
         config.num_attention_heads = options.heads or 12
-        config.intermediate_size = options.intermediate or 4 * config.hidden_size
+        inner = "hidden_dim" if config.model_type.startswith("distilbert") else "intermediate_size"
+        setattr(config, inner, options.intermediate or 4 * config.hidden_size)
+        if hasattr(config, "pooler_hidden_size"):  # DeBERTa
+            config.pooler_hidden_size = config.hidden_size
     else:
         copied_layers(options, teacher.num_hidden_layers)
     return config
@@ -76,7 +79,9 @@ def make_transformer(
             return AutoModelForSequenceClassification.from_pretrained(
                 options.init, dtype=torch.float32, ignore_mismatched_sizes=True, **names
             )
-        except (OSError, ValueError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # see `student_config`
             raise _cannot_load(options.init, error) from None
     config = student_config(options, teacher.config)
     for name, value in names.items():
@@ -99,7 +104,12 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[
             state[name] = value
         elif int(found[1]) in wanted:
             state[f"{stack}.{wanted[int(found[1])]}.{found[2]}"] = value
-    student.load_state_dict(state)
+    missing, unexpected = student.load_state_dict(state, strict=False)
+    # The first layer of a ModernBERT has no norm before its attention: the embeddings have one.
+    if wrong := [name for name in (*missing, *unexpected) if not re.match(rf"{re.escape(stack)}\.\d+\..*norm", name)]:
+        raise UserError(
+            f"student.init: the layers of {type(source).__name__} cannot be copied, they are not all alike ({wrong[0]}); use random"
+        )
 
 
 def _layer_stack(model: PreTrainedModel) -> str:

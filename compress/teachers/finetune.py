@@ -13,13 +13,11 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
 
 from compress.console import console
-from compress.data.assets import model_source
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.data.corpus import Corpus, domain_names
 from compress.data.domains import teacher_corpus
@@ -30,7 +28,9 @@ from compress.recipe import Recipe
 from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
+from compress.teachers.checkpoint import check_tokenizer, open_config, open_tokenizer, open_weights
 from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_heads
+from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
 from compress.teachers.plots import draw_domains, show_prototype_scores
 from compress.training.accelerator import make_accelerator
@@ -55,7 +55,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     """
     learned_from = teacher_corpus(recipe, corpus)
     torch.manual_seed(recipe.seed)
-    model = load_classifier(recipe.teacher, corpus.labels)
+    model, _ = load_classifier(recipe, corpus.labels)
     encoder = save_tokenizer(recipe, model, directory)
     card: dict[str, object] = {"model": recipe.teacher.model, "method": recipe.teacher.method}
     if not recipe.teacher.fine_tuned:
@@ -90,7 +90,7 @@ def with_fitted_head(
     console.print(f"  frozen encoder with logistic regression on {best.texts:,} texts, dev: {measured}")
     chosen = max((heads[name] for name in _representations(options, model, first)), key=lambda head: head.accuracy)
     if chosen.representation == "mean" and not isinstance(model, MeanPooling):
-        model = load_classifier(options, labels, "mean")
+        model, _ = load_classifier(recipe, labels, "mean")
     console.print(f"  teacher: the head takes {NAMES[chosen.representation]}{', and is fitted first' if first else ''}")
     if first:
         chosen.write_to(model)
@@ -197,66 +197,33 @@ def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) ->
     return {"accuracy": scores} | ({"domain_accuracy": by_domain} if by_domain else {})
 
 
-def classifier_config(options: TeacherOptions, labels: list[str]) -> PretrainedConfig:
-    """The model configuration of the teacher, before the teacher is made.
-
-    :raises UserError: there is no such model.
-    """
-    try:
-        config = AutoConfig.from_pretrained(model_source(options.model))
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load(options, error) from None
-    config.num_labels = len(labels)
-    return config
-
-
 def load_classifier(
-    options: TeacherOptions, labels: list[str], representation: Representation = "cls"
-) -> PreTrainedModel:
+    recipe: Recipe, labels: list[str], representation: Representation = "cls"
+) -> tuple[PreTrainedModel, list[str]]:
     """The recipe's model with a classification head for `labels`.
 
     :param representation: what the head gets: `mean`, or `cls` for the model's own head.
-    :raises UserError: there is no such model, or a fine-tuned model has other labels.
+    :returns: the model, and the names of the checkpoint's weights that it has no place for.
+    :raises UserError: see `open_weights`; or a fine-tuned model has other labels.
     """
-    names = dict(enumerate(labels))
-    head = (
-        {}
-        if options.fine_tuned
-        else {"num_labels": len(labels), "id2label": names, "label2id": {v: k for k, v in names.items()}}
-    )
-    source = model_source(options.model)
-    try:
-        mean = representation == "mean" and MEAN_CLASSIFIERS.get(AutoConfig.from_pretrained(source).model_type)
-        model = (mean or AutoModelForSequenceClassification).from_pretrained(
-            source, dtype=torch.float32, ignore_mismatched_sizes=not options.fine_tuned, **head
-        )  # in fp32 even if the checkpoint is not: training needs it, and autocast chooses the precision of each operation
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load(options, error) from None
+    options = recipe.teacher
+    config = open_config(options)
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: number for number, name in enumerate(labels)}}
     if options.fine_tuned:
-        own = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        if own != labels:
-            raise UserError(
-                f"teacher.fine_tuned: the model's labels are {own}, the data's {labels}; set data.labels to the model's order"
-            )
-    return model
+        check_head_labels(head_labels(config, recipe.target), labels, recipe.target)
+        return open_weights(AutoModelForSequenceClassification, options, **names)
+    mean = representation == "mean" and MEAN_CLASSIFIERS.get(config.model_type)
+    return open_weights(mean or AutoModelForSequenceClassification, options, num_labels=len(labels), **names)
 
 
 def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> TextEncoder:
     """Write the model's tokenizer to `directory`.
 
     :returns: the text encoder of the task, with this tokenizer.
-    :raises UserError: it has no fast tokenizer, or the model takes fewer tokens than the recipe's max_length.
+    :raises UserError: see `open_tokenizer` and `check_tokenizer`.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"teacher.model: {recipe.teacher.model} has no fast tokenizer (tokenizer.json), which serving needs"
-        )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and recipe.target.max_length > positions:
-        raise UserError(
-            f"{recipe.target.section}.max_length: the teacher takes {positions} tokens at most, the recipe asks for {recipe.target.max_length}"
-        )
+    tokenizer = open_tokenizer(recipe.teacher)
+    check_tokenizer(tokenizer, model, recipe.teacher, recipe.target)
     tokenizer.save_pretrained(directory)
     return TextEncoder(directory / "tokenizer.json", recipe.target.max_length, model.config.pad_token_id or 0)
 
@@ -281,10 +248,3 @@ def save_tokenizer_copy(teacher: Path, directory: Path) -> None:
 def teacher_card(directory: Path) -> dict[str, object]:
     """`card.json` of a finished teacher."""
     return json.loads((directory / "card.json").read_text(encoding="utf-8"))
-
-
-def _cannot_load(options: TeacherOptions, error: Exception) -> UserError:
-    reason = str(error).split("\n")[0]
-    return UserError(
-        f"teacher.model: {options.model!r} cannot be loaded ({reason}); give 'embedded', a checkpoint directory or a hub id"
-    )

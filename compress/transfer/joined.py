@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from compress.data.words import join_words, split_words
+
 SPANS = (2, 3)  # fewest and most spans of a joined text
 SHORTEST, LONGEST = 0.2, 0.7  # share of the words of a text that its span has
 
@@ -13,11 +15,11 @@ def joined_texts(texts: Sequence[str], count: int, rng: random.Random) -> Iterat
     """`count` texts, each of two or three spans of different texts in random order."""
     for _ in range(count if texts else 0):
         parts = rng.sample(texts, min(rng.randint(*SPANS), len(texts)))
-        yield " ".join(_span(part, rng) for part in parts)
+        yield join_words([_span(part, rng) for part in parts])
 
 
 def _span(text: str, rng: random.Random) -> str:
-    words = text.split()
+    words = split_words(text)
     size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
     start = rng.randint(0, max(0, len(words) - size))
-    return " ".join(words[start : start + size])
+    return join_words(words[start : start + size])

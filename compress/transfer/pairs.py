@@ -14,6 +14,7 @@ from scipy.sparse import diags
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
+from compress.data.words import spaced_words, split_words
 from compress.runtime.errors import UserError
 
 Pair = tuple[str, str]
@@ -34,7 +35,12 @@ class Neighbours:
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
         self._vectorizer = HashingVectorizer(
-            n_features=BUCKETS, ngram_range=(1, 2), norm=None, alternate_sign=False, token_pattern=r"(?u)\b\w+\b"
+            n_features=BUCKETS,
+            ngram_range=(1, 2),
+            norm=None,
+            alternate_sign=False,
+            preprocessor=spaced_words,
+            token_pattern=r"(?u)\b\w+\b",
         )
         counts = self._vectorizer.transform(texts)
         frequency = counts.getnnz(axis=0)  # (BUCKETS,), number of texts
@@ -109,8 +115,8 @@ def pairs_of_bank(
 
 def _as_long_as(own: Sequence[str], bank: Sequence[str]) -> list[str]:
     """The texts of a bank whose number of words nine of ten of the task's own texts have."""
-    shortest, longest = np.quantile([len(text.split()) for text in own], LENGTHS)
-    kept = [text for text in bank if shortest <= len(text.split()) <= longest]
+    shortest, longest = np.quantile([len(split_words(text)) for text in own], LENGTHS)
+    kept = [text for text in bank if shortest <= len(split_words(text)) <= longest]
     if not kept:
         raise UserError(
             f"transfer.bank: no text of it has {shortest:.0f} to {longest:.0f} words, as the texts of this task's pairs have; "

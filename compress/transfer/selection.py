@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from compress.data.words import spaced_words
+
 BUCKETS = 2**17  # hashed n-grams: more than the task's own texts can fill, few enough for every bucket to be counted
 SMOOTHING = 1.0  # added to the count of every bucket
 HELD_OUT = 5  # every fifth of the task's own texts says how near is near enough
@@ -51,7 +53,12 @@ def importance(bank: Sequence[str], own: Sequence[str], others: Sequence[str]) -
     a long text has a weight that is either huge or tiny, whatever it says.
     """
     vectorizer = HashingVectorizer(
-        n_features=BUCKETS, ngram_range=(1, 2), norm=None, alternate_sign=False, token_pattern=r"(?u)\b\w+\b|[?!]"
+        n_features=BUCKETS,
+        ngram_range=(1, 2),
+        norm=None,
+        alternate_sign=False,
+        preprocessor=spaced_words,
+        token_pattern=r"(?u)\b\w+\b|[?!]",
     )
     of_bank = vectorizer.transform(bank)
     ratio = _log_shares(vectorizer.transform(own)) - _log_shares(of_bank)

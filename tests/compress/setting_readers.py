@@ -36,19 +36,21 @@ def names(section: str, keys: str) -> list[str]:
 READERS: dict[str, str] = {
     "name": NOBODY,
     "seed": "teacher augmented transfer_set search trials architecture student bundle",
-    **dict.fromkeys(names("target", "source train dev test hub hub_config text text_b label domain"), EVERYBODY),
+    **dict.fromkeys(
+        names("target", "source train dev test hub hub_config revision text text_b label domain"), EVERYBODY
+    ),
     **dict.fromkeys(names("target", "only_domains quoting separator encoding limit decontaminate"), EVERYBODY),
     # Which of the texts have a label plays no part for a language model.
-    **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
+    **dict.fromkeys(names("target", "labels relabel train_limit train_fraction sample"), LABELLED),
     "target.unlabelled": "language_model",
     "target.max_length": "teacher language_model teacher_outputs transfer_outputs search trials architecture student bundle",
-    **dict.fromkeys(names("source", "source train hub hub_config text text_b label domain"), OF_SOURCE),
+    **dict.fromkeys(names("source", "source train hub hub_config revision text text_b label domain"), OF_SOURCE),
     **dict.fromkeys(
         names("source", "only_domains quoting separator encoding limit sample decontaminate relabel"), OF_SOURCE
     ),
     **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
     **dict.fromkeys(names("teacher", "steps max_grad_norm fine_tuned representation head_first"), "teacher"),
-    "teacher.model": "teacher language_model",
+    **dict.fromkeys(names("teacher", "model revision"), "teacher language_model"),
     "meta.corruption": "teacher",
     "meta.expertise": "teacher_outputs transfer_outputs",
     "meta.transfer": "student",
@@ -101,13 +103,19 @@ META = ("metakd", "meta_transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
     ("own", "domains.leave_out"): NOBODY,
-    ("bilstm", "teacher.model"): "teacher augmented",  # the mask token of its tokenizer
+    **{
+        ("bilstm", key): "teacher augmented" for key in names("teacher", "model revision")
+    },  # its tokenizer's mask token
     ("latency", "target.sample"): EVERYBODY,  # with a limit, another sample has other texts
     ("latency", "bench.threads"): "architecture bundle",  # students are timed as they will be served
     ("latency", "bench.texts"): "architecture bundle",
     **{(recipe, "budget.target_latency_ms"): "bundle" for recipe in RECIPES if recipe not in SEARCHED},
     ("unlabelled", "target.unlabelled"): f"language_model {STUDENT}",
-    **{(recipe, key): f"{READERS[key]} student" for recipe in COPYING for key in names("teacher", "model fine_tuned")},
+    **{
+        (recipe, key): f"{READERS[key]} student"
+        for recipe in COPYING
+        for key in names("teacher", "model revision fine_tuned")
+    },
     **{(r, key): NOBODY for r in RECIPES if r not in META for key in names("meta", "corruption expertise transfer")},
     (
         "meta_transfer",

@@ -21,7 +21,7 @@ from compress.augment.example import Example
 from compress.augment.masked_lm import MaskedLM, Query
 from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, replaceable_words
 from compress.augment.replacement import make_replacement
-from compress.augment.train_masked_lm import check_token_types, condition_on_labels, mask_tokens, train_masked_lm
+from compress.augment.train_masked_lm import condition_on_labels, mask_tokens, train_masked_lm, try_masked_lm
 from compress.data.corpus import UNLABELLED, Corpus, Split
 from compress.recipe.sections import CbertOptions, MaskedLmOptions, ReplacementOptions
 from compress.runtime.encode import Encoded, TextEncoder
@@ -273,11 +273,11 @@ def test_encoders_that_do_not_suit_are_refused_in_one_line(teacher: Path, tmp_pa
     DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilbert")
     vocabulary.save_pretrained(tmp_path / "distilbert")
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
-        check_token_types(str(tmp_path / "distilbert"))
+        try_masked_lm(str(tmp_path / "distilbert"), "main", make_corpus().splits["dev"], 32, conditioned=True)
     lm = make_lm(tmp_path / "distilbert", tmp_path / "s", ReplacementOptions())
     assert lm.candidates([], 3) == []
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
         condition_on_labels(lm, make_corpus(), CbertOptions(), tmp_path / "s", seed=0)
-    check_token_types(str(teacher))
+    try_masked_lm(str(teacher), "main", make_corpus().splits["dev"], 32, conditioned=True)
     with pytest.raises(UserError, match="cannot be loaded as a masked language model"):
         make_lm(tmp_path / "nothing", tmp_path / "s", ReplacementOptions())

@@ -269,7 +269,7 @@ def test_a_checkpoint_in_half_precision_is_trained_in_full(tmp_path: Path) -> No
     directory = tiny_teacher(tmp_path / "bert")
     AutoModelForSequenceClassification.from_pretrained(directory).half().save_pretrained(directory)
     recipe = recipe_from({"name": "t", "teacher": {"model": str(directory)}}, "test")
-    teacher = load_classifier(recipe.teacher, ["a", "b"])
+    teacher, _ = load_classifier(recipe, ["a", "b"])
     student = make_transformer(TransformerOptions(init=str(directory)), teacher, teacher, ["a", "b"], 0)
     for model in (teacher, student):
         assert {weight.dtype for weight in model.parameters()} == {torch.float32}

@@ -15,7 +15,7 @@ from compress.pipeline.stages.teachers import LINEAR, TEACHER
 from compress.pipeline.stages.texts import AUGMENTED, LANGUAGE_MODEL, TEACHER_OUTPUTS, TRANSFER_OUTPUTS, TRANSFER_SET
 from compress.recipe import Recipe
 
-__all__ = ["LINEAR", "SEARCH", "STAGES", "STUDENT", "stage_keys", "stages_of"]
+__all__ = ["AUGMENTED", "LINEAR", "SEARCH", "STAGES", "STUDENT", "TEACHER", "stage_keys", "stages_of"]
 
 STAGES = (
     *(TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, TRANSFER_SET, TRANSFER_OUTPUTS),

@@ -63,7 +63,11 @@ def _student_settings(recipe: Recipe) -> Iterator[str]:
     if isinstance(recipe.augmentation, L2aOptions):
         yield "augmentation.selector"
     if isinstance(recipe.student, TransformerOptions):
-        yield from ("teacher.model", "teacher.fine_tuned")  # the model that its layers may be copied from
+        yield from (
+            "teacher.model",
+            "teacher.revision",
+            "teacher.fine_tuned",
+        )  # the model that its layers may be copied from
     if recipe.teacher.method == "meta":
         yield "meta.transfer"
     if is_searched(recipe):

@@ -32,6 +32,7 @@ LANGUAGE_MODEL = Stage(
     # Not the method: one language model serves all of them.
     settings=lambda recipe: (
         "teacher.model",
+        "teacher.revision",
         "target.max_length",
         *(f"augmentation.{name}" for name in MaskedLmOptions.model_fields),
         "-augmentation.method",
@@ -63,7 +64,7 @@ def _augmented_settings(recipe: Recipe) -> Iterator[str]:
         "domains.student",
     )  # a selector is the student's matter
     if isinstance(recipe.augmentation, SamplingOptions):
-        yield "teacher.model"  # for its tokenizer's mask token
+        yield from ("teacher.model", "teacher.revision")  # for its tokenizer's mask token
 
 
 AUGMENTED = Stage(

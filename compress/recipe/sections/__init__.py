@@ -55,8 +55,13 @@ from compress.recipe.sections.teacher import DomainOptions, MetaOptions, Teacher
 from compress.recipe.sections.training import CompressOptions, LengthOptions, TrainOptions
 from compress.recipe.sections.transfer import TransferOptions
 
-# What a setting may hold besides the path of a file.
-SPECIAL_NAMES = {Content.GENOTYPE: SPECIAL_ARCHITECTURES, Content.BANK: ("embedded",)}
+# What a setting may hold besides the path of a file, or the directory or hub id of a model.
+SPECIAL_NAMES = {
+    Content.MODEL: ("embedded",),
+    Content.INIT: SPECIAL_INITS,
+    Content.GENOTYPE: SPECIAL_ARCHITECTURES,
+    Content.BANK: ("embedded",),
+}
 
 __all__ = [
     "FEATURE_METHODS",

@@ -24,6 +24,11 @@ class TextOptions(Section):
     )
     hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="branch, tag or commit of the hub dataset; default: the newest state of its main branch",
+    )
     text: str = Field("text", description="column with the text, or the first text of a pair")
     text_b: str | None = Field(None, description="column with the second text of a pair")
     label: str = Field("label", description="column with the label")
@@ -63,6 +68,8 @@ class TextOptions(Section):
             raise ValueError('source = "files" needs train, the path of the training table')
         if self.source == "hub" and self.hub is None:
             raise ValueError('source = "hub" needs hub, the dataset\'s id')
+        if self.revision is not None and self.source != "hub":
+            raise ValueError("revision: only a dataset of the hub has one")
         if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
             raise ValueError('train, dev, test and hub need source = "files" or "hub"')
         if self.only_domains and self.domain is None and self.source != "embedded":
@@ -113,6 +120,11 @@ class DataOptions(TextOptions):
         "left out",
     )
     labels: list[str] | None = Field(None, description="label names in the order of the logits; default: sorted")
+    relabel: dict[str, str] = Field(
+        {},
+        description="another name → the label's name in this task: for labels of the tables, and for the classes of a fine-tuned "
+        "teacher, such as LABEL_0",
+    )
     max_length: Annotated[int, Field(ge=8, le=512)] = Field(
         128, description="most tokens of a text (or pair); the rest is cut off"
     )

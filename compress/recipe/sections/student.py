@@ -46,7 +46,7 @@ class TransformerOptions(Section):
     """A small BERT: layers copied from a larger one, or a model of its own size."""
 
     kind: Literal["transformer"] = "transformer"
-    init: Annotated[str, Content.MODEL] = Field(
+    init: Annotated[str, Content.INIT] = Field(
         "teacher",
         description="initial weights: 'teacher' (layers of the fine-tuned teacher), 'pretrained' (layers of teacher.model before "
         "fine-tuning), 'random', or a local directory or hub id of a small BERT",

@@ -18,6 +18,11 @@ class TeacherOptions(LengthOptions):
     model: Annotated[str, Content.MODEL] = Field(
         "embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id"
     )
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="branch, tag or commit of a hub model; default: the newest state of its main branch",
+    )
     fine_tuned: bool = Field(
         False, description="the model is already a classifier for these labels, and is not trained"
     )
@@ -42,6 +47,12 @@ class TeacherOptions(LengthOptions):
         if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
             return {**values, "steps": TEACHER_STEPS}
         return values
+
+    @model_validator(mode="after")
+    def _check_revision(self) -> TeacherOptions:
+        if self.revision is not None and self.model == "embedded":
+            raise ValueError("revision: the embedded model has none; only a model of the hub has")
+        return self
 
     @model_validator(mode="after")
     def _check_head(self) -> TeacherOptions:
