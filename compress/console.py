@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from compress import processes
 from compress.runtime.errors import UserError
@@ -16,16 +19,17 @@ from compress.runtime.errors import UserError
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not processes.is_first())
 
 
-RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
+RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file; `pocketbert init` writes one")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
 ]
 ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
+OWN_PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
 
 
 def run_cli(app: typer.Typer) -> NoReturn:
-    """Run a typer application. A `UserError` prints one line on stderr; the exit status is 2. After Ctrl-C it is 130."""
+    """Run a typer application. A `UserError` or a missing package prints one line on stderr; the exit status is 2. After Ctrl-C: 130."""
     try:
         app()
     except UserError as error:
@@ -38,4 +42,32 @@ def run_cli(app: typer.Typer) -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os._exit(141)  # nobody reads our output any more; flushing stdout at exit would raise the error again
+    except ModuleNotFoundError as error:
+        if (package := (error.name or "").split(".")[0]) in OWN_PACKAGES:
+            raise
+        print(f"error: the Python package {package} is not installed; `pocketbert doctor` says what needs it", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout, so that it can be piped. All messages go to stderr."""
+    from rich.table import Table
+
+    table = Table(*header)
+    for column in table.columns[1:]:
+        column.justify, column.overflow = "right", "fold"
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
+    """A table as HTML, for the results that a notebook shows."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    caption = f"<p>{escape(title)}</p>" if title else ""
+    return f"{caption}<table><thead>{line('th', header)}</thead><tbody>{body}</tbody></table>"

@@ -53,7 +53,7 @@ def build_bundle(recipe: Recipe, workspace: Workspace, target: Target, *, force:
     keys = stage_keys(recipe)
     if not workspace.is_current(STUDENT.name, keys[STUDENT.name]):
         raise UserError(
-            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `python -m compress run` with it first"
+            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `pocketbert compress` with it first"
         )
     stage = bundle_stage(target)
     return Bundle(run_stage(stage, recipe, workspace, stage.key(recipe, keys), TaskTexts(recipe), force=force))

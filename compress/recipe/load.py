@@ -40,7 +40,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe; `ls recipes/` shows the ones there are") from None
+        raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
     except OSError as error:
