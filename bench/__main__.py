@@ -189,7 +189,9 @@ def _print_results(kept: Results) -> None:
 
 
 def _print_plan(planned: list[Planned]) -> None:
-    print_table(["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned])
+    print_table(
+        ["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned]
+    )
 
 
 def _names(text: str) -> list[str]:

@@ -45,7 +45,10 @@ def run_cli(app: typer.Typer) -> NoReturn:
     except ModuleNotFoundError as error:
         if (package := (error.name or "").split(".")[0]) in OWN_PACKAGES:
             raise
-        print(f"error: the Python package {package} is not installed; `pocketbert doctor` says what needs it", file=sys.stderr)
+        print(
+            f"error: the Python package {package} is not installed; `pocketbert doctor` says what needs it",
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.exit(0)
 

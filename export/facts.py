@@ -26,7 +26,9 @@ class ModelFacts:
     drop: float | None  # points of dev accuracy lost against the fp32 student
     verdict: str  # of the accuracy gate: passed, failed or not measured
     note: str  # how the model was made
-    operators: dict[str, int] | None  # nodes of the graph by kind; None: no ONNX graph, or the package onnx is not installed
+    operators: (
+        dict[str, int] | None
+    )  # nodes of the graph by kind; None: no ONNX graph, or the package onnx is not installed
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 TRAINING_DISK_GB = 10
 # A capability that makes a difference, the flags that mean it, and what having it and lacking it means here.
 SIMD = (
-    ("AVX2 or NEON", ("avx2", "asimd"), "fast INT8 and fp32", "INT8 may be slower than fp32 here: measure both with `pocketbert bench`"),
+    (
+        "AVX2 or NEON",
+        ("avx2", "asimd"),
+        "fast INT8 and fp32",
+        "INT8 may be slower than fp32 here: measure both with `pocketbert bench`",
+    ),
     (
         "VNNI or dot products",
         ("avx512_vnni", "avx_vnni", "asimddp", "i8mm", "amx_int8"),
@@ -115,7 +120,9 @@ def _cores() -> int:
 def _storage() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     cure = "" if free > TRAINING_DISK_GB else "free some space, or work in another directory"
-    yield Finding("disk", "no" if cure else "yes", f"{free:.0f} GB free here; a training needs up to {TRAINING_DISK_GB}", cure)
+    yield Finding(
+        "disk", "no" if cure else "yes", f"{free:.0f} GB free here; a training needs up to {TRAINING_DISK_GB}", cure
+    )
     from compress.data.assets import cache_directory
 
     cache = cache_directory()
@@ -131,7 +138,9 @@ class _Installation:
         try:
             self._own: Distribution = distribution("pocketbert")
         except PackageNotFoundError:
-            raise UserError("pocketbert: is not installed in this Python; run `pip install .` in its repository") from None
+            raise UserError(
+                "pocketbert: is not installed in this Python; run `pip install .` in its repository"
+            ) from None
 
     def missing(self, *extras: str, base: bool = False) -> list[str]:
         """The requirements of extras that are not installed, or too old.
@@ -139,7 +148,9 @@ class _Installation:
         :param base: also what is needed without any extra.
         """
         needed = map(Requirement, self._own.requires or [])
-        return [str(one.name) + str(one.specifier) for one in needed if _applies(one, extras, base) and not _is_there(one)]
+        return [
+            str(one.name) + str(one.specifier) for one in needed if _applies(one, extras, base) and not _is_there(one)
+        ]
 
     def install(self, *extras: str) -> str:
         """The command that installs extras beside what is there."""
@@ -162,7 +173,9 @@ class _Installation:
 
     def tensorrt(self) -> Finding:
         """Whether `export --target tensorrt` finds a TensorRT."""
-        versions = [f"{name} {found}" for name in ("tensorrt", "tensorrt-rtx-cu13-bindings") if (found := _version(name))]
+        versions = [
+            f"{name} {found}" for name in ("tensorrt", "tensorrt-rtx-cu13-bindings") if (found := _version(name))
+        ]
         what = "make a TensorRT engine (export --target tensorrt)"
         if versions:
             return Finding(what, "yes", ", ".join(versions))
@@ -172,12 +185,16 @@ class _Installation:
 def _gpus(installed: _Installation) -> tuple[Finding, Finding]:
     """Whether a bundle can be asked on a GPU, and whether one can be trained on."""
     what = ("ask a bundle on a GPU (serve --device cuda)", "train on a GPU")
-    serving = Finding(what[0], "no", "this ONNX Runtime has no CUDA", f"on a machine with one: {installed.install('gpu')}")
+    serving = Finding(
+        what[0], "no", "this ONNX Runtime has no CUDA", f"on a machine with one: {installed.install('gpu')}"
+    )
     if find_spec("onnxruntime"):
         from onnxruntime import get_available_providers
 
         if "CUDAExecutionProvider" in get_available_providers():
-            serving = Finding(what[0], "yes", "ONNX Runtime has CUDA; whether it starts, `pocketbert predict --device cuda` shows")
+            serving = Finding(
+                what[0], "yes", "ONNX Runtime has CUDA; whether it starts, `pocketbert predict --device cuda` shows"
+            )
     if not find_spec("torch"):
         return serving, Finding(what[1], "no", "torch is not installed", installed.install("train", "cpu"))
     import torch
@@ -189,7 +206,9 @@ def _gpus(installed: _Installation) -> tuple[Finding, Finding]:
     names = []
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
-        names.append(f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, compute capability {properties.major}.{properties.minor}")
+        names.append(
+            f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, compute capability {properties.major}.{properties.minor}"
+        )
     return serving, Finding(what[1], "yes", "; ".join(names))
 
 

@@ -26,7 +26,9 @@ class Student:
 
     name: str  # of the recipe
     workspace: Path  # the results of all stages
-    cards: dict[str | None, dict[str, Any]]  # the `card.json` of each domain's student; one student for all texts: key None
+    cards: dict[
+        str | None, dict[str, Any]
+    ]  # the `card.json` of each domain's student; one student for all texts: key None
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The accuracies on dev: the header and the rows."""

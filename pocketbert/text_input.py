@@ -76,7 +76,9 @@ def _lines(lines: TextIO, place: str, *, pair: bool) -> Iterator[Item]:
                 continue
             text, tab, text_b = line.partition("\t")
             if not tab:
-                raise UserError(f"{place}: line {number}: this bundle classifies pairs: write both texts with a tab between them")
+                raise UserError(
+                    f"{place}: line {number}: this bundle classifies pairs: write both texts with a tab between them"
+                )
             yield text, text_b
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: is not UTF-8 ({error.reason}); save it as UTF-8") from None

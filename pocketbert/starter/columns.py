@@ -14,19 +14,20 @@ from compress.runtime.errors import UserError
 
 # The usual names, the most telling first.
 LABEL_NAMES = (
-    *("label", "labels", "class", "category", "target", "gold", "sentiment", "polarity", "intent", "topic", "stance", "emotion"),
-    *("queue", "tag", "rating", "stars", "score", "grade", "y"),
-)
+    "label labels class category target gold sentiment polarity intent topic stance emotion queue tag rating stars score grade y"
+).split()
 TEXT_NAMES = (
-    *("text", "texts", "sentence", "body", "content", "message", "review", "comment", "utterance", "tweet", "document", "abstract"),
-    *("description", "query", "question", "title", "subject", "headline", "x"),
-)
-PAIR_NAMES = (
-    *(("text", "text_b"), ("text_a", "text_b"), ("text1", "text2"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2")),
-    *(("premise", "hypothesis"), ("question1", "question2"), ("question_1", "question_2"), ("question", "sentence")),
-    *(("query", "passage"), ("query", "document"), ("question", "answer"), ("claim", "evidence")),
-)
-NOT_LABELS = ("id", "index", "split", "fold", "lang", "language", "domain", "source", "date", "time", "user", "author", "url")
+    "text texts sentence body content message review comment utterance tweet document abstract description query question title "
+    "subject headline x"
+).split()
+PAIR_NAMES = [
+    pair.split("|")
+    for pair in (
+        "text|text_b text_a|text_b text1|text2 sentence1|sentence2 sentence_1|sentence_2 premise|hypothesis question1|question2 "
+        "question_1|question_2 question|sentence query|passage query|document question|answer claim|evidence"
+    ).split()
+]
+NOT_LABELS = set("id index split fold lang language domain source date time user author url".split())
 LONGEST_LABEL = 60  # characters, on average
 SHORTEST_TEXT = 8  # characters, on average
 SHOWN = 6
@@ -61,7 +62,11 @@ class Roles:
 
 
 def choose_columns(
-    cells: dict[str, list[Any]], place: str, text: str | None = None, text_b: str | None = None, label: str | None = None
+    cells: dict[str, list[Any]],
+    place: str,
+    text: str | None = None,
+    text_b: str | None = None,
+    label: str | None = None,
 ) -> Roles:
     """Find the columns of the texts and of the labels.
 
@@ -78,7 +83,9 @@ def choose_columns(
     rows = len(next(iter(cells.values())))
     if text is None and text_b is None:
         lower = {column.name.lower(): column.name for column in columns if column.strings}
-        pair = next((pair for pair in PAIR_NAMES if lower.keys() >= set(pair) and label not in map(lower.get, pair)), None)
+        pair = next(
+            (pair for pair in PAIR_NAMES if lower.keys() >= set(pair) and label not in map(lower.get, pair)), None
+        )
         text, text_b = (lower[pair[0]], lower[pair[1]]) if pair else (None, None)
     label = label or _label([column for column in columns if column.name not in (text, text_b)], rows, place)
     text = text or _text([column for column in columns if column.name not in (text_b, label)], place)
@@ -103,7 +110,9 @@ def describe(name: str, values: Sequence[Any]) -> Column:
 
 def _text(columns: list[Column], place: str) -> str:
     """The column of the texts: by its name, or else the one with the longest cells."""
-    likely = [column for column in columns if column.strings and not column.number and column.characters >= SHORTEST_TEXT]
+    likely = [
+        column for column in columns if column.strings and not column.number and column.characters >= SHORTEST_TEXT
+    ]
     if not likely:
         raise UserError(f"{place}: no column looks like texts; name it with --text: {_list([c.name for c in columns])}")
     return _by_name(likely, TEXT_NAMES) or max(likely, key=lambda column: column.characters).name
@@ -120,12 +129,14 @@ def _label(columns: list[Column], rows: int, place: str) -> str:
     ]
     if found := _by_name(likely, LABEL_NAMES) or _by_name(columns, LABEL_NAMES[:3]):
         return found
-    plain = [column for column in likely if not column.parts & set(NOT_LABELS)]
+    plain = [column for column in likely if not column.parts & NOT_LABELS]
     if len(plain) == 1:
         return plain[0].name
     if not plain:
         counted = [f"{column.name!r} ({column.distinct:,} values)" for column in columns]
-        raise UserError(f"{place}: no column looks like labels, which repeat; name it with --label: {_list(counted, quote=False)}")
+        raise UserError(
+            f"{place}: no column looks like labels, which repeat; name it with --label: {_list(counted, quote=False)}"
+        )
     counted = [f"{column.name!r} ({column.distinct:,} values)" for column in plain]
     raise UserError(f"{place}: which column is the label? Name it with --label: {_list(counted, quote=False)}")
 

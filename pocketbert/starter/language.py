@@ -69,5 +69,5 @@ def _script(character: str) -> str | None:
     """The script of a letter, such as Latin, Cyrillic or Han; None for anything else."""
     if not character.isalpha():
         return None
-    name = unicodedata.name(character, "").split(" ")[0].removesuffix("-COMPATIBILITY")
+    name = unicodedata.name(character, "").split(" ")[0]
     return "Han" if name == "CJK" else name.capitalize() or None

@@ -19,7 +19,9 @@ OTHER_SEPARATORS = (",", ";", "\t", "|")
 class Layout:
     """A table that has been read."""
 
-    settings: dict[str, Any]  # of the section `data`, where its defaults do not read the table: encoding, separator, quoting
+    settings: dict[
+        str, Any
+    ]  # of the section `data`, where its defaults do not read the table: encoding, separator, quoting
     columns: dict[str, list[Any]]  # the cells, by the name of the column, in the order of the file
 
     def __len__(self) -> int:
@@ -69,8 +71,12 @@ def _read(path: Path, settings: dict[str, Any]) -> Layout:
     if names and names[0].startswith("sep="):
         raise UserError(f"{path}: line 1 is for Excel only; remove it")
     if len(names) < 2:
-        raise UserError(f"{path}: has no rows and columns") if not names else _OneColumnError(
-            f"{path}: has one column only, {names[0][:60]!r}; a task needs a column of texts and one of labels"
+        raise (
+            UserError(f"{path}: has no rows and columns")
+            if not names
+            else _OneColumnError(
+                f"{path}: has one column only, {names[0][:60]!r}; a task needs a column of texts and one of labels"
+            )
         )
     if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise UserError(f"{path}: two columns are called {twice!r}; give one of them another name")
