@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -63,14 +62,3 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
-
-
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
-    """A table as HTML, for the results that a notebook shows."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    caption = f"<p>{escape(title)}</p>" if title else ""
-    return f"{caption}<table><thead>{line('th', header)}</thead><tbody>{body}</tbody></table>"

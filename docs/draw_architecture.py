@@ -99,7 +99,7 @@ ROOMS = (
     Room(("compress.objectives", "compress.heads"), 8, 1, 1, "losses on tensors; a head on the mean state"),
     Room(("compress.data",), 9, 0, 2, "texts, batches, pinned downloads, files"),
     Room(("compress.recipe",), 10, 0, 1, "every setting, checked, with its default"),
-    Room(("compress.console",), 10, 2, 2, "messages, exit status"),
+    Room(("compress.console", "compress.html"), 10, 2, 2, "messages, exit status"),
     Room(("compress.processes",), 11, 2, 2, "several share a training"),
     Room(("compress.runtime",), 12, 0, 2, "text encoder, ONNX Runtime sessions, UserError"),
 )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.console import html_table
+from compress.html import html_table
 from export.bundle import Bundle, DomainEntry, Manifest, ModelEntry
 
 

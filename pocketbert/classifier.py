@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
+from compress.html import html_table
 from compress.runtime.errors import UserError
 from export.bundle import find_bundle
 from serve.messages import Prediction as Answer
@@ -80,8 +81,6 @@ class Predictions(Sequence[Prediction]):
         return "\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
-        from compress.console import html_table
-
         rows = [[one.label, f"{one.score:.4f}", one.shown] for one in self[:SHOWN]]
         title = f"{len(self):,} texts, of which the first {SHOWN} are shown" if len(self) > SHOWN else ""
         return html_table(["label", "score", "text"], rows, title)
@@ -175,7 +174,7 @@ class Classifier:
         except RefusedError as error:
             raise UserError(str(error)) from None
         answers = answer.results if isinstance(answer, Answers) else [answer]
-        seconds = request.texts_b or [None] * len(answers)
+        seconds: Sequence[str | None] = request.texts_b or [None] * len(answers)
         found = [_prediction(*item) for item in zip(request.texts, seconds, answers, strict=True)]
         return Predictions(found) if request.is_list else found[0]
 

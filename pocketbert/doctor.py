@@ -17,7 +17,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 
 from compress import __version__
-from compress.console import html_table
+from compress.html import html_table
 from compress.runtime.errors import UserError
 
 # Any of these gives the module `onnxruntime`.

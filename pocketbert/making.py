@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.console import html_table
+from compress.html import html_table
 from compress.recipe import Recipe, load_recipe
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle

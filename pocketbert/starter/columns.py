@@ -12,22 +12,27 @@ from typing import Any
 from compress.data.labels import MOST_CLASSES, MOST_GRADES
 from compress.runtime.errors import UserError
 
+
+def _words(names: str) -> list[str]:
+    return names.split()
+
+
 # The usual names, the most telling first.
-LABEL_NAMES = (
+LABEL_NAMES = _words(
     "label labels class category target gold sentiment polarity intent topic stance emotion queue tag rating stars score grade y"
-).split()
-TEXT_NAMES = (
+)
+TEXT_NAMES = _words(
     "text texts sentence body content message review comment utterance tweet document abstract description query question title "
     "subject headline x"
-).split()
+)
 PAIR_NAMES = [
     pair.split("|")
-    for pair in (
+    for pair in _words(
         "text|text_b text_a|text_b text1|text2 sentence1|sentence2 sentence_1|sentence_2 premise|hypothesis question1|question2 "
         "question_1|question_2 question|sentence query|passage query|document question|answer claim|evidence"
-    ).split()
+    )
 ]
-NOT_LABELS = set("id index split fold lang language domain source date time user author url".split())
+NOT_LABELS = set(_words("id index split fold lang language domain source date time user author url"))
 LONGEST_LABEL = 60  # characters, on average
 SHORTEST_TEXT = 8  # characters, on average
 SHOWN = 6

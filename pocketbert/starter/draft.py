@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.console import html_table
 from compress.data.corpus import Corpus, load_corpus
 from compress.data.summary import TableSummary
+from compress.html import html_table
 from compress.recipe import Recipe, load_recipe
 from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
@@ -38,6 +38,7 @@ class Draft:
     roles: Roles
     language: Language
     summary: TableSummary
+    doubts: list[str]  # what was taken for granted, a line each
 
     def lines(self) -> Iterator[str]:
         """What is in the table."""
@@ -49,7 +50,7 @@ class Draft:
     @property
     def warnings(self) -> list[str]:
         """What looks like a mistake in the table, a line each."""
-        return self.summary.warnings
+        return [*self.doubts, *self.summary.warnings]
 
     def write(self, *, force: bool = False) -> Recipe:
         """Write the recipe, and read it again to check it.
@@ -112,7 +113,7 @@ def draft_recipe(
     language = language_of([*train.texts, *(train.texts_b or [])])
     settings["max_length"] = _max_length(corpus.summary, language)
     writer = _Writer(name, path, table, files, settings, roles, corpus, language, teacher)
-    return Draft(path, "\n".join(writer.lines()) + "\n", roles, language, corpus.summary)
+    return Draft(path, "\n".join(writer.lines()) + "\n", roles, language, corpus.summary, layout.doubts)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class _Writer:
         comments = {
             "label": f"{len(summary.classes)} classes, the largest {next(iter(summary.classes))!r}",
             "max_length": f"tokens; 95 % of the texts have up to {summary.characters['p95']:,} characters",
-            "encoding": "taken because the file is not UTF-8: do letters with accents look right?",
+            "encoding": "the file is not UTF-8; are all letters right?",
         }
         for key, value in self.settings.items():
             yield _line(key, value, comments.get(key, ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Layout:
         str, Any
     ]  # of the section `data`, where its defaults do not read the table: encoding, separator, quoting
     columns: dict[str, list[Any]]  # the cells, by the name of the column, in the order of the file
+    doubts: list[str]  # what a person should check of that, a line each
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -45,18 +46,24 @@ def read_layout(path: Path) -> Layout:
     if delimited is None:
         return _read(path, {})
     encoding = likely_encoding(read_bytes(path))
-    base = {} if encoding is None else {"encoding": encoding}
+    base: dict[str, Any] = {} if encoding is None else {"encoding": encoding}
+    doubts = [] if encoding is None else [f"{path} is not UTF-8 and was read as {encoding}: are all letters right?"]
     separator = SEPARATORS[delimited]
     first: UserError | None = None
     for other, quoting in product((separator, *OTHER_SEPARATORS), (None, delimited != ".csv")):
         settings = base | ({} if other == separator else {"separator": other})
         settings |= {} if quoting is None else {"quoting": quoting}
         try:
-            return _read(path, settings)
+            read = _read(path, settings)
         except UserError as error:
             # A table of one column is read by every separator that does not occur, so its message says least.
             if first is None or isinstance(first, _OneColumnError):
                 first = error
+        else:
+            if first is not None and not isinstance(first, _OneColumnError):
+                taken = ", ".join(f"{key} = {settings[key]!r}" for key in ("separator", "quoting") if key in settings)
+                doubts.append(f"{path} was read with {taken}, because otherwise: {first}")
+            return replace(read, doubts=doubts)
     assert first is not None, "some layout was tried"
     raise first
 
@@ -85,4 +92,4 @@ def _read(path: Path, settings: dict[str, Any]) -> Layout:
     columns = read_file(path, options, {name: name for name in named}).columns
     if not next(iter(columns.values())):
         raise UserError(f"{path}: the table has no rows")
-    return Layout(settings, columns)
+    return Layout(settings, columns, [])
