@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compress.runtime.errors import UserError
     from export.facts import BundleFacts
     from pocketbert.classifier import Classifier, Prediction, Predictions
-    from pocketbert.doctor import Diagnosis, doctor
+    from pocketbert.diagnosis import Diagnosis, doctor
     from pocketbert.making import Student, compress, export, inspect
     from pocketbert.starter.draft import Draft, draft_recipe
 
@@ -46,7 +46,7 @@ _MODULES = {
     "compress.runtime.errors": ["UserError"],
     "export.facts": ["BundleFacts"],
     "pocketbert.classifier": ["Classifier", "Prediction", "Predictions"],
-    "pocketbert.doctor": ["Diagnosis", "doctor"],
+    "pocketbert.diagnosis": ["Diagnosis", "doctor"],
     "pocketbert.making": ["Student", "compress", "export", "inspect"],
     "pocketbert.starter.draft": ["Draft", "draft_recipe"],
 }

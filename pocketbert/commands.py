@@ -62,11 +62,11 @@ def init(
     from pocketbert.starter.draft import draft_recipe
 
     draft = draft_recipe(data, out=out, text=text, text_b=text_b, label=label, dev=dev, test=test, teacher=teacher)
+    draft.write(force=force)
     for line in draft.lines():
         console.print(line, markup=False)
     for warning in draft.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    draft.write(force=force)
     console.print(
         f"wrote {draft.path}; next: pocketbert compress {draft.path}, then pocketbert export {draft.path}", markup=False
     )
@@ -147,7 +147,7 @@ def inspect_command(bundle: BundleOption, as_json: JsonOption = False) -> None:
 @app.command(name="doctor")
 def doctor_command(as_json: JsonOption = False) -> None:
     """Show what works on this machine and with what is installed, what is missing for which feature, and how to get it."""
-    from pocketbert.doctor import doctor
+    from pocketbert.diagnosis import doctor
 
     found = doctor()
     typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if as_json else str(found))
