@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,6 +26,11 @@ SetOption = Annotated[
 ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; each recipe has a folder there")]
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 OWN_PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
+
+
+def has_live_bars() -> bool:
+    """Whether a progress bar can be drawn again and again: on a terminal, and in a notebook where rich has ipywidgets for it."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def run_cli(app: typer.Typer) -> NoReturn:

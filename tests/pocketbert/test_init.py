@@ -172,7 +172,11 @@ MISTAKES = {
     "empty": ("t.csv", b"", "empty"),
     "only a header": ("t.csv", b"text,label\n", "has no rows"),
     "one column": ("t.csv", b"text\ngood film\nbad film\n", "has one column only, 'text'"),
-    "one class": ("t.csv", b"text,label\n" + b"".join(b"film number %d,yes\n" % i for i in range(60)), "one class only"),
+    "one class": (
+        "t.csv",
+        b"text,label\n" + b"".join(b"film number %d,yes\n" % i for i in range(60)),
+        "one class only",
+    ),
     "an empty cell": ("t.csv", b"text,label\na good film,yes\n,no\na bad film,no\n", "line 3: column 'text' is empty"),
     "scores": (
         "t.csv",

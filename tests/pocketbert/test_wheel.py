@@ -50,8 +50,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / package, folder / "source" / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / file, folder / "source" / file)
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--no-cache-dir")
-    run(sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder), "source", cwd=folder)
+    options = (
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+    )
+    run(sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder), str(folder / "source"), cwd=folder)
     (built,) = folder.glob("*.whl")
     return built
 
