@@ -28,7 +28,7 @@ SPECIAL_MODELS = ("embedded", *SPECIAL_INITS)  # values of a model setting that 
 _SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their settings
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read and validate a recipe.
 
     :param path: a TOML file. A relative path in it starts at the folder of the file.
@@ -37,6 +37,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     :raises UserError: the file does not exist or is not TOML, a key is unknown, or a value is wrong. The message names the
         line of the file, or the override.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pocketbert(folder, "init", "tickets.csv", "--teacher", "bert")
     recipe = folder / "tickets.toml"
     text = recipe.read_text(encoding="utf-8").replace("[teacher]\n", "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n")
-    text = text.replace("[compress]\n", "[compress]\nsteps = 60\nbatch_size = 16\naverage = 0.9\n")
+    text = text.replace("[compress]\n", "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n")
     for written, quick in QUICK.items():
         assert written in text
         text = text.replace(written, quick)
