@@ -5,29 +5,21 @@ from __future__ import annotations
 import functools
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench.baseline import BaselineOptions
-from bench.compare import CompareOptions, compare
-from bench.front.candidates import default_settings, make_candidates, teacher_layers
-from bench.front.results import table as front_table
-from bench.front.run import run_front
-from bench.report import summary
-from bench.tables.render import render
-from bench.tables.results import Results
-from bench.tables.runner import Planned, TableOptions, plan, run_table
-from bench.tables.table import load_table
 from compress import processes
-from compress.console import DEFAULT_RECIPE, console, run_cli
+from compress.console import DEFAULT_RECIPE, console, print_table, run_cli
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.recipe.sections import BudgetOptions
 from compress.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from bench.tables.results import Results
+    from bench.tables.runner import Planned
+
+# The commands import what they run, so that `--help` need not wait for torch.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -77,6 +69,10 @@ def compare_command(
     Each engine runs in its own process with pinned threads. BERT-base takes minutes. Keep the machine idle.
     Writes report.md, report.json (with every sample) and a plot.
     """
+    from bench.baseline import BaselineOptions
+    from bench.compare import CompareOptions, compare
+    from bench.report import summary
+
     task = load_recipe(recipe, settings)
     options = CompareOptions(
         workspace=Path("artifacts") / task.name,
@@ -88,7 +84,7 @@ def compare_command(
         baseline=BaselineOptions(bert_base, bert_config),
     )
     report, directory = compare(task, options)
-    _print(*summary(report))
+    print_table(*summary(report))
     if report.warning:
         console.print(f"[bold yellow]{report.warning}[/]")
     console.print(f"report: {directory / 'report.md'}")
@@ -118,12 +114,17 @@ def front_command(
     Writes front.md, front.json and a plot. The student that [budget] takes becomes the recipe's student and bundle.
     Exit status 1: no student meets the budget.
     """
+    from bench.front.candidates import default_settings, make_candidates, teacher_layers
+    from bench.front.results import table as front_table
+    from bench.front.run import run_front
+    from compress.recipe.sections import BudgetOptions
+
     processes.require_one("front")
     loaded = load_recipe(recipe, settings)
     wanted = candidate or default_settings(loaded, teacher_layers(loaded))
     candidates = make_candidates(recipe, settings or [], wanted)
     front, directory = run_front(loaded, candidates, Workspace(artifacts / loaded.name))
-    _print(*front_table(front))
+    print_table(*front_table(front))
     if front.warning:
         console.print(f"[bold yellow]{front.warning}[/]")
     console.print(front.verdict, markup=False)
@@ -173,6 +174,10 @@ def table_command(
     --force makes the student and its bundle again from the stored teacher. In a teacher's row it trains the teacher.
     Writes TABLE.json (the evidence), TABLE.md and a plot.
     """
+    from bench.tables.results import Results
+    from bench.tables.runner import TableOptions, plan, run_table
+    from bench.tables.table import load_table
+
     loaded = load_table(table)
     kept = Results(loaded, results)
     options = TableOptions(data, results, artifacts, only, force, latency)
@@ -204,26 +209,20 @@ def paper_command(*args: Any, **kwargs: Any) -> None:
 
 
 def _print_results(kept: Results) -> None:
-    _print(*render(kept).rows())
+    from bench.tables.render import render
+
+    print_table(*render(kept).rows())
     console.print(f"table: {kept.path.with_suffix('.md')}")
 
 
 def _print_plan(planned: list[Planned]) -> None:
-    _print(["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned])
+    print_table(
+        ["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned]
+    )
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _print(header: list[str], rows: list[list[str]]) -> None:
-    """Print a table on stdout, so that it can be piped. All messages go to stderr."""
-    table = Table(*header)
-    for column in table.columns[1:]:
-        column.justify, column.overflow = "right", "fold"
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from cpuinfo import get_cpu_info
 from pydantic import BaseModel
 
@@ -62,8 +61,10 @@ def describe(device: str) -> Environment:
 
     :param device: "cpu" or "cuda"; with "cuda" the GPU's name is included.
     """
+    import psutil
+
     return Environment(
-        cpu=_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
+        cpu=cpu_name(),
         simd=[flag for flag in SIMD if flag in cpu_flags()],
         logical_cpus=psutil.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
@@ -81,7 +82,14 @@ def busy_share() -> float:
 
     The load average would be wrong here: for minutes it still counts trainings that have finished.
     """
+    import psutil
+
     return psutil.cpu_percent(interval=_WATCHED_S) / 100
+
+
+def cpu_name() -> str:
+    """What the CPU is called."""
+    return _cpu_info().get("brand_raw") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> set[str]:

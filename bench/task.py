@@ -56,7 +56,7 @@ class Task:
         config = self._teacher_config
         if config is None:
             raise UserError(
-                f"{self.teacher}: no teacher there; make one with `make compress-and-export`, "
+                f"{self.teacher}: no teacher there; make one with `pocketbert compress`, "
                 "or leave it out with --skip 'teacher-*'"
             )
         own = list(config.get("id2label", {"0": "", "1": ""}).values())

@@ -10,7 +10,7 @@ import typer
 from compress import processes
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, run_cli
 from compress.pipeline.workspace import Workspace
-from compress.recipe import load_recipe
+from compress.recipe import Recipe, load_recipe
 from compress.runtime.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -28,8 +28,16 @@ def run(
     The stages: fine-tune the teacher, augment the texts, compute the teacher's outputs, search an architecture (cnn only),
     train the student. What they will take is forecast first, as by `plan`.
     """
-    loaded = load_recipe(recipe, set)
-    workspace = Workspace(artifacts / loaded.name)
+    compress_recipe(load_recipe(recipe, set), artifacts, force=force)
+
+
+def compress_recipe(recipe: Recipe, artifacts: Path, *, force: bool = False) -> Workspace:
+    """Make what `run` makes, in `artifacts/NAME`; returns that workspace.
+
+    :param force: make every stage again.
+    :raises UserError: as `compress.pipeline.run.compress`, or another run is at work there.
+    """
+    workspace = Workspace(artifacts / recipe.name)
     with workspace.locked():
         from compress.pipeline.per_domain import compress_per_domain
         from compress.pipeline.run import compress
@@ -37,9 +45,9 @@ def run(
         from export.measure import int8_latency
         from export.trial import trial_export
 
-        make = compress_per_domain if loaded.domains.students == "per-domain" else compress
+        make = compress_per_domain if recipe.domains.students == "per-domain" else compress
         make(
-            loaded,
+            recipe,
             workspace,
             force=force,
             latency=int8_latency,
@@ -47,6 +55,7 @@ def run(
             trial_export=trial_export,
             plan=True,
         )
+    return workspace
 
 
 @app.command(name="plan")

@@ -6,11 +6,14 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from compress import processes
 from compress.runtime.errors import UserError
@@ -18,7 +21,7 @@ from compress.runtime.errors import UserError
 console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not processes.is_first())
 
 
-RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file")]
+RecipeArgument = Annotated[Path, typer.Argument(help="the task, a TOML file; `pocketbert init` writes one")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key, e.g. --set compress.epochs=3")
 ]
@@ -27,10 +30,16 @@ DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 # How libraries that do not raise an OSError say that they could not write: safetensors, and the zip writer of torch.
 FULL_DISK = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
 NOT_ACCESSIBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.ENOTDIR)
+OWN_PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
+
+
+def has_live_bars() -> bool:
+    """Whether a progress bar can be drawn again and again: on a terminal, and in a notebook where rich has ipywidgets for it."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def run_cli(app: typer.Typer) -> NoReturn:
-    """Run a typer application. A `UserError` prints one line on stderr; the exit status is 2. After Ctrl-C it is 130.
+    """Run a typer application. A `UserError` or a missing package prints one line on stderr; the exit status is 2. After Ctrl-C it is 130.
 
     So does a fault of the machine, such as a full disk; whatever else goes wrong is a mistake in the program and shows where.
     """
@@ -48,6 +57,14 @@ def run_cli(app: typer.Typer) -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os._exit(141)  # nobody reads our output any more; flushing stdout at exit would raise the error again
+    except ModuleNotFoundError as error:
+        if (package := (error.name or "").split(".")[0]) in OWN_PACKAGES:
+            raise
+        print(
+            f"error: the Python package {package} is not installed; `pocketbert doctor` says what needs it",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except Exception as error:
         if (fault := machine_fault(error)) is None:
             raise
@@ -74,3 +91,15 @@ def machine_fault(error: BaseException | None) -> str | None:
             return "no directory for temporary files can be written; set TMPDIR to one"
         error = error.__cause__ or error.__context__
     return None
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout, so that it can be piped. All messages go to stderr."""
+    from rich.table import Table
+
+    table = Table(*header)
+    for column in table.columns[1:]:
+        column.justify, column.overflow = "right", "fold"
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

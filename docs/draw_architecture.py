@@ -20,7 +20,7 @@ import grimp
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "architecture.svg"
-PACKAGES = ("compress", "export", "serve", "bench")
+PACKAGES = ("compress", "export", "serve", "bench", "pocketbert")
 
 # All lengths are in pixels.
 COLUMN, ROW = 178, 66  # distance between the centres of neighbours
@@ -83,24 +83,25 @@ class Room:
 
 
 ROOMS = (
-    Room(("bench",), 0, 3, 3, "measures and compares"),
-    Room(("export",), 1, 3, 3, "makes a checked bundle"),
-    Room(("serve",), 1, 4, 4, "answers over HTTP"),
-    Room(("export.bundle", "export.session"), 5, 3, 4, "opens a bundle, computes its logits"),
-    Room(("compress.pipeline",), 2, 0, 2, "the stages in order, each as a record; skips what is up to date"),
-    Room(("compress.l2a",), 3, 0, 0, "a policy selects texts"),
-    Room(("compress.search",), 3, 2, 2, "finds a cnn's cell"),
-    Room(("compress.distil",), 4, 1, 1, "trains the student"),
-    Room(("compress.augment", "compress.transfer"), 5, 0, 0, "more texts to learn from"),
-    Room(("compress.teachers", "compress.baselines"), 5, 1, 1, "a teacher; what to beat"),
-    Room(("compress.training",), 6, 0, 0, "the training loop"),
-    Room(("compress.students",), 6, 2, 2, "the small networks"),
-    Room(("compress.objectives", "compress.heads"), 7, 1, 1, "losses on tensors; a head on the mean state"),
-    Room(("compress.data",), 8, 0, 2, "texts, batches, pinned downloads, files"),
-    Room(("compress.recipe",), 9, 0, 1, "every setting, checked, with its default"),
-    Room(("compress.console",), 9, 2, 2, "messages, exit status"),
-    Room(("compress.processes",), 10, 2, 2, "several share a training"),
-    Room(("compress.runtime",), 11, 0, 2, "text encoder, ONNX Runtime sessions, UserError"),
+    Room(("pocketbert",), 0, 3, 4, "one command, and names for Python"),
+    Room(("bench",), 1, 3, 3, "measures and compares"),
+    Room(("export",), 2, 3, 3, "makes a checked bundle"),
+    Room(("serve",), 2, 4, 4, "answers over HTTP"),
+    Room(("export.bundle", "export.session"), 6, 3, 4, "opens a bundle, computes its logits"),
+    Room(("compress.pipeline",), 3, 0, 2, "the stages in order, each as a record; skips what is up to date"),
+    Room(("compress.l2a",), 4, 0, 0, "a policy selects texts"),
+    Room(("compress.search",), 4, 2, 2, "finds a cnn's cell"),
+    Room(("compress.distil",), 5, 1, 1, "trains the student"),
+    Room(("compress.augment", "compress.transfer"), 6, 0, 0, "more texts to learn from"),
+    Room(("compress.teachers", "compress.baselines"), 6, 1, 1, "a teacher; what to beat"),
+    Room(("compress.training",), 7, 0, 0, "the training loop"),
+    Room(("compress.students",), 7, 2, 2, "the small networks"),
+    Room(("compress.objectives", "compress.heads"), 8, 1, 1, "losses on tensors; a head on the mean state"),
+    Room(("compress.data",), 9, 0, 2, "texts, batches, pinned downloads, files"),
+    Room(("compress.recipe",), 10, 0, 1, "every setting, checked, with its default"),
+    Room(("compress.console", "compress.html"), 10, 2, 2, "messages, exit status"),
+    Room(("compress.processes",), 11, 2, 2, "several share a training"),
+    Room(("compress.runtime",), 12, 0, 2, "text encoder, ONNX Runtime sessions, UserError"),
 )
 SERVER = next(room for room in ROOMS if room.name == "serve")
 Edges = dict[Room, set[Room]]  # a room → the rooms that it imports from

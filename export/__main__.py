@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.baselines.linear import share_of_gap
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
 from compress.pipeline.workspace import Workspace
-from compress.recipe import load_recipe
-from export.bundle import DomainEntry, Manifest
-from export.wishes import teacher_accuracy
+from compress.recipe import Recipe, load_recipe
+from export.bundle import Bundle, DomainEntry, Manifest
+from export.facts import comparison
+
+if TYPE_CHECKING:
+    from export.build import Target
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,17 +38,7 @@ def run(
     force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
 ) -> None:
     """Export the student, check its accuracy and write the bundle."""
-    loaded = load_recipe(recipe, set)
-    workspace = Workspace(artifacts / loaded.name)
-    with workspace.locked():
-        if loaded.domains.students == "per-domain":
-            from export.per_domain import build_domain_bundle
-
-            bundle = build_domain_bundle(loaded, workspace, target.value, force=force)
-        else:
-            from export.build import build_bundle
-
-            bundle = build_bundle(loaded, workspace, target.value, force=force)
+    bundle = export_recipe(load_recipe(recipe, set), artifacts, target.value, force=force)
     for domain, entry in (bundle.manifest.domains or {}).items():
         mark = "  ← default of requests without a domain" if domain == bundle.manifest.default_domain else ""
         console.print(f"  {domain}{mark}")
@@ -56,21 +47,28 @@ def run(
         _print_models(bundle.manifest, bundle.manifest)
     for line in comparison(bundle.manifest):
         console.print(f"  {line}")
-    console.print(f"bundle: {bundle.directory}   serve it: `bentoml serve`   measure it: `python -m bench compare`")
+    given = "" if recipe == DEFAULT_RECIPE else f" {recipe}"
+    console.print(f"bundle: {bundle.directory}")
+    console.print(f"  ask it:     pocketbert predict {bundle.directory} 'a text'", markup=False)
+    console.print(f"  serve it:   pocketbert serve {bundle.directory}", markup=False)
+    console.print(f"  measure it: pocketbert bench{given}", markup=False)
 
 
-def comparison(manifest: Manifest) -> Iterator[str]:
-    """The accuracies of teacher, linear model and default student by split, and the share of the gap that the student closes."""
-    known, model = manifest.provenance, manifest.models[manifest.default]
-    teacher, linear = teacher_accuracy(known), known["linear"]["accuracy"]
-    for name, scores in (("teacher", teacher), ("linear model on n-grams", linear)):
-        yield f"{name}: {', '.join(f'{split} {value:.2%}' for split, value in scores.items())}"
-    split = known["report_split"]
-    student = model.test_accuracy if split == "test" else model.dev_accuracy
-    assert student is not None, "the default model was evaluated"
-    share = share_of_gap(student, linear[split], teacher[split])
-    closed = "there is no gap between the two" if share is None else f"{share:.0%} of the gap between the two"
-    yield f"student ({manifest.default}): {split} {student:.2%}, {closed}"
+def export_recipe(recipe: Recipe, artifacts: Path, target: Target = "cpu", *, force: bool = False) -> Bundle:
+    """Export the student of a recipe, or those of its domains, into `artifacts/NAME/bundle`.
+
+    :param force: export anew even if the bundle is up to date.
+    :raises UserError: as `export.build.build_bundle`, or another run is at work there.
+    """
+    workspace = Workspace(artifacts / recipe.name)
+    with workspace.locked():
+        if recipe.domains.students == "per-domain":
+            from export.per_domain import build_domain_bundle
+
+            return build_domain_bundle(recipe, workspace, target, force=force)
+        from export.build import build_bundle
+
+        return build_bundle(recipe, workspace, target, force=force)
 
 
 def _print_models(entry: Manifest | DomainEntry, manifest: Manifest) -> None:

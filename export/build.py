@@ -27,9 +27,10 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
+from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.measure import file_latency
-from export.wishes import CURES, TIMING_TOLERANCE, Standing, teacher_accuracy, unmet_wishes
+from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
 Target = Literal["cpu", "tensorrt"]
 
@@ -63,7 +64,7 @@ def build_bundle(
     keys = stage_keys(recipe)
     if not workspace.is_current(STUDENT.name, keys[STUDENT.name]):
         raise UserError(
-            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `python -m compress run` with it first"
+            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `pocketbert compress` with it first"
         )
     stage = bundle_stage(target, refuse=refuse)
     return Bundle(run_stage(stage, recipe, workspace, stage.key(recipe, keys), TaskTexts(recipe), force=force))

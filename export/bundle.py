@@ -14,6 +14,7 @@ from compress.runtime.errors import UserError
 FORMAT = 2
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+HOW_TO_MAKE = "pocketbert compress RECIPE.toml && pocketbert export RECIPE.toml"
 
 
 class _Part(BaseModel):
@@ -123,8 +124,27 @@ def newest_bundle(artifacts: Path) -> Path:
     """
     manifests = list(artifacts.glob(f"*/bundle/{MANIFEST}"))
     if not manifests:
-        raise UserError(f"no bundle under {artifacts.absolute()}; make one with `make compress-and-export`")
+        raise UserError(f"no bundle under {artifacts.absolute()}; make one with `{HOW_TO_MAKE}`")
     return max(manifests, key=_created).parent
+
+
+def find_bundle(place: Path | None, artifacts: Path = Path("artifacts")) -> Path:
+    """The directory of the bundle that a user means.
+
+    :param place: the bundle, the folder of a recipe's results (`artifacts/NAME`) that has one, or its `manifest.json`. None: the
+        newest bundle under `artifacts`.
+    :raises UserError: there is none.
+    """
+    if place is None:
+        return newest_bundle(artifacts)
+    if place.name == MANIFEST:
+        place = place.parent
+    for directory in (place, place / "bundle"):
+        if (directory / MANIFEST).is_file():
+            return directory
+    if not place.exists():
+        raise UserError(f"{place}: no such directory; a bundle is in artifacts/NAME/bundle")
+    raise UserError(f"{place}: no {MANIFEST}, so no bundle; make one with `{HOW_TO_MAKE}`")
 
 
 def _created(manifest: Path) -> str:
@@ -146,7 +166,7 @@ def _read_manifest(directory: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{directory}: no {MANIFEST}, so no bundle; make one with `make compress-and-export`") from None
+        raise UserError(f"{directory}: no {MANIFEST}, so no bundle; make one with `{HOW_TO_MAKE}`") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); export the bundle again") from None
     found = content.get("format") if isinstance(content, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from compress.baselines.linear import standard_error
 from compress.recipe.sections import BudgetOptions
@@ -58,15 +57,3 @@ def unmet_wishes(budget: BudgetOptions, standing: Standing, tolerance: float = 1
     if budget.max_bytes is not None and standing.file_bytes > budget.max_bytes:
         unmet["max_bytes"] = f"its file has {standing.file_bytes:,} bytes, and budget.max_bytes is {budget.max_bytes:,}"
     return unmet
-
-
-def teacher_accuracy(card: dict[str, Any]) -> dict[str, float]:
-    """The teacher's accuracy by split, on the texts that the student is for.
-
-    :param card: the student's `card.json`, or the provenance in a manifest.
-    """
-    domain = card["recipe"].get("domains", {}).get("student")
-    by_domain = card["teacher"].get("domain_accuracy")
-    if domain is None or by_domain is None:
-        return dict(card["teacher"]["accuracy"])
-    return {split: scores[domain] for split, scores in by_domain.items()}

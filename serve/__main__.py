@@ -1,18 +1,65 @@
-"""`python -m serve`: `bentoml serve` with the same options, after a check of the places that BentoML writes to."""
+"""`python -m serve`: starts `bentoml serve` with a bundle, and with options in place of environment variables."""
 
 from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-import serve  # noqa: F401 - turns telemetry off before BentoML is imported
+import typer
+
+from compress.console import run_cli
+from compress.runtime.errors import UserError
+from export.bundle import Bundle, find_bundle
+from serve.settings import Settings  # the package turns telemetry off before BentoML is imported
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+SERVICE = "serve.service:Classifier"
 
 
-def main(arguments: list[str]) -> None:
-    """Start the server.
+class Device(StrEnum):
+    """Where the model runs."""
 
-    BentoML makes its directory when it is imported, and ends in a traceback where it cannot.
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def run(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="directory of a bundle, or artifacts/NAME; default: the newest in artifacts/")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where it listens")] = 3000,
+    host: Annotated[
+        str | None, typer.Option(help="address of the network card; default: all of them. 127.0.0.1: this machine only")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
+    device: Annotated[Device | None, typer.Option(help="where the model runs; default: cpu")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads of a worker; default: 1")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="number of processes that answer; default: 1")] = None,
+) -> None:
+    """Answer over HTTP with a bundle: POST /classify. /docs shows how to ask.
+
+    Options win over the environment variables POCKETBERT_…, which the README lists. Ctrl-C stops it.
+    """
+    options = {"precision": precision, "device": device, "threads": threads, "workers": workers}
+    given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}
+    os.environ.update(given)
+    settings = Settings.from_environment()
+    directory = find_bundle(bundle or settings.bundle, settings.artifacts).absolute()
+    Bundle(directory).model(settings.precision)  # a mistake is said before BentoML starts, which takes seconds
+    os.environ["POCKETBERT_BUNDLE"] = str(directory)
+    _make_bentoml_home()
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(port)]
+    os.execv(sys.executable, [*command, *([] if host is None else ["--host", host])])
+
+
+def _make_bentoml_home() -> None:
+    """Make BentoML's directory. BentoML makes it when it is imported, and ends in a traceback where it cannot.
+
+    :raises UserError: it cannot be made or written.
     """
     home = Path(os.environ.get("BENTOML_HOME") or Path("~/bentoml").expanduser())
     try:
@@ -20,13 +67,10 @@ def main(arguments: list[str]) -> None:
         if not os.access(home, os.W_OK):
             raise PermissionError(13, os.strerror(13))
     except OSError as error:
-        sys.exit(
-            f"error: {home}: BentoML cannot write there ({error.strerror}); set BENTOML_HOME to a directory that can be made"
-        )
-    from bentoml_cli.cli import cli
-
-    cli(["serve", *arguments], prog_name="python -m")
+        raise UserError(
+            f"{home}: BentoML cannot write there ({error.strerror}); set BENTOML_HOME to a directory that can be made"
+        ) from None
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_cli(app)

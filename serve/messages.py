@@ -41,11 +41,21 @@ class Request(BaseModel):
     def parse(cls, body: bytes, *, pair: bool, limits: Limits, domains: Collection[str] = ()) -> Request:
         """Read and check a body.
 
-        :param pair: whether the bundle classifies pairs. Then `text_b` is required; otherwise it is refused.
-        :param domains: the domains that have their own model. If there are none, the field `domain` is refused.
         :raises RefusedError: the body is not a valid request (422) or exceeds a limit (413).
         """
-        content = _read_object(body)
+        return cls.checked(_read_object(body), pair=pair, limits=limits, domains=domains)
+
+    @classmethod
+    def checked(
+        cls, content: dict[str, object], *, pair: bool, limits: Limits | None, domains: Collection[str] = ()
+    ) -> Request:
+        """Check the fields of a request.
+
+        :param pair: whether the bundle classifies pairs. Then `text_b` is required; otherwise it is refused.
+        :param limits: None: any number of texts of any length.
+        :param domains: the domains that have their own model. If there are none, the field `domain` is refused.
+        :raises RefusedError: as `parse`.
+        """
         try:
             request = cls.model_validate(content)
         except ValidationError as error:
@@ -129,12 +139,12 @@ def item_name(field: str, row: int, texts: str | Sequence[str]) -> str:
     return field if isinstance(texts, str) else f"{field}[{row}]"
 
 
-def _check_texts(field: str, texts: str | list[str], limits: Limits) -> None:
+def _check_texts(field: str, texts: str | list[str], limits: Limits | None) -> None:
     rows = as_list(texts)
-    if len(rows) > limits.texts:
+    if limits and len(rows) > limits.texts:
         raise RefusedError(f"{field}: {len(rows)} texts; send at most {limits.texts} in one request", 413)
     for row, text in enumerate(rows):
-        if len(text) > limits.characters:
+        if limits and len(text) > limits.characters:
             name = item_name(field, row, texts)
             raise RefusedError(f"{name}: {len(text)} characters; send at most {limits.characters} in one text", 413)
         if not text.strip():

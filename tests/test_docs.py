@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("compress", "export", "serve", "bench", "pocketbert")
 GUIDES = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
 LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")})
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
@@ -40,7 +41,7 @@ def test_every_path_in_a_guide_exists(guide: Path) -> None:
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_every_name_in_a_guide_is_in_the_code(guide: Path) -> None:
-    packages = [file for package in ("compress", "export", "serve", "bench") for file in (ROOT / package).rglob("*.py")]
+    packages = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     code = "\n".join(file.read_text(encoding="utf-8") for file in [*packages, ROOT / "pyproject.toml"])
     words = set(re.findall(r"\w+", code))
     names = [span for span in spans(guide) if NAME.fullmatch(span) and not PATH.fullmatch(span)]

@@ -36,7 +36,8 @@ from compress.runtime.errors import UserError
 from compress.students.genotype import Genotype, read_genotype
 from export.build import build_bundle
 from export.bundle import Bundle
-from export.wishes import Standing, teacher_accuracy
+from export.facts import teacher_accuracy
+from export.wishes import Standing
 
 FOLDER = "front"  # in the recipe's workspace
 

@@ -98,14 +98,6 @@ class NgramFeatures:
         return hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers]).tocsr()
 
 
-def share_of_gap(student: float, linear: float, teacher: float) -> float | None:
-    """The share of the gap between a linear model and the teacher that the student closes; None where there is no gap.
-
-    1: as accurate as the teacher; 0: as accurate as the linear model; below 0: worse.
-    """
-    return (student - linear) / (teacher - linear) if teacher > linear else None
-
-
 def standard_error(accuracy: float, texts: int) -> float:
     """The standard error of an accuracy that was measured on so many texts."""
     return math.sqrt(accuracy * (1 - accuracy) / texts)

@@ -49,8 +49,7 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
     :raises UserError: the file is of no kind that is known, cannot be read, or is not what its kind allows; or it has not
         one of the columns.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = _kind(path)
     if suffix in SEPARATORS:
         return _read_delimited(path, suffix, options, wanted)
     if suffix in JSON_LINES:
@@ -60,6 +59,50 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
     raise UserError(
         f"{path}: unknown kind of table {suffix!r}; use .tsv, .csv, .jsonl or .parquet (text kinds may be .gz)"
     )
+
+
+def is_table(path: Path) -> bool:
+    """Whether the name of a file is that of a table."""
+    return _kind(path) in (*SEPARATORS, *JSON_LINES, ".parquet")
+
+
+def column_names(path: Path, options: TextOptions) -> list[str]:
+    """The names of all columns of a table, in the order of the file.
+
+    :raises UserError: as `read_file`, or the table is empty.
+    """
+    suffix = _kind(path)
+    if suffix in SEPARATORS:
+        separator, quoting = _delimiters(suffix, options)
+        records = read_records(
+            read_text(path, options), separator, str(path), quoting=quoting, setting=f"{options.section}.quoting"
+        )
+        if (header := next(records, None)) is None:
+            raise UserError(f"{path}: the table is empty")
+        return header.fields
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        try:
+            return list(parquet.read_schema(path).names)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path}: cannot be read as .parquet ({str(error).splitlines()[0]})") from None
+    names: dict[str, None] = {}
+    for number, line in enumerate(read_text(path, options).split("\n"), 1):
+        if line.strip():
+            names.update(dict.fromkeys(_json_object(line, f"{path}: line {number}", whole=number == 1)))
+    return list(names)
+
+
+def _kind(path: Path) -> str:
+    """The end of a file's name that says what it is, without the `.gz` of a compressed file; "" if there is none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
+def _delimiters(suffix: str, options: TextOptions) -> tuple[str, bool]:
+    """What separates fields, and whether quotation marks enclose them."""
+    return options.separator or SEPARATORS[suffix], options.quoting if options.quoting is not None else suffix == ".csv"
 
 
 def check_columns(
@@ -89,8 +132,7 @@ def _shown(name: str) -> str:
 
 
 def _read_delimited(path: Path, suffix: str, options: TextOptions, wanted: dict[str, str]) -> Table:
-    separator = options.separator or SEPARATORS[suffix]
-    quoting = options.quoting if options.quoting is not None else suffix == ".csv"
+    separator, quoting = _delimiters(suffix, options)
     text = read_text(path, options)
     records = read_records(text, separator, str(path), quoting=quoting, setting=f"{options.section}.quoting")
     header = next(records, None)

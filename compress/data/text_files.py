@@ -33,6 +33,36 @@ def read_text(path: Path, options: TextOptions) -> str:
     :param options: `encoding`; without it, the file must be UTF-8.
     :raises UserError: the file cannot be read, is no text, or has another encoding. The message names it where it is plain.
     """
+    data = read_bytes(path)
+    setting = f"{options.section}.encoding"
+    if options.encoding is None:
+        if wide := _wide_encoding(data):
+            raise UserError(f'{path}: is in {wide.upper()}; set {setting} = "{wide}", or save it as UTF-8')
+        text = _as_utf8(data, path, setting)
+    else:
+        text = _as_told(data, path, options.encoding, setting)
+    return text.removeprefix("\ufeff")
+
+
+def likely_encoding(data: bytes) -> str | None:
+    """The encoding of a text: UTF-16 or UTF-32, or Windows-1252 or Latin-1 where it is not UTF-8; None: UTF-8.
+
+    Latin letters of other encodings look like those of Windows-1252. So a person must look at what is read.
+    """
+    if wide := _wide_encoding(data):
+        return wide
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None if _is_mostly_utf8(data) else _latin_encoding(data)
+    return None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, uncompressed if it is a `.gz` file.
+
+    :raises UserError: the file cannot be read, or is plainly no text.
+    """
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
@@ -42,14 +72,7 @@ def read_text(path: Path, options: TextOptions) -> str:
     for start, kind in _OTHER_KINDS.items():
         if data.startswith(start):
             raise UserError(f"{path}: {kind}")
-    setting = f"{options.section}.encoding"
-    if options.encoding is None:
-        if wide := _wide_encoding(data):
-            raise UserError(f'{path}: is in {wide.upper()}; set {setting} = "{wide}", or save it as UTF-8')
-        text = _as_utf8(data, path, setting)
-    else:
-        text = _as_told(data, path, options.encoding, setting)
-    return text.removeprefix("\ufeff")
+    return data
 
 
 def _wide_encoding(data: bytes) -> str | None:
@@ -70,20 +93,27 @@ def _as_utf8(data: bytes, path: Path, setting: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         place = f"{path}: line {line}: is not UTF-8 (byte 0x{data[error.start]:02x})"
-        replaced = data.decode("utf-8", "replace")
-        wrong = replaced.count("\ufffd")
-        right = sum(character > "\x7f" for character in replaced) - wrong
-        if right * 10 > wrong:
+        if _is_mostly_utf8(data):
             raise UserError(f"{place}, as the rest of the file is; mend this line") from None
-        name, codec = (
-            ("Windows-1252", "cp1252") if any(0x80 <= byte < 0xA0 for byte in data) else ("Latin-1", "latin-1")
-        )
+        codec = _latin_encoding(data)
+        name = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}[codec]
         begin = data.rfind(b"\n", 0, error.start) + 1
         shown = data[max(begin, error.start - 20) : error.start + 20].split(b"\n")[0].decode(codec, "replace").strip()
         raise UserError(
             f'{place}; as {name} it reads "{shown}": if that is right, set {setting} = "{codec}", else name there the encoding '
             "that it was saved in, or save it as UTF-8"
         ) from None
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Whether bytes that are not UTF-8 are a few mistakes in a text that is."""
+    replaced = data.decode("utf-8", "replace")
+    wrong = replaced.count("\ufffd")
+    return (sum(character > "\x7f" for character in replaced) - wrong) * 10 > wrong
+
+
+def _latin_encoding(data: bytes) -> str:
+    return "cp1252" if any(0x80 <= byte < 0xA0 for byte in data) else "latin-1"
 
 
 def _as_told(data: bytes, path: Path, encoding: str, setting: str) -> str:

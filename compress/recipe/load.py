@@ -28,7 +28,7 @@ _SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their s
 _OF_THE_STUDENT = ("student", "objective", "compress", "search")  # sections that fit one kind of student only
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read and validate a recipe.
 
     :param path: a TOML file. A relative path in it starts at the folder of the file.
@@ -37,6 +37,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     :raises UserError: the file does not exist or is not TOML, a key is unknown, or a value is wrong. The message names the
         line of the file, or the override.
     """
+    path = Path(path)
     table, text = _read(path)
     overridden = [_apply_override(table, item) for item in overrides or []]
     return _validate(table, str(path), text, path.parent, overridden)
@@ -82,7 +83,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe; `ls recipes/` shows the ones there are") from None
+        raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
     except OSError as error:

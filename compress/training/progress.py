@@ -1,4 +1,4 @@
-"""Progress of a training or of another long work: a live bar on a terminal, elsewhere a line every few seconds."""
+"""Progress of a training or of another long work: a live bar on a terminal or in a notebook, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compress.console import console
+from compress.console import console, has_live_bars
 
 LOG_SECONDS = 15.0
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class TrainingProgress:
     def __enter__(self) -> TrainingProgress:
         self._started = self._logged = time.monotonic()
         self._first_step: int | None = None
-        if console.is_terminal:
+        if has_live_bars():
             columns = [
                 TextColumn("  {task.description}"),
                 BarColumn(),
@@ -80,7 +80,8 @@ def with_progress(
     :param total: the size of all items together.
     :param size: how much of the work an item is.
     """
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    live = has_live_bars()
+    bar = Progress(console=console, transient=True, disable=not live)
     with bar:
         task, done = bar.add_task(f"  {name}", total=total), 0
         started = logged = time.monotonic()
@@ -88,7 +89,7 @@ def with_progress(
             yield item
             done += size(item)
             bar.update(task, completed=done)
-            if not console.is_terminal and time.monotonic() - logged > LOG_SECONDS:
+            if not live and time.monotonic() - logged > LOG_SECONDS:
                 logged = time.monotonic()
                 left = (logged - started) / done * (total - done)
                 console.print(f"  {name}: {done:,} of {total:,} {unit}  {left:.0f} s left")

@@ -133,7 +133,7 @@ def test_missing_teacher_says_what_to_run(task, error):
     shutil.rmtree(task.teacher)
     message = error()
     assert message.startswith("artifacts/tiny/teacher: no teacher there")
-    assert "make compress-and-export" in message
+    assert "pocketbert compress" in message
 
 
 def test_missing_bundle_is_one_line_and_exit_status_2(task):
@@ -142,7 +142,7 @@ def test_missing_bundle_is_one_line_and_exit_status_2(task):
     assert done.returncode == 2
     assert done.stderr.startswith("error: nowhere: ")
     assert done.stderr.count("\n") == 1
-    assert "make compress-and-export" in done.stderr
+    assert "pocketbert compress" in done.stderr
 
 
 def test_unknown_engine_lists_the_engines(error):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.baselines.linear import make_linear, read_linear, share_of_gap, standard_error
+from compress.baselines.linear import make_linear, read_linear, standard_error
 from compress.data.corpus import Corpus, load_corpus
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
@@ -58,10 +58,7 @@ def test_of_pairs_it_sees_what_the_texts_share(tmp_path: Path) -> None:
     assert read_linear(tmp_path)["accuracy"]["dev"] >= 0.95
 
 
-def test_the_share_of_the_gap() -> None:
-    assert share_of_gap(0.85, 0.80, 0.90) == pytest.approx(0.5)
-    assert share_of_gap(0.78, 0.80, 0.90) == pytest.approx(-0.2)
-    assert share_of_gap(0.85, 0.90, 0.90) is None
+def test_the_standard_error() -> None:
     assert standard_error(0.8, 1600) == pytest.approx(0.01)
 
 

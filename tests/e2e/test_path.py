@@ -172,7 +172,7 @@ def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
     unseen = write_tsv(tmp_path / "unseen.tsv", [("a", "neutral")])
     assert "train never had" in refused("compress", recipe, "--set", f"data.dev={unseen}")
     assert "is for pairs of texts" in refused("compress", recipe, "--set", "student.pair_inputs=streams")
-    assert "run `python -m compress run`" in refused("export", recipe)
+    assert "run `pocketbert compress`" in refused("export", recipe)
     # Mistakes that show only once torch is there.
     assert "no/such-model" in refused("compress", recipe, "--set", "teacher.model=no/such-model")
     assert "64 tokens at most" in refused("compress", recipe, "--set", "data.max_length=128")

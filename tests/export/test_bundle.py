@@ -73,8 +73,8 @@ def test_a_manifest_that_is_not_valid(bundle: Path, content: str) -> None:
 
 
 def test_a_directory_without_a_bundle(tmp_path: Path) -> None:
-    assert "make compress-and-export" in refusal(tmp_path)
-    with pytest.raises(UserError, match="make compress-and-export"):
+    assert "pocketbert compress" in refusal(tmp_path)
+    with pytest.raises(UserError, match="pocketbert compress"):
         newest_bundle(tmp_path)
 
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from compress.recipe.sections import BudgetOptions
-from export.wishes import Standing, teacher_accuracy, unmet_wishes
+from export.facts import teacher_accuracy
+from export.wishes import Standing, unmet_wishes
 
 GOOD = Standing(accuracy=0.882, teacher=0.9, linear=0.8, texts=400, file_bytes=4_000_000, latency_ms=0.42)
 

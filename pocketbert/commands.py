@@ -1,0 +1,163 @@
+"""The commands that belong to no other package: init, predict, inspect and doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compress.console import console, print_table
+from compress.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from pocketbert.classifier import Prediction
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+BundleOption = Annotated[Path, typer.Argument(help="directory of a bundle, or artifacts/NAME")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+BATCH = 256  # texts that are answered together
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    json = "json"
+    table = "table"
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def init(
+    data: Annotated[
+        Path, typer.Argument(help="table of labelled texts: .csv, .tsv, .jsonl or .parquet (or .gz of these)")
+    ],
+    out: Annotated[Path | None, typer.Option(help="write the recipe there; default: named after the table")] = None,
+    text: Annotated[str | None, typer.Option(help="column of the texts; default: found")] = None,
+    text_b: Annotated[str | None, typer.Option(help="column of the second text, if a pair has a label")] = None,
+    label: Annotated[str | None, typer.Option(help="column of the labels; default: found")] = None,
+    dev: Annotated[Path | None, typer.Option(help="table to judge by; default: a tenth of the rows")] = None,
+    test: Annotated[Path | None, typer.Option(help="table for the final figures; default: a tenth of the rows")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="the BERT: a directory or an id of the Hugging Face hub; default: by language")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="replace a recipe that is there")] = False,
+) -> None:
+    """Look at a table of labelled texts and write a recipe for it.
+
+    Says what is in the table (columns, classes, lengths, language) and what looks like a mistake in it. Read the recipe before
+    you run it: each setting has a comment.
+    """
+    from pocketbert.starter.draft import draft_recipe
+
+    draft = draft_recipe(data, out=out, text=text, text_b=text_b, label=label, dev=dev, test=test, teacher=teacher)
+    draft.write(force=force)
+    for line in draft.lines():
+        console.print(line, markup=False)
+    for warning in draft.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    console.print(
+        f"wrote {draft.path}; next: pocketbert compress {draft.path}, then pocketbert export {draft.path}", markup=False
+    )
+
+
+@app.command()
+def predict(
+    bundle: BundleOption,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="texts to classify; for a bundle of pairs, two for each answer")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="a text a line, or a table (.csv, .tsv, .jsonl, .parquet); '-': standard input")
+    ] = None,
+    text: Annotated[str, typer.Option(help="column of the texts in a table")] = "text",
+    text_b: Annotated[str, typer.Option(help="column of the second texts, for a bundle of pairs")] = "text_b",
+    scores: Annotated[bool, typer.Option(help="print the probability of every label")] = False,
+    format: Annotated[
+        Format | None, typer.Option(help="default: a table on a terminal, one JSON object a line elsewhere")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="whose model answers, if the bundle has several")] = None,
+    precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
+    device: Annotated[Device, typer.Option(help="where the model runs")] = Device.cpu,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+) -> None:
+    """Classify texts with a bundle: those of the command line, of a file, or a text a line from standard input.
+
+    pocketbert predict artifacts/tickets 'Where is my parcel?'
+
+    Two texts of a pair are separated by a tab on a line.
+    """
+    from pocketbert.classifier import Classifier
+    from pocketbert.text_input import given_texts, in_batches, texts_of_file, texts_of_stdin
+
+    if texts and file:
+        raise UserError(f"--file {file}: give either texts or a file")
+    classifier = Classifier.load(bundle, precision=precision, device=device.value, threads=threads)
+    pair = classifier.pair
+    if texts:
+        items: Iterable[tuple[str, str | None]] = given_texts(texts, pair=pair)
+    elif file is None or str(file) == "-":
+        items = texts_of_stdin(pair=pair)
+    else:
+        items = texts_of_file(file, text, text_b, pair=pair)
+    as_table = format is Format.table or (format is None and sys.stdout.isatty())
+    shown: list[Prediction] = []
+    for batch in in_batches(items, BATCH):
+        seconds = [second for _, second in batch if second is not None] if pair else None
+        found = classifier.predict([first for first, _ in batch], seconds, domain=domain)
+        if as_table:
+            shown.extend(found)
+        else:
+            for prediction in found:
+                typer.echo(json.dumps(prediction.as_dict(scores=scores), ensure_ascii=False))
+    if as_table:
+        print_table(*_prediction_table(shown, classifier.labels if scores else []))
+
+
+@app.command(name="inspect")
+def inspect_command(bundle: BundleOption, as_json: JsonOption = False) -> None:
+    """Show what is in a bundle: sizes, accuracies, the verdict of the accuracy gate and operators of each model.
+
+    The hash of every file is checked.
+    """
+    from pocketbert.making import inspect
+
+    facts = inspect(bundle)
+    if as_json:
+        typer.echo(json.dumps(facts.as_dict(), ensure_ascii=False, indent=2))
+        return
+    for line in facts.lines():
+        typer.echo(line)
+    print_table(*facts.table())
+    for line in facts.model_lines():
+        typer.echo(line)
+
+
+@app.command(name="doctor")
+def doctor_command(as_json: JsonOption = False) -> None:
+    """Show what works on this machine and with what is installed, what is missing for which feature, and how to get it."""
+    from pocketbert.diagnosis import doctor
+
+    found = doctor()
+    typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if as_json else str(found))
+
+
+def _prediction_table(predictions: list[Prediction], labels: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows; a column for the probability of each of `labels`."""
+    header = ["Text", "Label", "Score", *labels]
+    rows = [
+        [one.shown, one.label, f"{one.score:.4f}", *(f"{one.scores[label]:.4f}" for label in labels)]
+        for one in predictions
+    ]
+    return header, rows

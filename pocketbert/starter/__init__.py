@@ -1,0 +1,1 @@
+"""`pocketbert init`: looks at a table of labelled texts and writes a recipe for it."""

@@ -1,0 +1,230 @@
+"""The recipe that `pocketbert init` writes: what was found in the table, as settings with comments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.data.corpus import Corpus, load_corpus
+from compress.data.summary import TableSummary
+from compress.html import html_table
+from compress.recipe import Recipe, load_recipe
+from compress.recipe.sections import DataOptions
+from compress.runtime.errors import UserError
+from pocketbert.starter.columns import Roles, choose_columns
+from pocketbert.starter.language import Language, language_of
+from pocketbert.starter.layout import read_layout
+
+MULTILINGUAL = "google-bert/bert-base-multilingual-cased"
+# Characters of a token, rounded down so that few texts are cut: of English words, of others in letters, of ideographs.
+CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
+SPECIAL_TOKENS = 3
+LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
+BANK_TEXTS, JOINED_TEXTS = 80_000, 40_000
+COMMENT_COLUMN = 36
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe for a table, not written to disk yet, and what was seen in the table."""
+
+    path: Path  # where it is to be written
+    text: str  # TOML
+    roles: Roles
+    language: Language
+    summary: TableSummary
+    doubts: list[str]  # what was taken for granted, a line each
+
+    def lines(self) -> Iterator[str]:
+        """What is in the table."""
+        second = "" if self.roles.text_b is None else f" and {self.roles.text_b!r}"
+        yield f"texts: column {self.roles.text!r}{second}; labels: column {self.roles.label!r}"
+        yield from self.summary.lines()
+        yield f"language: {self.language}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks like a mistake in the table, a line each."""
+        return [*self.doubts, *self.summary.warnings]
+
+    def write(self, *, force: bool = False) -> Recipe:
+        """Write the recipe, and read it again to check it.
+
+        :param force: replace a file that is there.
+        :raises UserError: there is such a file, or it cannot be written.
+        """
+        if self.path.exists() and not force:
+            raise UserError(
+                f"{self.path}: is there already; choose another name with --out, or replace it with --force"
+            )
+        try:
+            self.path.write_text(self.text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another place with --out"
+            ) from None
+        return load_recipe(self.path)
+
+    def __str__(self) -> str:
+        return "\n".join([*self.lines(), *(f"warning: {warning}" for warning in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        rows = [*([line] for line in self.lines()), *([f"⚠ {warning}"] for warning in self.warnings)]
+        return html_table([str(self.path)], rows)
+
+
+def draft_recipe(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    text: str | None = None,
+    text_b: str | None = None,
+    label: str | None = None,
+    dev: str | Path | None = None,
+    test: str | Path | None = None,
+    teacher: str | None = None,
+) -> Draft:
+    """Look at a table and draft a recipe for it, as `pocketbert init` does.
+
+    :param data: the training table: .csv, .tsv, .jsonl or .parquet.
+    :param out: the file of the recipe. None: named after the table, in the working directory.
+    :param text: the column of the texts. None: found by its name and its content; likewise `text_b` (the second text of a
+        pair) and `label`.
+    :param dev: a table to judge by, in the same columns. None: a tenth of the rows; likewise `test`.
+    :param teacher: a directory or an id of the Hugging Face hub. None: the embedded one for English, else a multilingual BERT.
+    :raises UserError: a table cannot be read, its columns are not plain, or its content is no classification task.
+    """
+    table = Path(data)
+    layout = read_layout(table)
+    roles = choose_columns(layout.columns, str(table), text, text_b, label)
+    name = _task_name(table)
+    path = Path(out) if out is not None else Path(f"{name}.toml")
+    files = {"train": table} | {key: Path(value) for key, value in (("dev", dev), ("test", test)) if value is not None}
+    columns = {"text": roles.text, "text_b": roles.text_b, "label": roles.label}
+    settings = {key: value for key, value in (columns | layout.settings).items() if value is not None}
+    corpus = load_corpus(DataOptions.model_validate({**files, **settings}))
+    assert corpus.summary is not None, "load_corpus summarises"
+    train = corpus.splits["train"]
+    language = language_of([*train.texts, *(train.texts_b or [])])
+    settings["max_length"] = _max_length(corpus.summary, language)
+    writer = _Writer(name, path, table, files, settings, roles, corpus, language, teacher)
+    return Draft(path, "\n".join(writer.lines()) + "\n", roles, language, corpus.summary, layout.doubts)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the lines of the recipe."""
+
+    name: str
+    path: Path
+    table: Path
+    files: dict[str, Path]
+    settings: dict[str, Any]
+    roles: Roles
+    corpus: Corpus
+    language: Language
+    teacher: str | None
+
+    def lines(self) -> Iterator[str]:
+        yield f"# Written by `pocketbert init {self.table}`. What is left out has a default: `pocketbert recipe {self.path}` prints all."
+        yield f"#   pocketbert compress {self.path}      # teacher and student; run again, it carries on"
+        yield f"#   pocketbert export {self.path}        # the bundle that predict and serve take"
+        yield f"name = {_toml(self.name)}"
+        yield "seed = 0"
+        yield from ("", "[data]", *self._data())
+        yield from ("", "[teacher]", *self._teacher())
+        if not self.corpus.pair:
+            yield from ("", "[transfer]", *self._transfer())
+        yield ""
+        yield "[compress]"
+        yield _line("preset", "adabert", "a searched convolutional network; or tinybert, distilbert, bilstm, …")
+        yield ""
+        yield "[export]"
+        yield _line("budget", 1.0, "points of dev accuracy that INT8 may cost")
+
+    def _data(self) -> Iterator[str]:
+        summary = self.corpus.summary
+        assert summary is not None, "load_corpus summarises"
+        sizes = ", ".join(f"{split} {rows:,}" for split, rows in summary.rows.items())
+        for key, file in self.files.items():
+            yield _line(key, _relative(file, self.path), f"rows: {sizes}" if key == "train" else "")
+        comments = {
+            "label": f"{len(summary.classes)} classes, the largest {next(iter(summary.classes))!r}",
+            "max_length": f"tokens; 95 % of the texts have up to {summary.characters['p95']:,} characters",
+            "encoding": "the file is not UTF-8; are all letters right?",
+        }
+        for key, value in self.settings.items():
+            yield _line(key, value, comments.get(key, ""))
+        if "dev" not in self.files:
+            yield "# dev = …  test = …                 tables of their own; without them a tenth of the rows for each"
+        if self.roles.others:
+            yield f"# not used: {', '.join(' '.join(name.split()) for name in self.roles.others)}"
+
+    def _teacher(self) -> Iterator[str]:
+        if self.teacher is not None:
+            place = Path(self.teacher)
+            yield _line("model", _relative(place, self.path) if place.is_dir() else self.teacher)
+            return
+        if self.language.english:
+            yield _line("model", "embedded", "MiniLM for English, from the package index")
+            yield '# model = "google-bert/bert-base-uncased"   # or any BERT of the Hugging Face hub, or a directory'
+        else:
+            yield _line(
+                "model", MULTILINGUAL, f"from the Hugging Face hub, since the texts are not English ({self.language})"
+            )
+        yield "# fine_tuned = true                 # the model is already trained for these labels"
+
+    def _transfer(self) -> Iterator[str]:
+        yield "# Further texts that the teacher labels and the student learns from: more are better, and take longer."
+        if self.language.english:
+            yield _line(
+                "bank", "embedded", "English talk, news, tweets and debates; or a file of your own texts without labels"
+            )
+            yield _line("texts", BANK_TEXTS, "the ones most like yours")
+        else:
+            yield '# bank = "texts.txt"                a file of your own texts without labels, a text a line'
+            yield "# texts = 80_000"
+        yield _line("joined", JOINED_TEXTS, "joined from spans of your texts")
+
+
+def _line(key: str, value: Any, comment: str = "") -> str:
+    setting = f"{key} = {_toml(value)}"
+    return f"{setting:{COMMENT_COLUMN - 1}} # {' '.join(comment.split())}" if comment else setting
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:_}"
+    # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _relative(file: Path, recipe: Path) -> str:
+    """The path of a file as the recipe names it: relative if the file is below the recipe's folder."""
+    absolute, folder = Path(os.path.abspath(file)), Path(os.path.abspath(recipe)).parent
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
+
+
+def _task_name(table: Path) -> str:
+    """A name for the task, of the characters that a recipe's name may have."""
+    stem = table.name.split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "task"
+
+
+def _max_length(summary: TableSummary, language: Language) -> int:
+    """A length in tokens that cuts few texts. Most Latin texts of a language that is not plain are short English ones."""
+    script = next(iter(language.scripts), "Latin")
+    kind = "English" if language.english else script if script in ("Latin", "Han") else "Other"
+    needed = summary.characters["p95"] / CHARACTERS_PER_TOKEN[kind] + SPECIAL_TOKENS
+    return _at_least(LENGTHS, needed)
+
+
+def _at_least(sizes: Sequence[int], needed: float) -> int:
+    return next((size for size in sizes if size >= needed), sizes[-1])

@@ -1,0 +1,97 @@
+"""`pocketbert predict` and `pocketbert inspect`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pocketbert.conftest import Command
+
+LABELS = ["positive", "negative", "positive"]
+TEXTS = ["a good film", "a bad film", "very good"]
+
+
+def labels(output: str) -> list[str]:
+    return [json.loads(line)["label"] for line in output.splitlines()]
+
+
+def test_texts_of_the_command_line(command: Command, tiny_bundle: Path) -> None:
+    done = command("predict", tiny_bundle, *TEXTS, "--scores")
+    assert labels(done.out) == LABELS
+    first = json.loads(done.out.splitlines()[0])
+    assert first["text"] == TEXTS[0]
+    assert first["scores"]["positive"] == first["score"]
+
+
+def test_texts_of_standard_input(command: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(TEXTS * 200)))
+    assert labels(command("predict", tiny_bundle).out) == LABELS * 200
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl"])
+def test_texts_of_a_file(command: Command, tiny_bundle: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"texts.{kind}"
+    rows = {
+        "txt": TEXTS,
+        "csv": ["id,text", *(f'1,"{text}"' for text in TEXTS)],
+        "tsv": ["text\tid", *(f"{text}\t1" for text in TEXTS)],
+        "jsonl": [json.dumps({"text": text}) for text in TEXTS],
+    }[kind]
+    path.write_text("\ufeff" + "\r\n".join(rows) + "\r\n", encoding="utf-8")
+    assert labels(command("predict", tiny_bundle, "--file", path).out) == LABELS
+
+
+def test_a_table_for_people(command: Command, tiny_bundle: Path) -> None:
+    done = command("predict", tiny_bundle, *TEXTS, "--format", "table", "--scores")
+    assert "a bad film" in done.out
+    assert all(word in done.out for word in ("Text", "Label", "Score", "negative"))
+
+
+def test_pairs(command: Command, tiny_pair_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert labels(command("predict", tiny_pair_bundle, "bad", "good", "good", "bad").out) == ["better", "worse"]
+    assert "give two for each answer" in command("predict", tiny_pair_bundle, "bad").error
+    monkeypatch.setattr(sys, "stdin", io.StringIO("bad\tgood\n"))
+    assert labels(command("predict", tiny_pair_bundle, "--file", "-").out) == ["better"]
+    table = tmp_path / "pairs.csv"
+    table.write_text("text,other\ngood,bad\n")
+    assert labels(command("predict", tiny_pair_bundle, "--file", table, "--text-b", "other").out) == ["worse"]
+    assert "choose one of 'text', 'other' with --text-b" in command("predict", tiny_pair_bundle, "--file", table).error
+
+
+def test_mistakes_are_one_line_each(
+    command: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("body\ngood\n")
+    assert (
+        "no column 'text'; choose one of 'body' with --text" in command("predict", tiny_bundle, "--file", table).error
+    )
+    assert "no such file" in command("predict", tiny_bundle, "--file", tmp_path / "absent.txt").error
+    assert "is a directory" in command("predict", tiny_bundle, "--file", tmp_path).error
+    assert "give either texts or a file" in command("predict", tiny_bundle, "good", "--file", table).error
+    assert "no such directory" in command("predict", tmp_path / "nowhere", "good").error
+    lines = tmp_path / "t.txt"
+    lines.write_text("good\n\nbad\n")
+    assert "line 2: blank" in command("predict", tiny_bundle, "--file", lines).error
+    lines.write_bytes(b"good\nb\xe4d\n")
+    assert "is not UTF-8" in command("predict", tiny_bundle, "--file", lines).error
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert "pipe a text a line" in command("predict", tiny_bundle).error
+
+
+def test_inspect_shows_sizes_accuracies_verdicts_and_operators(command: Command, tiny_bundle: Path) -> None:
+    done = command("inspect", tiny_bundle)
+    assert "2 labels: negative, positive" in done.out
+    assert "100.00%" in done.out
+    assert "passed" in done.out
+    assert "1 MatMul" in done.out
+    facts = json.loads(command("inspect", tiny_bundle, "--json").out)
+    (model,) = facts["models"]
+    assert model["bytes"] == (tiny_bundle / "model.fp32.onnx").stat().st_size
+    assert model["operators"]["Gather"] == 1
+    assert "no manifest.json, so no bundle" in command("inspect", tiny_bundle.parents[1]).error

@@ -1,0 +1,75 @@
+"""`pocketbert serve`, which is `python -m serve`: BentoML's server with options in place of variables."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from compress.runtime.errors import UserError
+from serve.__main__ import app
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 180  # much more than a start takes, because the machine may be busy
+
+
+def test_the_command_serves_a_bundle_from_any_directory(tiny_bundle: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "POCKETBERT_THREADS": "9",
+    }
+    options = ["--port", str(port), "--host", "127.0.0.1", "--threads", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pocketbert", "serve", str(tiny_bundle.parent), *options],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS) as client:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                assert process.poll() is None, process.stdout and process.stdout.read()
+                assert time.monotonic() < deadline
+                try:
+                    if client.get("/readyz").is_success:
+                        break
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.2)
+            assert client.post("/classify", json={"text": "a good film"}).json()["label"] == "positive"
+            info = client.get("/info").json()
+            assert (info["name"], info["threads"]) == ("tiny", 2)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=START_SECONDS)
+    assert "Traceback" not in output
+
+
+def test_a_mistake_is_said_before_bentoml_starts(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def refusal(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert isinstance(result.exception, UserError)
+        return str(result.exception)
+
+    assert "no bundle under" in refusal()
+    assert "nowhere: no such directory" in refusal("nowhere")
+    monkeypatch.setenv("POCKETBERT_PRECISION", "")  # what the command sets is taken back after the test
+    assert "no precision 'int4'" in refusal(str(tiny_bundle), "--precision", "int4")
