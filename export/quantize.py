@@ -1,6 +1,6 @@
 """INT8 graphs: static Q/DQ with ranges from training texts for CNNs, dynamic for transformers and LSTMs.
 
-A CPU and TensorRT need different graphs.
+A CPU and TensorRT need different graphs. The layers that compute the logits stay in float.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
     try:
         with _without_advice():
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+            graph = onnx.load(prepared, load_external_data=False).graph
+            in_float = output_layers(graph)
             if scheme.method is None:
                 quantize_dynamic(
                     str(prepared),
@@ -131,10 +133,12 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
                     per_channel=True,
                     reduce_range=reduce_range,
                     weight_type=QuantType.QInt8,
+                    # It turns every Gemm into a MatMul of this name and an Add.
+                    nodes_to_exclude=[*in_float, *(f"{name}_MatMul" for name in in_float)],
                     extra_options=scheme.options,
                 )
                 return
-            inputs = [node.name for node in onnx.load(prepared, load_external_data=False).graph.input]
+            inputs = [node.name for node in graph.input]
             quantize_static(
                 str(prepared),
                 str(target),
@@ -145,11 +149,34 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
                 reduce_range=reduce_range,
                 activation_type=scheme.activations,
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=in_float,
                 calibrate_method=scheme.method,
                 extra_options=scheme.options,
             )
     finally:
         prepared.unlink(missing_ok=True)
+
+
+def output_layers(graph: onnx.GraphProto) -> list[str]:
+    """The names of the layers that compute the logits. They stay in float.
+
+    They cost next to nothing. But the vector of a text has values of very different sizes, and a head that was fitted by
+    logistic regression on a frozen encoder has large weights where these are small: one scale for all of them loses the answer.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    found: dict[str, None] = {}
+    waiting, seen = [output.name for output in graph.output], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in makers:
+            continue
+        seen.add(name)
+        node = makers[name]
+        if node.op_type in ("Gemm", "MatMul"):
+            found[node.name] = None
+        else:
+            waiting.extend(node.input)
+    return list(found)
 
 
 @contextlib.contextmanager

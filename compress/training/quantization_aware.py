@@ -6,8 +6,8 @@ The same values are rounded as in the exported graph:
 - embeddings, to 7 bits, with one scale;
 - the inputs of convolutions and linear layers, to 8 bits, over their range in the batch.
 
-The weights of an LSTM are not rounded. The gradient of the rounding is 1 inside the range and 0 outside (straight-through
-estimator).
+The weights of an LSTM and the layers that compute the logits are not rounded. The gradient of the rounding is 1 inside the
+range and 0 outside (straight-through estimator).
 """
 
 from __future__ import annotations
@@ -62,13 +62,15 @@ def rounding(student: nn.Module, weight_bits: int = WEIGHT_BITS) -> Iterator[Non
     BatchNorm does not update its statistics in this context, because the exporter folds them into the rounded weights.
     """
     parametrized, hooks = [], []
+    labels = getattr(getattr(student, "config", None), "num_labels", None)
+    modules = [m for m in student.modules() if not (isinstance(m, nn.Linear) and m.out_features == labels)]
     try:
-        for module in student.modules():
+        for module in modules:
             if isinstance(module, nn.Conv1d | nn.Linear):
                 hooks.append(module.register_forward_pre_hook(_round_input))
             if isinstance(module, nn.BatchNorm1d):
                 hooks.append(module.register_forward_pre_hook(_keep_statistics))
-        for module in list(student.modules()):
+        for module in modules:
             if isinstance(module, nn.Conv1d | nn.Linear | nn.Embedding):
                 form = Rounded(weight_bits, per_channel=not isinstance(module, nn.Embedding))
                 parametrize.register_parametrization(module, "weight", form, unsafe=True)

@@ -15,7 +15,7 @@ from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStuden
 from compress.training.quantization_aware import rounding
 from export.gate import Gate
 from export.onnx import export_onnx
-from export.quantize import TENSORRT_SCHEME, cpu_schemes, quantize
+from export.quantize import TENSORRT_SCHEME, cpu_schemes, output_layers, quantize
 from export.session import OnnxModel
 from export.tensorrt import build_engine
 from tests.conftest import make_tiny_bundle
@@ -106,6 +106,7 @@ def test_int8_for_the_cpu_is_u8_by_7_bit_s8_and_close(exported: tuple[Path, Path
     assert all(np.abs(f.astype(int)).max() <= 64 for f in filters)
     expected, got = (OnnxModel(f).logits_in_batches(texts, 0) for f in (file, target))
     assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
+    assert output_layers(onnx.load(target).graph) == output_layers(onnx.load(file).graph)  # as Gemm in float
     assert [p.name for p in tmp_path.iterdir()] == ["int8.onnx"]
 
 
@@ -153,8 +154,10 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_too(
         with torch.inference_mode():
             alone = student(torch.from_numpy(text.input_ids)[None], token_type_ids=types).logits
         np.testing.assert_allclose(row, alone[0].numpy(), atol=1e-4)
+    (head,) = output_layers(onnx.load(fp32).graph)
     for scheme in cpu_schemes(student.config.model_type):
         quantize(fp32, int8, scheme, texts, 0)
+        assert output_layers(onnx.load(int8).graph)[0].removesuffix("_MatMul") == head  # in float
         assert operator in {node.op_type for node in onnx.load(int8).graph.node}
         expected, got = (OnnxModel(f).logits_in_batches(texts, 0) for f in (fp32, int8))
         assert np.corrcoef(expected.ravel(), got.ravel())[0, 1] > 0.95
