@@ -47,9 +47,9 @@ def _draw(axes: Axes, summary: Summary, data: str) -> None:
         colour = COLOURS["teacher" if row.stop else "student"]
         for precision in reversed(summary.table.precisions):  # so that the main precision covers the other
             if score := summary.score(method, data, precision):
-                _dot(axes, score, line, colour, full=precision == summary.main)
+                _dot(axes, score, line, colour, full=precision == summary.table.shown_precision(method))
                 ends += [score.mean - (score.spread or 0), score.mean + (score.spread or 0)]
-                if row.stop:
+                if row.stop == "teacher":
                     axes.axvline(score.mean, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     span = max(max(ends) - min(ends), LEAST)
     middle = (max(ends) + min(ends)) / 2

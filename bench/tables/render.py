@@ -37,7 +37,7 @@ def to_markdown(summary: Summary) -> str:
     """The table, notes on how to read it, the machine and software, and the commands that make it again."""
     table = summary.table
     parts = [f"# {table.title}", table.note, markdown_table(*summary.rows()), _notes(summary)]
-    parts += [f"![{table.title}]({table.name}.svg)", *_agreement(summary)]
+    parts += [f"![{table.title}]({table.name}.svg)", *_shares(summary), *_agreement(summary)]
     parts += ["## How it was made", _conditions(summary), _commands(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -67,6 +67,18 @@ def _notes(summary: Summary) -> str:
     lines += [f"{data}: {cut}." for data in table.data if (cut := _cut(table.base, table.data[data].recipe))]
     lines += [f"{name}: {part.note}" for name, part in [*table.data.items(), *table.method.items()] if part.note]
     return _list(lines)
+
+
+def _shares(summary: Summary) -> list[str]:
+    """What students keep of their teachers; empty if the table has no linear model to compare with."""
+    rows = summary.share_rows()
+    if rows is None:
+        return []
+    text = (
+        "The share of the gap between the linear model and the teacher that a student closes, "
+        "(student - linear) / (teacher - linear), of the means over the seeds; in brackets student / teacher."
+    )
+    return ["## Share of the gap", markdown_table(*rows), text]
 
 
 def _agreement(summary: Summary) -> list[str]:

@@ -203,7 +203,7 @@ class _Invocation:
                 self._measure(item, lambda what, run=item.run: status.update(f"{run}: {what}"))  # type: ignore[misc]
 
     def _measure(self, item: Planned, progress: Callable[[str], None]) -> None:
-        teacher = self.table.method[item.run.method].stop is not None
+        teacher = self.table.method[item.run.method].stop == "teacher"
         workspace = workspace_of(self.table, item.run, self.options.artifacts)
         corpus = _student_corpus(item.recipe)
         try:
@@ -220,14 +220,16 @@ class _Invocation:
     def _untimed(self, planned: list[Planned]) -> Iterator[Planned]:
         """Finished runs that have no latency, or were just made again with `--force`, and whose models are still there."""
         for item in planned:
-            entries = self.results.of(item.run)
+            entries, stop = self.results.of(item.run), self.table.method[item.run.method].stop
+            if stop in ("linear", "frozen"):
+                continue
             if item.run.seed != self.table.seeds_of(item.run.data)[0] or not entries or entries[0].key != item.key:
                 continue
             again = self.options.force and item.run in self.retrained
             if entries[0].latency_ms is not None and not again:
                 continue
             workspace = workspace_of(self.table, item.run, self.options.artifacts)
-            if is_kept(workspace, teacher=self.table.method[item.run.method].stop is not None):
+            if is_kept(workspace, teacher=stop == "teacher"):
                 yield item
             else:
                 console.print(

@@ -10,6 +10,7 @@ from typing import Literal
 from bench.report import MISSING, millions, significant
 from bench.tables.results import Entries, Entry
 from bench.tables.table import Table
+from export.facts import share_of_gap
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,28 @@ class Summary:
 
     @property
     def main(self) -> str:
-        """The table's first precision: the columns show it."""
+        """The table's first precision: the columns show it, but for rows that do not have it."""
         return self.table.precisions[0]
+
+    def shown(self, method: str, data: str) -> Score | None:
+        """What a cell shows: the score in the row's first precision."""
+        return self.score(method, data, self.table.shown_precision(method))
+
+    def shares(self, method: str, columns: list[str]) -> tuple[float | None, float] | None:
+        """What a student keeps of its teacher, by the means over seeds and columns: the share of the gap between the linear model
+        and the teacher that it closes (None: there is no gap), and its accuracy as a share of the teacher's.
+
+        None: the table has no row of one of them, or a column no result.
+        """
+        linear, teacher = self.table.row_of("linear"), self.table.row_of("teacher")
+        if linear is None or teacher is None or self.table.method[method].stop is not None:
+            return None
+        scores = [[self.shown(name, data) for data in columns] for name in (method, linear, teacher)]
+        means = [[score.mean for score in row if score] for row in scores]
+        if not all(len(row) == len(columns) for row in means):
+            return None
+        own, of_linear, of_teacher = (statistics.mean(row) for row in means)
+        return share_of_gap(own, of_linear, of_teacher), own / of_teacher
 
     @property
     def shared(self) -> dict[str, list[str]]:
@@ -77,7 +98,7 @@ class Summary:
                 for method, row in self.table.method.items()
                 if (row.data is None or set(columns) <= set(row.data)) and any(self.of(method, d) for d in columns)
             ]
-            fair = [data for data in columns if rows and all(self.of(method, data, self.main) for method in rows)]
+            fair = [data for data in columns if rows and all(self.shown(method, data) for method in rows)]
             if fair and len(self.table.data) > 1:
                 out[f"{group} average ({len(fair)})" if group else f"Average ({len(fair)})"] = fair
         return out
@@ -129,7 +150,7 @@ class Summary:
         return _mean_gain([statistics.mean(own) - statistics.mean(others) for own, others in pairs])
 
     def _is_main(self, entry: Entry) -> bool:
-        return entry.metric == self.table.metric(entry.data, self.main)
+        return entry.metric == self.table.metric(entry.data, self.table.shown_precision(entry.method))
 
     def largest_drop(self, method: str) -> float | None:
         """The largest loss of INT8 against fp32 in one run, in points. Negative: every run gains."""
@@ -175,8 +196,8 @@ class Summary:
         header += ["Parameters", f"p50 ms, {self.timed}" if self.timed else "p50 ms"]
         rows = []
         for method in self.table.method:
-            row = [method, *(self._cell(self.score(method, data, self.main), data) for data in columns)]
-            row += [_text(self.average(method, self.main, over)) for over in averages.values()]
+            row = [method, *(self._cell(self.shown(method, data), data) for data in columns)]
+            row += [_text(self.average(method, self.table.shown_precision(method), over)) for over in averages.values()]
             if quantised:
                 over_all = averages.values() if len(columns) > 1 else [columns]
                 row += [_text(self.average(method, "int8", over)) for over in over_all]
@@ -195,6 +216,13 @@ class Summary:
             return None
         rows = [[m, *(self._cell(found[m, d], d) for d in columns)] for m in methods]
         return ["Method", *(self._title(data, metric=False) for data in columns)], rows
+
+    def share_rows(self) -> tuple[list[str], list[list[str]]] | None:
+        """Header and rows of what students keep of their teachers; None if the table has no linear model or no teacher."""
+        columns = {self._title(data, metric=False): [data] for data in self.table.data} | self.shared
+        found = {m: {title: self.shares(m, over) for title, over in columns.items()} for m in self.table.method}
+        rows = [[m, *map(_share_text, cells.values())] for m, cells in found.items() if any(cells.values())]
+        return (["Method", *columns], rows) if rows else None
 
     def _cell(self, score: Score | None, data: str) -> str:
         if score is None:
@@ -227,6 +255,13 @@ def _mean_gain(gains: list[float]) -> Score | None:
         return None
     error = 100 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
     return Score(100 * statistics.mean(gains), error, len(gains))
+
+
+def _share_text(shares: tuple[float | None, float] | None) -> str:
+    if shares is None:
+        return MISSING
+    gap, of_teacher = shares
+    return f"{MISSING if gap is None else f'{gap:.0%}'} ({of_teacher:.1%})"
 
 
 def _text(score: Score | None) -> str:

@@ -68,13 +68,15 @@ class Column(_RecipePart):
 class Row(_RecipePart):
     """One method."""
 
-    stop: Literal["teacher"] | None = None  # the row is the teacher itself: there is no student
+    # The row has no student: it is the teacher itself, the linear model on n-grams, or logistic regression on the mean or the
+    # [CLS] state of the teacher's encoder before any fine-tuning.
+    stop: Literal["teacher", "linear", "frozen"] | None = None
     data: list[str] | None = None  # only on these columns; None: on all
     searched_on: str | None = None  # a column: every run takes the architecture that a search on it finds
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions of this method's runs. A teacher has no INT8 form."""
+        """The precisions of this method's runs. What is no student has no INT8 form."""
         return PRECISIONS[:1] if self.stop else PRECISIONS
 
 
@@ -121,7 +123,12 @@ class Table(_Part):
             if unknown := set(row.data or ()) - set(self.data):
                 raise ValueError(f"method.{name}.data: no column {min(unknown)!r}; there are {', '.join(self.data)}")
             if not set(row.precisions) & set(self.precisions):
-                raise ValueError(f"method.{name}.stop: a teacher is not quantised; add fp32 to precisions")
+                raise ValueError(f"method.{name}.stop: a {row.stop} model is not quantised; add fp32 to precisions")
+            f1 = [data for data in row.data or self.data if self.data[data].metric == "f1"]
+            if row.stop in ("linear", "frozen") and f1:
+                raise ValueError(
+                    f"method.{name}.stop: of a {row.stop} model only the accuracy is known, not the F1 of {f1[0]}"
+                )
             if row.searched_on is not None and row.searched_on not in self.data:
                 raise ValueError(
                     f"method.{name}.searched_on: no column {row.searched_on!r}; there are {', '.join(self.data)}"
@@ -145,6 +152,14 @@ class Table(_Part):
     def precisions_of(self, method: str) -> list[str]:
         """The precisions that this method's runs report, of those that the table shows."""
         return [precision for precision in self.precisions if precision in self.method[method].precisions]
+
+    def shown_precision(self, method: str) -> str:
+        """The precision of a method's cells: the table's first one, if the method has it."""
+        return self.precisions_of(method)[0]
+
+    def row_of(self, stop: Literal["teacher", "linear"]) -> str | None:
+        """The first row that is this model; None if there is none."""
+        return next((name for name, row in self.method.items() if row.stop == stop), None)
 
     def metric(self, data: str, precision: str) -> str:
         """Name of a column's metric at a precision: `accuracy`, `int8_accuracy`, `f1` or `int8_f1`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.engines.onnx import count_weights
 from bench.tables.table import Run, Table
+from compress.baselines.linear import read_linear
 from compress.data.corpus import Corpus, Split
 from compress.data.domains import load_student_corpus
 from compress.data.files import fingerprint
@@ -38,7 +40,7 @@ class Outcome:
     values: dict[str, float]  # fractions of 1, by metric
     split: str  # the values are of this split
     seconds: float  # of training
-    parameters: int
+    parameters: int | None  # None: not counted
 
 
 def workspace_of(table: Table, run: Run, artifacts: Path) -> Workspace:
@@ -54,9 +56,9 @@ def run_key(table: Table, run: Run, recipe: Recipe, search: Recipe | None = None
     """
     if search is not None:
         return fingerprint(run_key(table, run, recipe), stage_keys(search)["architecture"])[:16]
-    if table.method[run.method].stop:
+    if stop := table.method[run.method].stop:
         judged_on = () if recipe.domains.student is None else (recipe.domains.student,)
-        return fingerprint(stage_keys(recipe)["teacher"], *judged_on)[:16]
+        return fingerprint(stage_keys(recipe)["linear" if stop == "linear" else "teacher"], *judged_on)[:16]
     return fingerprint(stage_keys(recipe)["student"], recipe.export.model_dump(mode="json"))[:16]
 
 
@@ -77,7 +79,10 @@ def train(
     if search is not None:
         recipe = _with_architecture(recipe, _searched(table, run, search, artifacts))
     with workspace.locked():
-        if table.method[run.method].stop:
+        stop = table.method[run.method].stop
+        if stop == "linear":
+            return _train_linear(table, run, recipe, workspace, force)
+        if stop:
             return _train_teacher(table, run, recipe, workspace, force)
         return _train_student(table, run, recipe, workspace, force)
 
@@ -101,6 +106,33 @@ def _with_architecture(recipe: Recipe, genotype: Path) -> Recipe:
     return recipe.model_copy(update={"student": student})
 
 
+def _train_linear(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
+    if force:
+        workspace = Workspace(workspace.root)  # other runs use the store, so nothing in it is made again
+    found = read_linear(compress(recipe, workspace, until="linear"))
+    split = report_split(found["accuracy"])
+    return Outcome({table.metric(run.data, "fp32"): found["accuracy"][split]}, split, found["seconds"], None)
+
+
+def _frozen(card: dict[str, Any], recipe: Recipe) -> dict[str, float]:
+    """The accuracies by split of logistic regression on the frozen encoder.
+
+    :raises UserError: it was not fitted, or not on the student's texts.
+    """
+    if "frozen" not in card:
+        raise UserError(
+            "teacher.fine_tuned: a fine-tuned teacher has no frozen encoder to compare with; leave the row out"
+        )
+    if recipe.domains.student is not None:
+        raise UserError("domains.student: the frozen encoder is measured on all domains; leave the row out")
+    return card["frozen"]["accuracy"]
+
+
+def report_split(accuracy: dict[str, float]) -> str:
+    """The split to report, of those with an accuracy."""
+    return "test" if "test" in accuracy else "dev"
+
+
 def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
     directory = workspace.root / "teacher"
     if force:
@@ -110,7 +142,10 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
             directory.unlink()
     compress(recipe, workspace, until="teacher", force=force)
     card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
-    split = "test" if "test" in card["accuracy"] else "dev"
+    split = report_split(card["accuracy"])
+    if table.method[run.method].stop == "frozen":
+        value = _frozen(card, recipe)[split]
+        return Outcome({table.metric(run.data, "fp32"): value}, split, card["frozen"]["seconds"], None)
     domain = recipe.domains.student
     value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:

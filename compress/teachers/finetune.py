@@ -59,7 +59,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     encoder = save_tokenizer(recipe, model, directory)
     card: dict[str, object] = {"model": recipe.teacher.model, "method": recipe.teacher.method}
     if not recipe.teacher.fine_tuned:
-        splits = {name: encode_split(learned_from.splits[name], encoder) for name in ("train", "dev")}
+        splits = {name: encode_split(split, encoder) for name, split in learned_from.splits.items()}
         if corpus.source:
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
         model, head, card["frozen"] = with_fitted_head(recipe, model, corpus.labels, splits)
@@ -84,11 +84,14 @@ def with_fitted_head(
     :raises UserError: there is no head on the mean of the states for this kind of model.
     """
     options, first = recipe.teacher, is_head_first(recipe.teacher, labels)
-    heads = fit_heads(model, splits["train"], splits["dev"], recipe.seed)
-    measured = ", ".join(f"{NAMES[name]} {head.accuracy:.2%}" for name, head in heads.items())
-    best = max(heads.values(), key=lambda head: head.accuracy)
+    held_out = {name: texts for name, texts in splits.items() if name != "train"}
+    heads = fit_heads(model, splits["train"], held_out, recipe.seed)
+    measured = ", ".join(f"{NAMES[name]} {head.accuracy['dev']:.2%}" for name, head in heads.items())
+    best = max(heads.values(), key=lambda head: head.accuracy["dev"])
     console.print(f"  frozen encoder with logistic regression on {best.texts:,} texts, dev: {measured}")
-    chosen = max((heads[name] for name in _representations(options, model, first)), key=lambda head: head.accuracy)
+    chosen = max(
+        (heads[name] for name in _representations(options, model, first)), key=lambda head: head.accuracy["dev"]
+    )
     if chosen.representation == "mean" and not isinstance(model, MeanPooling):
         model, _ = load_classifier(recipe, labels, "mean")
     console.print(f"  teacher: the head takes {NAMES[chosen.representation]}{', and is fitted first' if first else ''}")
@@ -173,7 +176,7 @@ def _fit(
     step = adamw(loader, parameters, loss, options)
     schedule = Schedule(options.epochs or EVALUATIONS, options.patience, recipe.seed)
     state = fit("teacher", learner, [step], lambda _: dev_metrics(model, splits["dev"]), schedule, scratch)
-    if head and head.accuracy > state.history[state.best_epoch]["metric"]:
+    if head and head.accuracy["dev"] > state.history[state.best_epoch]["metric"]:
         console.print(
             "  teacher: fine-tuning has not bettered the fitted head on dev, which is kept with the frozen encoder"
         )

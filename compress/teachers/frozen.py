@@ -6,8 +6,9 @@ With a random head, the first steps of fine-tuning distort the states of the enc
 from __future__ import annotations
 
 import random
+import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,13 +41,19 @@ class FrozenHead:
     representation: Representation
     weight: Tensor  # (C, d)
     bias: Tensor  # (C,)
-    accuracy: float  # on dev, a fraction of 1
+    accuracy: dict[str, float]  # by split, fractions of 1
     texts: int  # that it was fitted on
+    seconds: float = 0.0  # of all heads of an encoder together
 
     def describe(self) -> dict[str, object]:
         """For the teacher's card."""
-        accuracy = {"dev": round(self.accuracy, 4)}
-        return {"representation": self.representation, "accuracy": accuracy, "texts": self.texts}
+        accuracy = {split: round(value, 4) for split, value in self.accuracy.items()}
+        return {
+            "representation": self.representation,
+            "accuracy": accuracy,
+            "texts": self.texts,
+            "seconds": round(self.seconds, 1),
+        }
 
     def write_to(self, model: PreTrainedModel) -> None:
         """Set the model's last layer. The model must give it this head's representation."""
@@ -57,20 +64,25 @@ class FrozenHead:
 
 
 def fit_heads(
-    model: PreTrainedModel, train: EncodedSplit, dev: EncodedSplit, seed: int
+    model: PreTrainedModel, train: EncodedSplit, held_out: dict[str, EncodedSplit], seed: int
 ) -> dict[Representation, FrozenHead]:
     """A head for each representation, fitted by logistic regression.
 
     :param model: with its own head, whose last layer plays no part. No weights of it are changed.
     :param train: a sample of the texts is used, see `TEXTS`.
+    :param held_out: the splits to measure on; the regularisation is chosen on `dev`.
     :raises UserError: the model's own head is no linear layer on one vector of the text.
     """
-    labels = model.config.num_labels
+    started, labels = time.monotonic(), model.config.num_labels
     sample = train.subset(_sample(train.labels.tolist(), max(TEXTS, TEXTS_OF_CLASS * labels), seed))
     of_sample = _representations(model, sample, "frozen encoder, train")
-    of_dev = _representations(model, dev, "frozen encoder, dev")
-    targets = sample.labels.numpy(), dev.labels.numpy()
-    return {name: _fit(name, of_sample[name], of_dev[name], targets, labels) for name in of_sample}
+    states = {split: _representations(model, texts, f"frozen encoder, {split}") for split, texts in held_out.items()}
+    heads: dict[Representation, FrozenHead] = {}
+    for name, x in of_sample.items():
+        measured = {split: (found[name], held_out[split].labels.numpy()) for split, found in states.items()}
+        heads[name] = _fit(name, x, sample.labels.numpy(), measured, labels)
+    seconds = time.monotonic() - started
+    return {name: replace(head, seconds=seconds) for name, head in heads.items()}
 
 
 def _sample(labels: list[int], count: int, seed: int) -> list[int]:
@@ -112,8 +124,8 @@ def _representations(
 def _fit(
     representation: Representation,
     x: NDArray[np.float32],
-    x_dev: NDArray[np.float32],
-    targets: tuple[NDArray[np.int64], NDArray[np.int64]],
+    y: NDArray[np.int64],
+    held_out: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]],
     labels: int,
 ) -> FrozenHead:
     """The best head of `STRENGTHS`. It takes the representation itself: the scaling of the regression is part of its weights."""
@@ -123,13 +135,16 @@ def _fit(
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy stands long before the weights do
-            model.fit(scaled, targets[0])
+            model.fit(scaled, y)
         weight, bias = _of_all_classes(model, labels)
         weight = weight / std
         bias = bias - weight @ mean
-        accuracy = float(((x_dev @ weight.T + bias).argmax(axis=1) == targets[1]).mean())
+        accuracy = {
+            split: float(((of_split @ weight.T + bias).argmax(axis=1) == wanted).mean())
+            for split, (of_split, wanted) in held_out.items()
+        }
         found.append(FrozenHead(representation, torch.from_numpy(weight), torch.from_numpy(bias), accuracy, len(x)))
-    return max(found, key=lambda head: head.accuracy)
+    return max(found, key=lambda head: head.accuracy["dev"])
 
 
 def _of_all_classes(model: LogisticRegression, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -244,6 +244,23 @@ def test_a_column_may_report_the_f1_of_a_label(folder, bench_table, finished):
     assert bench_table.status == 1
 
 
+def test_a_row_may_be_the_linear_model_or_the_frozen_encoder(folder, bench_table):
+    text = MINI.format(folder=folder).split("[method.adabert")[0]
+    (folder / "rivals.toml").write_text(f'{text}[method.linear]\nstop = "linear"\n[method.frozen]\nstop = "frozen"\n')
+    bench_table("--no-latency", table="rivals.toml")
+    entries = read(folder / "bench/results/rivals.json")
+    assert list(entries) == [("teacher", "accuracy"), ("linear", "accuracy"), ("frozen", "accuracy")]
+    runs = folder / "artifacts/tables/rivals/a-0"
+    linear = json.loads((runs / "linear/linear/linear.json").read_text())
+    assert entries["linear", "accuracy"]["value"] == linear["accuracy"]["dev"]
+    frozen = json.loads((runs / "frozen/teacher/card.json").read_text())["frozen"]
+    assert entries["frozen", "accuracy"]["value"] == frozen["accuracy"]["dev"]
+    f1 = text.replace('"teacher"', '"linear"').replace('dev.tsv"', 'dev.tsv"\nmetric = "f1"\npositive = "positive"')
+    (folder / "rivals.toml").write_text(f1)
+    with pytest.raises(UserError, match="only the accuracy is known, not the F1 of a"):
+        bench_table("--no-latency", table="rivals.toml")
+
+
 def test_a_mistake_stops_before_anything_is_trained(bench_table):
     with pytest.raises(UserError, match="no such method"):
         bench_table("--only", "method=adabret")

@@ -70,6 +70,39 @@ def test_numbers(results):
     ]
 
 
+def test_the_share_of_the_gap_that_a_student_closes(tmp_path):
+    rows = {"linear": {"stop": "linear"}, "frozen": {"stop": "frozen"}, "teacher": {"stop": "teacher"}, "soft": {}}
+    columns = {"mr": {"train": "t"}, "sst": {"train": "t"}}
+    shown = {"name": "small", "title": "Small", "seeds": [0, 1], "data": columns, "method": rows}
+    table = Table.model_validate(shown | {"precisions": ["int8", "fp32"]})
+    results = Results(table, tmp_path)
+    assert Summary(table, results.read()).share_rows() is None
+    values = {  # the mean over seeds and columns: linear 78, teacher 90, student in INT8 87
+        ("linear", "accuracy"): {"mr": [0.70, 0.70], "sst": [0.86, 0.86]},
+        ("teacher", "accuracy"): {"mr": [0.90, 0.88], "sst": [0.92, 0.90]},
+        ("soft", "int8_accuracy"): {"mr": [0.83, 0.85], "sst": [0.90, 0.90]},
+        ("soft", "accuracy"): {"mr": [0.5, 0.5], "sst": [0.5, 0.5]},
+        ("frozen", "accuracy"): {"mr": [0.8, 0.8], "sst": [0.8, 0.8]},
+    }
+    for (method, metric), of_columns in values.items():
+        for data, of_seeds in of_columns.items():
+            results.put([entry(method, data, seed, metric, value) for seed, value in enumerate(of_seeds)])
+    summary = Summary(table, results.read())
+    # mr: (84 - 70) / (89 - 70) and 84 / 89; sst: (90 - 86) / (91 - 86) and 90 / 91; both: (87 - 78) / (90 - 78) and 87 / 90
+    header = ["Method", "mr (2 seeds)", "sst (2 seeds)", "Average (2)"]
+    assert summary.share_rows() == (header, [["soft", "74% (94.4%)", "80% (98.9%)", "75% (96.7%)"]])
+    assert [row[:2] for row in summary.rows()[1]] == [
+        ["linear", "70.0 ± 0.0"],
+        ["frozen", "80.0 ± 0.0"],
+        ["teacher", "89.0 ± 1.4"],
+        ["soft", "84.0 ± 1.4"],
+    ]
+    assert "## Share of the gap" in to_markdown(summary)
+    worse = entry("teacher", "mr", 0, "accuracy", 0.4), entry("teacher", "mr", 1, "accuracy", 0.5)
+    results.put(list(worse))  # below the linear model: there is no gap to close
+    assert Summary(table, results.read()).shares("soft", ["mr"]) == (None, pytest.approx(84 / 45))
+
+
 def test_an_average_is_over_the_columns_that_every_row_has(results):
     results.put([entry("hard", "sst", 0, "accuracy", 0.5)])
     summary = Summary(TABLE, results.read())
