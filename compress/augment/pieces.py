@@ -55,16 +55,17 @@ class Edit:
     last: int | None = None
 
 
-def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+def read_vocabulary(tokenizer: Tokenizer, what: str = "augmentation.method: its masked language model") -> Vocabulary:
     """The vocabulary of a tokenizer.
 
+    :param what: needs it, for the message.
     :raises UserError: it is no WordPiece tokenizer. Only WordPiece entries tell words from continuations.
     """
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("type", "WordPiece") != "WordPiece" or "continuing_subword_prefix" not in model:
+        cure = "set it to 0" if what.startswith("transfer") else "choose spans, eda or sampling"
         raise UserError(
-            f"augmentation.method: its masked language model needs a WordPiece tokenizer, as BERT's, and teacher.model has "
-            f"{model.get('type', 'another kind')}; choose spans, eda or sampling"
+            f"{what} needs a WordPiece tokenizer, as BERT's, and teacher.model has {model.get('type', 'another kind')}; {cure}"
         )
     prefix = model["continuing_subword_prefix"]
     vocabulary = tokenizer.get_vocab()

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from tokenizers import Encoding
-from torch.nn import functional as F
 
 from compress.augment.example import Augmentation, Example, chunks
 from compress.augment.masked_lm import MaskedLM, Query
+from compress.augment.neighbours import NearestWords
 from compress.augment.pieces import Edit, Kind, Word, apply_edits, encode_examples, replaceable_words
 from compress.augment.words import is_stop_word
 from compress.runtime.encode import Encoded
@@ -31,7 +31,7 @@ def make_replacement(lm: MaskedLM, *, probability: float = 0.4, candidates: int 
     :param probability: p_t, the probability that a word is replaced.
     :param candidates: K, the number of candidates. One is chosen uniformly.
     """
-    nearest = _NearestWords(lm, candidates)
+    nearest = NearestWords(lm.vocabulary, lm.model.get_input_embeddings().weight, candidates)
 
     def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for chunk in chunks(stream, CHUNK):
@@ -81,24 +81,3 @@ def _query(lm: MaskedLM, encoding: Encoding, positions: list[int]) -> Query:
     ids[positions] = lm.mask_token_id
     types = np.array(encoding.type_ids)
     return Query(Encoded(ids, types, types), positions, [Kind.CONTENT] * len(positions), banned)
-
-
-class _NearestWords:
-    """Finds the whole words whose embeddings have the highest cosine with the mean embedding of a word's pieces."""
-
-    def __init__(self, lm: MaskedLM, count: int) -> None:
-        self.vocabulary, self.count = lm.vocabulary, count
-        self.embeddings = lm.model.get_input_embeddings().weight.detach().float().cpu()  # (V, D)
-        self.words = lm.vocabulary.kinds[Kind.CONTENT].nonzero()[:, 0]  # (W,) token ids
-        self.table = F.normalize(self.embeddings[self.words], dim=1)  # (W, D)
-        self.known: dict[tuple[int, ...], list[str]] = {}
-
-    def of(self, pieces: Sequence[int], word: str) -> list[str]:
-        """The nearest words, without the word itself."""
-        key = tuple(pieces)
-        if key not in self.known:
-            query = F.normalize(self.embeddings[list(key)].mean(dim=0), dim=0)  # (D,)
-            best = (self.table @ query).topk(min(self.count + 1, len(self.words))).indices
-            texts = [self.vocabulary.text(int(token)) for token in self.words[best]]
-            self.known[key] = [text for text in texts if text != word.lower()][: self.count]
-        return self.known[key]

@@ -132,7 +132,7 @@ class Work:
     @property
     def _transfer(self) -> int:
         """The texts of the transfer set, at most."""
-        return self.recipe.transfer.texts + self.recipe.transfer.joined
+        return self.recipe.transfer.size
 
     def _batches(self, texts: float) -> float:
         return texts / self.recipe.compress.batch_size

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from compress.augment.pieces import read_vocabulary
 from compress.augment.stage import check_augmentation
 from compress.console import console
 from compress.data.assets import chats, text_bank
@@ -101,6 +102,8 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
     check_augmentation(recipe, _rows(sample, [0]))
     if recipe.transfer.texts and recipe.transfer.bank == "embedded":
         text_bank(), chats()
+    if recipe.transfer.replaced:
+        read_vocabulary(open_tokenizer(recipe.teacher).backend_tokenizer, "transfer.replaced")
     student = _check_student(recipe, corpus, teacher, texts)
     if trial_export is not None:
         encoded = [texts.encoded[row] for row in range(len(texts))]

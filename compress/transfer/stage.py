@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from transformers import AutoModel
+
+from compress.augment.example import examples
+from compress.augment.neighbours import make_neighbour_replacement
 from compress.console import console
 from compress.data.contamination import HeldOutIndex
 from compress.data.corpus import UNLABELLED, Corpus, Split
 from compress.recipe import Recipe
 from compress.runtime.errors import UserError
+from compress.teachers.checkpoint import open_tokenizer, open_weights
 from compress.transfer.bank import read_bank
 from compress.transfer.joined import joined_texts
 from compress.transfer.pairs import joined_pairs, pairs_of_bank
@@ -30,19 +35,34 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
     :raises UserError: the bank cannot be read, or has no text to use.
     """
     own = corpus.splits["train"]
-    examples: list[Sequence[str]] = [*_drawn(recipe, corpus, own)] if recipe.transfer.texts else []
+    found: list[Sequence[str]] = [*_drawn(recipe, corpus, own)] if recipe.transfer.texts else []
     rng = random.Random(f"transfer/{recipe.seed}")
     if own.texts_b is None:
-        examples += [[text] for text in joined_texts(own.texts, recipe.transfer.joined, rng)]
+        found += [[text] for text in joined_texts(own.texts, recipe.transfer.joined, rng)]
     elif recipe.transfer.joined:
-        examples += joined_pairs(own.texts, own.texts_b, recipe.transfer.joined, rng)
-    if not examples:
+        found += joined_pairs(own.texts, own.texts_b, recipe.transfer.joined, rng)
+    if recipe.transfer.replaced:
+        found += _replaced(recipe, own)
+    if not found:
         raise UserError(
             f"transfer.bank: no text of {recipe.transfer.bank} resembles the task's own; give another one, remove transfer.texts, "
             'or draw at random (transfer.select = "random")'
         )
     with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(texts, ensure_ascii=False)}\n" for texts in examples)
+        file.writelines(f"{json.dumps(texts, ensure_ascii=False)}\n" for texts in found)
+
+
+def _replaced(recipe: Recipe, own: Split) -> Iterator[list[str]]:
+    """Texts of the task in which words were replaced; those in which none could be are left out."""
+    model, _ = open_weights(AutoModel, recipe.teacher)
+    tokenizer = open_tokenizer(recipe.teacher).backend_tokenizer
+    augment = make_neighbour_replacement(tokenizer, model.get_input_embeddings().weight)
+    originals, rng, count = list(examples(own)), random.Random(f"replaced/{recipe.seed}"), recipe.transfer.replaced
+    passes = (rng.sample(originals, min(len(originals), count - start)) for start in range(0, count, len(originals)))
+    chosen = [example for part in passes for example in part]
+    changed = [new.sides for old, new in zip(chosen, augment(chosen, rng), strict=True) if new.sides != old.sides]
+    console.print(f"  {len(changed):,} texts with words replaced by near ones")
+    yield from changed
 
 
 def load_transfer_set(directory: Path) -> Split:

@@ -71,7 +71,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("objective", "soft hard cosine beta layers"), "student"),
     **dict.fromkeys(names("objective", "intermediate_epochs intermediate_learning_rate"), "student"),
     **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
-    **dict.fromkeys(names("transfer", "bank texts select joined"), "transfer_set"),
+    **dict.fromkeys(names("transfer", "bank texts select joined replaced"), "transfer_set"),
     "transfer.share": TRAINED,
     "transfer.judge": "transfer_outputs",
     "search.beta": "search trials architecture",
@@ -124,7 +124,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
     **{(r, key): NOBODY for r in RECIPES if r not in TRANSFER for key in names("transfer", "bank share select judge")},
     # With any text of it, there is a transfer set, from which student and search learn.
-    **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined")},
+    **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined replaced")},
     **dict.fromkeys(
         # An architecture made by hand has no bounds.
         [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters")],

@@ -193,6 +193,7 @@ def test_a_student_with_fewer_positions_is_refused(task: Callable[..., Recipe], 
     [
         ("roberta", ["compress.preset=tinybert", "student.layers=1"], "needs a WordPiece tokenizer"),
         ("roberta", ["compress.preset=l2a", "student.layers=1"], "needs a WordPiece tokenizer"),
+        ("roberta", ["transfer.replaced=9"], "transfer.replaced needs a WordPiece tokenizer"),
         ("deberta-v2", ["compress.preset=minilm", "student.layers=1"], "no attention projections with a known name"),
         ("albert", TRANSFORMER, "no list of layers to copy from"),
         ("albert", ["teacher.representation=mean"], "no head on the mean of the states"),

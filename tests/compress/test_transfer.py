@@ -273,11 +273,12 @@ def test_a_student_hears_its_teacher_on_a_bank(tmp_path: Path) -> None:
     (tmp_path / "bank.txt").write_text("\n".join(bank), encoding="utf-8")
     settings = ["teacher.epochs=2", "compress.epochs=2", "search.trials=2"]
     with_bank = [*settings, f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=150", "transfer.joined=30"]
+    with_bank += ["transfer.replaced=40"]
     workspace = Workspace(tmp_path / "artifacts")
     student = compress(load_recipe(recipe_file, with_bank), workspace)
     chosen = load_transfer_set(workspace.root / "transfer_set")
     assert dev not in chosen.texts
-    assert len(chosen) <= 180
+    assert len(chosen) <= 220
     first = (student / "model.safetensors").read_bytes()
     # It is another student than without, and the same again from the same texts.
     alone = compress(load_recipe(recipe_file, settings), Workspace(tmp_path / "alone"))
@@ -285,6 +286,39 @@ def test_a_student_hears_its_teacher_on_a_bank(tmp_path: Path) -> None:
     assert not (tmp_path / "alone" / "transfer_set").exists()
     again = compress(load_recipe(recipe_file, with_bank), workspace, force=True)
     assert (again / "model.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_words_are_replaced_by_near_ones(tmp_path: Path, pair: bool) -> None:
+    file, settings = tiny_recipe(tmp_path, rows=40), ["transfer.replaced=90"]
+    if pair:
+        settings.append("data.text_b=text_b")
+        for split in ("train", "dev"):
+            rows = [(text, f"{text} and too", label) for text, label in labelled_sentences(40, seed=split == "dev")]
+            write_tsv(tmp_path / f"{split}.tsv", rows, ("text", "text_b", "label"))
+    recipe = load_recipe(file, settings)
+    corpus = load_corpus(recipe.target)
+    make_transfer_set(recipe, corpus, tmp_path)
+    made, own = load_transfer_set(tmp_path), corpus.splits["train"]
+    assert 45 <= len(made) <= 90  # of 40 texts, so each is taken twice or more; those without a change are left out
+    vocabulary = set((tmp_path / "bert" / "vocab.txt").read_text(encoding="utf-8").split())
+
+    def changed(new: str) -> set[str]:
+        """The words that replaced others in the text of the same words otherwise."""
+        words = new.split()
+        found = [
+            {a for a, b in zip(words, text.split(), strict=True) if a != b}
+            for text in (*own.texts, *(own.texts_b or []))
+            if len(text.split()) == len(words)
+        ]
+        return min(found, key=len)
+
+    for text in made.texts:
+        assert changed(text) <= vocabulary
+    assert any(changed(text) for text in made.texts)
+    assert (made.texts_b is not None) is pair
+    make_transfer_set(recipe, corpus, tmp_path)
+    assert load_transfer_set(tmp_path).texts == made.texts
 
 
 @pytest.mark.parametrize("bank", ["single.txt", "pairs.tsv"])

@@ -115,7 +115,8 @@ TRANSFER_SET = Stage(
     make_transfer_set,
     settings=lambda recipe: (
         *("seed", "domains.student"),
-        *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined")),
+        *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined", "replaced")),
+        *(["teacher.model", "teacher.revision"] if recipe.transfer.replaced else []),
     ),
     texts=lambda recipe: (Texts.LABELLED,),
     needed=lambda recipe: recipe.transfer.any,

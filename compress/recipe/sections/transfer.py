@@ -29,6 +29,11 @@ class TransferOptions(Section):
         description="number of texts joined from spans of different training texts; for a task on pairs, of pairs whose two texts "
         "come from different training pairs",
     )
+    replaced: Count = Field(
+        0,
+        description="number of training texts (or pairs) in which words are replaced by near ones in the word embeddings of the teacher's "
+        "encoder; needs a WordPiece tokenizer, as BERT's",
+    )
     share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.6,
         description="share of these texts in an epoch of the training of student, search and trials; less where they are few, since none is "
@@ -43,4 +48,9 @@ class TransferOptions(Section):
     @property
     def any(self) -> bool:
         """Whether there is a transfer set."""
-        return self.texts + self.joined > 0
+        return self.size > 0
+
+    @property
+    def size(self) -> int:
+        """The number of texts, at most."""
+        return self.texts + self.joined + self.replaced

@@ -1,0 +1,81 @@
+"""Words replaced by their neighbours in a model's own word embeddings.
+
+Wang and Yang (2015) take word2vec's, TinyBERT GloVe's. It needs no language model: a hundred thousand texts take seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from compress.augment.example import Augmentation, Example, chunks
+from compress.augment.pieces import (
+    Edit,
+    Kind,
+    Vocabulary,
+    apply_edits,
+    encode_examples,
+    read_vocabulary,
+    replaceable_words,
+)
+from compress.augment.words import is_stop_word
+
+CHUNK = 256  # examples read ahead
+
+
+class NearestWords:
+    """Finds the whole words whose embeddings have the highest cosine with the mean embedding of a word's pieces.
+
+    :param embeddings: of the vocabulary's entries, (V, D).
+    :param count: number of words to find.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, embeddings: Tensor, count: int) -> None:
+        self.vocabulary, self.count = vocabulary, count
+        self.embeddings = embeddings.detach().float().cpu()
+        self.words = vocabulary.kinds[Kind.CONTENT].nonzero()[:, 0]  # (W,) token ids
+        self.table = F.normalize(self.embeddings[self.words], dim=1)  # (W, D)
+        self.known: dict[tuple[int, ...], list[str]] = {}
+
+    def of(self, pieces: Sequence[int], word: str) -> list[str]:
+        """The nearest words, without the word itself."""
+        key = tuple(pieces)
+        if key not in self.known:
+            query = F.normalize(self.embeddings[list(key)].mean(dim=0), dim=0)  # (D,)
+            best = (self.table @ query).topk(min(self.count + 1, len(self.words))).indices
+            texts = [self.vocabulary.text(int(token)) for token in self.words[best]]
+            self.known[key] = [text for text in texts if text != word.lower()][: self.count]
+        return self.known[key]
+
+
+def make_neighbour_replacement(
+    tokenizer: Tokenizer, embeddings: Tensor, *, probability: float = 0.3, candidates: int = 8
+) -> Augmentation:
+    """The augmentation. Stop words stay, since a sentence hangs on them.
+
+    :param tokenizer: of WordPiece.
+    :param embeddings: of its tokens, (V, D).
+    :param probability: with which a word is replaced.
+    :param candidates: number of neighbours, of which one is chosen uniformly.
+    :raises UserError: the tokenizer is of another kind.
+    """
+    vocabulary = read_vocabulary(tokenizer, "transfer.replaced")
+    nearest = NearestWords(vocabulary, embeddings, candidates)
+
+    def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
+        for chunk in chunks(stream, CHUNK):
+            for example, encoding in zip(chunk, encode_examples(tokenizer, chunk), strict=True):
+                edits = []
+                for word in replaceable_words(example, encoding, vocabulary):
+                    if is_stop_word(word.text) or rng.random() >= probability:
+                        continue
+                    ids = [encoding.ids[position] for position in word.positions]
+                    if choices := nearest.of(ids, word.text):
+                        edits.append(Edit(word.positions[0], rng.choice(choices), word.positions[-1]))
+                yield apply_edits(example, encoding, edits)
+
+    return replacement
