@@ -116,7 +116,7 @@ TRANSFER_SET = Stage(
     settings=lambda recipe: (
         *("seed", "domains.student"),
         *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined", "replaced")),
-        *(["teacher.model", "teacher.revision"] if recipe.transfer.replaced else []),
+        *(f"teacher.{name}" for name in ("model", "revision", "fine_tuned") if recipe.transfer.replaced),
     ),
     texts=lambda recipe: (Texts.LABELLED,),
     needed=lambda recipe: recipe.transfer.any,
