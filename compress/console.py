@@ -46,7 +46,11 @@ def run_cli(app: typer.Typer) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: an ASCII terminal shows an arrow as \u2192
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, since a full disk at the exit of Python would be no error
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -69,6 +73,8 @@ def run_cli(app: typer.Typer) -> NoReturn:
         if (fault := machine_fault(error)) is None:
             raise
         print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+        if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what could not be written is not tried again
         sys.exit(2)
     sys.exit(0)
 

@@ -173,11 +173,16 @@ def _read_manifest(directory: Path) -> Manifest:
     if found != FORMAT:
         raise UserError(f"{path}: bundle format {found}, this version reads format {FORMAT}; export the bundle again")
     try:
-        return Manifest.model_validate(content)
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: {place}: {first['msg']}; export the bundle again") from None
+    parts = [manifest, *(manifest.domains or {}).values()]
+    named = [TOKENIZER, *(model.file for part in parts for model in part.models.values())]
+    if unknown := next((name for name in named if name not in manifest.files), None):
+        raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")
+    return manifest
 
 
 def _verify(path: Path, entry: FileEntry) -> None:

@@ -8,10 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from compress.data.table_files import column_names, is_table
+from compress.console import console
+from compress.data.table_files import is_table
 from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
+from pocketbert.starter.layout import read_layout
 
 Item = tuple[str, str | None]  # a text, and the second one of a pair
 
@@ -19,8 +21,11 @@ Item = tuple[str, str | None]  # a text, and the second one of a pair
 def given_texts(texts: list[str], *, pair: bool) -> list[Item]:
     """The texts of the command line. For a bundle of pairs, two make a pair.
 
-    :raises UserError: an odd number of texts for pairs.
+    :raises UserError: an odd number of texts for pairs, or one that is not UTF-8.
     """
+    for number, text in enumerate(texts, 1):
+        if not _is_whole(text):
+            raise UserError(f"TEXTS: text {number} is not UTF-8; give it in a file with --file, saved as UTF-8")
     if not pair:
         return [(text, None) for text in texts]
     if len(texts) % 2:
@@ -49,11 +54,11 @@ def texts_of_file(path: Path, column: str, column_b: str, *, pair: bool) -> Iter
         with path.open(encoding="utf-8-sig") as lines:
             yield from _lines(lines, str(path), pair=pair)
         return
-    options = TextOptions(train=path, text=column, text_b=column_b if pair else None)
-    names = column_names(path, options)
-    for option, wanted in (("--text", column), *([("--text-b", column_b)] if pair else [])):
-        if wanted not in names:
-            raise UserError(f"{path}: no column {wanted!r}; choose one of {', '.join(map(repr, names))} with {option}")
+    wanted = {"--text": column} | ({"--text-b": column_b} if pair else {})
+    layout = read_layout(path, wanted)  # there is no recipe here that says how to read it
+    for doubt in layout.doubts:
+        console.print(f"warning: {doubt}", style="yellow", markup=False)
+    options = TextOptions(train=path, text=column, text_b=column_b if pair else None, **layout.settings)
     for row in read_table(path, options, "train", labelled=False):
         yield row.text, row.text_b
 
@@ -65,10 +70,19 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
+def _is_whole(text: str) -> bool:
+    """Whether a text has no halves of characters. Python makes them of bytes that are not in the terminal's encoding."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _lines(lines: TextIO, place: str, *, pair: bool) -> Iterator[Item]:
     try:
         for number, line in enumerate(lines, 1):
             line = line.rstrip("\r\n")
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # a byte-order mark; Python leaves it on standard input
+            if not _is_whole(line):
+                raise UserError(f"{place}: line {number}: is not UTF-8; save it as UTF-8")
             if not line.strip():
                 raise UserError(f"{place}: line {number}: blank; remove it, since each line gets an answer")
             if not pair:

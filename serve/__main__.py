@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +53,7 @@ def run(
     Bundle(directory).model(settings.precision)  # a mistake is said before BentoML starts, which takes seconds
     os.environ["POCKETBERT_BUNDLE"] = str(directory)
     _make_bentoml_home()
+    _check_port(host or "0.0.0.0", port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(port)]
     os.execv(sys.executable, [*command, *([] if host is None else ["--host", host])])
 
@@ -61,7 +63,7 @@ def _make_bentoml_home() -> None:
 
     :raises UserError: it cannot be made or written.
     """
-    home = Path(os.environ.get("BENTOML_HOME") or Path("~/bentoml").expanduser())
+    home = Path(os.environ.get("BENTOML_HOME") or os.path.expanduser("~/bentoml"))
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not os.access(home, os.W_OK):
@@ -70,6 +72,21 @@ def _make_bentoml_home() -> None:
         raise UserError(
             f"{home}: BentoML cannot write there ({error.strerror}); set BENTOML_HOME to a directory that can be made"
         ) from None
+
+
+def _check_port(host: str, port: int) -> None:
+    """See that a server can listen there. BentoML ends in a traceback where it cannot.
+
+    :raises UserError: another server listens there, the port is only for root, or this machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+            probe.bind(address)
+    except OSError as error:
+        cure = "choose another with --host" if isinstance(error, socket.gaierror) else "choose another with --port"
+        raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); {cure}") from None
 
 
 if __name__ == "__main__":

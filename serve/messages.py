@@ -192,6 +192,8 @@ def _explain(error: ValidationError) -> str:
         return f'{field}: missing; send {{"{field}": "..."}}'
     if detail["type"] == "too_short":
         return f"{field}: the list is empty; send at least one text"
+    if detail["type"] == "string_unicode":
+        return f"{field}{position}: holds half of a character; send UTF-8"
     if detail["type"] == "bool_type":
         return f"{field}: must be true or false"
     if field == "domain":

@@ -38,10 +38,20 @@ class _Asset:
 
 
 def cache_directory() -> Path:
-    """`$POCKETBERT_CACHE`, or else `pocketbert` in the user's cache directory."""
+    """`$POCKETBERT_CACHE`, or else `pocketbert` in the user's cache directory.
+
+    :raises UserError: neither is set, and the user has no home directory.
+    """
     if chosen := os.environ.get("POCKETBERT_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketbert"
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "pocketbert"
+    try:
+        return Path.home() / ".cache" / "pocketbert"
+    except RuntimeError:
+        raise UserError(
+            "this user has no home directory for downloaded files; set POCKETBERT_CACHE to a directory that can be written"
+        ) from None
 
 
 def minilm() -> Path:

@@ -49,6 +49,7 @@ class Corpus:
     source: Split | None = None  # labelled texts of the source domain
     contamination: tuple[Contamination, ...] = ()  # dev and test texts that were found among the texts to learn from
     summary: TableSummary | None = None  # of the tables as they were read
+    unknown_names: tuple[str, ...] = ()  # that `relabel` renames and no row has
 
     @property
     def pair(self) -> bool:
@@ -83,7 +84,7 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     :raises UserError: what `read_splits` and `check_labels` raise, a single class, or a label in dev, test or the source that
         train does not have.
     """
-    splits = _read_all_splits(options)
+    splits, unknown = _read_all_splits(options)
     summary = summarise({name: splits[name] for name in ("train", "dev", "test") if name in splits}, options.labels)
     decontaminator = _Decontaminator([row for name in ("dev", "test") for row in splits.get(name, [])])
     splits["train"] = decontaminator.remove(splits["train"], "training", options)
@@ -110,20 +111,25 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     corpus: dict[str, Split] = {name: _to_split(rows, index) for name, rows in ordered.items()}
     further_split = _to_split(unlabelled, None) if unlabelled else None
     source_split = _to_split(_source_rows(source, decontaminator, splits["train"][0], index), index) if source else None
-    return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report), summary)
+    return Corpus(labels, corpus, further_split, source_split, tuple(decontaminator.report), summary, unknown)
 
 
-def _read_all_splits(options: DataOptions | SourceOptions) -> dict[str, list[Row]]:
-    """The rows of train, dev and, if there is one, test, with checked labels. A split without a table is a part of train."""
+def _read_all_splits(options: DataOptions | SourceOptions) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
+    """The rows of train, dev and, if there is one, test, with checked labels. A split without a table is a part of train.
+
+    :returns: the rows by split, and the names of `relabel` that no row has.
+    """
+    read = read_splits(options)
+    unknown = sorted(options.relabel.keys() - {row.label for rows in read.values() for row in rows})
     splits = {
         name: [replace(row, label=options.relabel.get(row.label, row.label)) for row in rows]
-        for name, rows in read_splits(options).items()
+        for name, rows in read.items()
     }
     if getattr(options, "labels", None) is None:
         check_labels([row.label for row in splits["train"]], options, str(options.train or options.hub))
     if "dev" not in splits:
         splits = {**carve(splits.pop("train"), test="test" not in splits), **splits}
-    return splits
+    return splits, tuple(unknown)
 
 
 @dataclass
@@ -170,7 +176,9 @@ def _source_rows(
     :param target_row: a row of the target, to check that both have pairs or both have single texts.
     :raises UserError: only one of the two has pairs, a label that the target does not have, or no text is left.
     """
-    splits = _read_all_splits(options)
+    splits, unused = _read_all_splits(options)
+    if unused and not options.only_domains:  # other domains may have it
+        raise UserError(f"data.source.relabel: no row of the source has the label {unused[0]!r}")
     rows = [row for name in ("train", "dev", "test") for row in splits.get(name, [])]
     if (rows[0].text_b is None) != (target_row.text_b is None):
         raise UserError("data.source.text_b: source and target must both be pairs of texts or both be single texts")
@@ -273,6 +281,12 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: s
     """
     for name, rows in splits.items():
         if not rows:
+            classes = len({row.label for row in splits["train"]})
+            if len(splits["train"]) < 2 * classes:
+                raise UserError(
+                    f"{options.section}: column {options.label!r} has {classes} different labels in {len(splits['train'])} texts, so that no "
+                    f"text is left for {name}; is it the column of the classes ({options.section}.label)? Else give a {name} table"
+                )
             raise UserError(
                 f"{options.section}: the {name} split is empty; give more rows or a {name} table of its own"
             )

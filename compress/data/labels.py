@@ -6,6 +6,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from math import isfinite
 
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -28,7 +29,7 @@ def check_labels(labels: list[str], options: TextOptions, place: str) -> None:
             "make a table for each label that says yes or no"
         )
     numbers = [float(name) for name in names if _NUMBER.fullmatch(name.strip())]
-    decimal = len(numbers) == len(names) and any(number != round(number) for number in numbers if number < float("inf"))
+    decimal = len(numbers) == len(names) and any(number != round(number) for number in numbers if isfinite(number))
     if decimal and (len(names) > MOST_GRADES or 2 * len(names) > len(labels)):
         raise UserError(
             f"{place}: column {options.label!r} holds {len(names):,} different numbers from {min(numbers):g} to {max(numbers):g}: scores, "

@@ -12,6 +12,7 @@ from compress.data.labels import alike, joined_labels
 from compress.data.tables import Row, normalise
 
 FEW_TEXTS = 100  # of dev: fewer tell two students hardly apart
+LONGEST = 60  # characters of a label in a message
 SHOWN = 4  # classes, or examples of something
 
 
@@ -30,7 +31,7 @@ class TableSummary:
     def lines(self) -> Iterator[str]:
         """The summary in lines to print, without the warnings."""
         sizes = ", ".join(f"{name} {rows:,}" for name, rows in self.rows.items())
-        counts = [f"{label!r} {rows:,}" for label, rows in self.classes.items()]
+        counts = [f"{_name(label)} {rows:,}" for label, rows in self.classes.items()]
         if len(counts) > 2 * SHOWN:
             counts = [*counts[:SHOWN], "…", counts[-1]]
         yield f"rows: {sizes}; {len(self.classes):,} classes in train: {', '.join(counts)}"
@@ -84,19 +85,19 @@ def _is_blank(text: str) -> bool:
 
 def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels: Sequence[str] | None) -> Iterator[str]:
     for group in alike(classes):
-        yield f"labels {_some(map(repr, group))} are different classes, but differ only in case, spaces or the form of a number"
+        yield f"labels {_some(map(_name, group))} are different classes, but differ only in case, spaces or the form of a number"
     if padded := [label for label in classes if label != label.strip()]:
-        yield f"labels with spaces around them: {_some(map(repr, padded))}"
+        yield f"labels with spaces around them: {_some(map(_name, padded))}"
     if quoted := [label for label in classes if re.fullmatch(r'".*"|\'.*\'', label)]:
         yield f"labels with quotation marks around them: {_some(quoted)}; data.quoting = true removes them"
     if joined := joined_labels(set(classes)):
         yield f"label {joined!r} looks like several labels; here it is a class of its own"
     if unused := [label for label in labels or () if label not in classes]:
-        yield f"data.labels: no training text has {_some(map(repr, unused))}"
+        yield f"data.labels: no training text has {_some(map(_name, unused))}"
     for name, rows in splits.items():
         there = {row.label for row in rows}
         if name != "train" and (absent := [label for label in classes if label not in there]):
-            yield f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(repr, absent))}"
+            yield f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(_name, absent))}"
 
 
 def _about_texts(
@@ -127,9 +128,14 @@ def _about_texts(
 
 def _about_sizes(splits: dict[str, list[Row]], classes: dict[str, int]) -> Iterator[str]:
     if single := [label for label, rows in classes.items() if rows == 1]:
-        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(repr, single))}"
+        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(_name, single))}"
     if (size := len(splits["dev"])) < FEW_TEXTS:
         yield f"dev has {size:,} texts only: each is worth {100 / size if size else 100:.1f} points of its accuracy"
+
+
+def _name(label: str) -> str:
+    """A label in a message, cut where it is as long as a text."""
+    return repr(label if len(label) <= LONGEST else f"{label[:LONGEST]}…")
 
 
 def _some(names: Iterator[str] | Sequence[str]) -> str:

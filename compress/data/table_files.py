@@ -12,10 +12,10 @@ from typing import Any
 from compress.data.delimited import Record, read_records
 from compress.data.text_files import read_text
 from compress.recipe.sections import TextOptions
+from compress.recipe.sections.data import JSON_LINES
 from compress.runtime.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-JSON_LINES = (".jsonl", ".ndjson")
 MOST_NAMES, MOST_CHARACTERS = 20, 40  # of a table's columns, in a message
 
 
@@ -64,6 +64,11 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
 def is_table(path: Path) -> bool:
     """Whether the name of a file is that of a table."""
     return _kind(path) in (*SEPARATORS, *JSON_LINES, ".parquet")
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the name of a file is that of a Parquet file, which holds no text."""
+    return _kind(path) == ".parquet"
 
 
 def column_names(path: Path, options: TextOptions) -> list[str]:

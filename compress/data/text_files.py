@@ -16,6 +16,9 @@ _OTHER_KINDS = {
     b"PAR1": "is a Parquet file; give it a name that ends in .parquet",
     b"\x1f\x8b": "is compressed by gzip; give it a name that ends in .gz",
     b"BZh": "is compressed by bzip2; uncompress it, or use gzip",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file itself; run `git lfs pull` where it comes from",
+    b"<!DOCTYPE html": "is a web page, not a table; download the file itself",
+    b"<html": "is a web page, not a table; download the file itself",
     b"\xfd7zXZ": "is compressed by xz; uncompress it, or use gzip",
 }
 _BYTE_ORDER_MARKS = {  # UTF-32's mark begins with that of UTF-16

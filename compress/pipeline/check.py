@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus, teacher_corpus
 from compress.pipeline.stages import SEARCH
 from compress.recipe import Recipe
+from compress.recipe.sections import MaskedLmOptions
 from compress.runtime.errors import UserError
 from compress.runtime.session import check_device
 
@@ -22,6 +24,13 @@ def check(recipe: Recipe, corpus: Corpus) -> None:
         raise UserError(
             f"{section}.distil_unlabelled: there are no unlabelled texts; name their table in {section}.unlabelled, or "
             f"leave training texts without their labels by {section}.train_limit"
+        )
+    if recipe.target.unlabelled and not (
+        recipe.target.distil_unlabelled or isinstance(recipe.augmentation, MaskedLmOptions)
+    ):
+        console.print(
+            f"  [bold yellow]{section}.unlabelled: nothing learns from these texts in this recipe[/]; set {section}.distil_unlabelled = true, "
+            "or take an augmentation with a language model, such as l2a"
         )
     if recipe.transfer.texts and recipe.transfer.bank != "embedded":
         from compress.transfer.bank import read_bank

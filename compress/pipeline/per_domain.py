@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from compress.teachers.judge import Int8Teacher
 
 FOLDER = "domains"
+LONGEST = 200  # characters of a folder name; file systems take 255 bytes
 
 
 def domain_recipes(recipe: Recipe) -> dict[str, Recipe]:
@@ -38,8 +40,11 @@ def domain_recipes(recipe: Recipe) -> dict[str, Recipe]:
 
 
 def folder_name(domain: str) -> str:
-    """A folder name for a domain, whose own name may have characters that a file name cannot have."""
-    return quote(domain, safe=" ").replace(".", "%2E")
+    """A folder name for a domain, whose own name may have characters that a file name cannot have, or be too long for one."""
+    name = quote(domain, safe=" ").replace(".", "%2E")
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[:LONGEST]}-{hashlib.sha256(domain.encode()).hexdigest()[:16]}"
 
 
 def domain_workspace(workspace: Workspace, domain: str) -> Workspace:

@@ -136,6 +136,12 @@ def _check_teacher(recipe: Recipe, corpus: Corpus, sample: Split) -> tuple[PreTr
         if sorted(own) != sorted(corpus.labels):
             _propose_labels(recipe, corpus, encoder, own)
         check_head_labels(own, corpus.labels, target)
+    named = config.id2label.values() if options.fine_tuned else ()
+    if unknown := [name for name in corpus.unknown_names if name not in named]:
+        console.print(
+            f"  [bold yellow]{target.section}.relabel: nothing is called {unknown[0]!r}[/], neither a label of the tables nor a class of "
+            "a fine-tuned teacher"
+        )
     known = isinstance(config.model_type, str) and config.model_type in MEAN_CLASSIFIERS
     model, unexpected = load_classifier(recipe, corpus.labels, "mean" if _takes_mean(recipe, known) else "cls")
     check_tokenizer(tokenizer, model, options, target)

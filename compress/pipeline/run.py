@@ -15,7 +15,7 @@ from compress.data.corpus import Corpus
 from compress.pipeline.check import check
 from compress.pipeline.plan import make_plan
 from compress.pipeline.stage import Latency, Stage, StageContext, TaskTexts
-from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, TEACHER, stage_keys, stages_of
+from compress.pipeline.stages import AUGMENTED, LINEAR, STUDENT, TEACHER, TRANSFER_SET, stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.keys import restricted
@@ -59,12 +59,14 @@ def compress(
     planned = make_plan(recipe, workspace, task, force=force) if plan and processes.size() == 1 else None
     if planned is not None:
         _print(planned.lines())
-    for stage in stages_of(recipe):
+    stages = stages_of(recipe)
+    stages = stages[: [stage.name for stage in stages].index(until) + 1]
+    if until != TRANSFER_SET.name and not any(TRANSFER_SET.name in stage.after for stage in stages):
+        stages = [stage for stage in stages if stage is not TRANSFER_SET]  # it comes first, and nothing here reads it
+    for stage in stages:
         run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency, int8=int8)
         if stage is LINEAR:
             warn_if_below_linear(workspace.root)
-        if stage.name == until:
-            break
     if planned is not None:
         _print(planned.comparison(workspace))
     return workspace.root / until

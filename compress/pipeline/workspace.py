@@ -153,7 +153,7 @@ class Workspace:
         started = time.monotonic()
         scratch = self.root / ".work" / stage
         key_file = scratch / KEY
-        if force or not key_file.exists() or key_file.read_text() != key:
+        if force or not key_file.exists() or key_file.read_bytes() != key.encode():
             _delete_checkpoints(scratch)
             scratch.mkdir(parents=True)
             key_file.write_text(key)
@@ -188,9 +188,11 @@ class Workspace:
 
     def _record(self, stage: str) -> dict[str, Any] | None:
         try:
-            return json.loads(self._record_file(stage).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            record = json.loads(self._record_file(stage).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # also what is no UTF-8, after a crash of the machine
             return None
+        whole = isinstance(record, dict) and record.keys() >= {"key", "seconds", "sizes"}
+        return record if whole else None
 
 
 def _delete_checkpoints(scratch: Path) -> None:

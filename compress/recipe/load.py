@@ -250,7 +250,7 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
         for name, content in type(section).contents().items():
             if (value := getattr(section, name)) is not None:
                 start = Path() if any(_is_within(f"{place}{name}", key) for key in overridden) else folder
-                absolute = _content_path(content, value, (start / Path(value).expanduser()).absolute())
+                absolute = _content_path(content, value, (start / _expanded(value, f"{place}{name}")).absolute())
                 if absolute != value:
                     updates[name] = absolute
         for name in type(section).model_fields:
@@ -260,6 +260,17 @@ def _resolve_paths(recipe: Recipe, folder: Path, overridden: list[str]) -> Recip
         return section.model_copy(update=updates) if updates else section
 
     return resolved(recipe, "")
+
+
+def _expanded(value: str | Path, key: str) -> Path:
+    """The path with the home directory in the place of a leading ~ or ~user.
+
+    :raises UserError: there is no such user, or this one has no home directory.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{key}: {value}: {str(error).rstrip('.').lower()}; write the whole path") from None
 
 
 def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Path:

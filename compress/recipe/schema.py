@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -40,8 +43,8 @@ from compress.recipe.sections import (
 class Recipe(Section):
     """One task, from labelled texts to a served bundle."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # NumPy takes no larger one
     data: DataSection = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
     meta: MetaOptions = MetaOptions()
@@ -55,6 +58,17 @@ class Recipe(Section):
     budget: BudgetOptions = BudgetOptions()
     export: ExportOptions = ExportOptions()
     bench: BenchOptions = BenchOptions()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+            fitting = re.sub(r"[^A-Za-z0-9._]+", "-", value).strip("._-")[:40] or "my-task"
+            raise ValueError(
+                'name: it is that of a folder: up to 100 of the letters A to Z, digits, ".", "_" and "-"; '
+                f'set name = "{fitting}"'
+            )
+        return value
 
     @property
     def target(self) -> DataOptions:
@@ -104,8 +118,21 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_tables(self) -> Recipe:
+        """Refuse settings of tables in a recipe that has no such table."""
+        bank = [Path(self.transfer.bank)] if self.transfer.bank != "embedded" else []
+        if unused := self.target.unused_setting(bank):
+            raise ValueError(f"{self.target.section}.{unused}: no table of this task is read with it; leave it out, or name the table in train")
+        return self
+
+    @model_validator(mode="after")
     def _check_transfer(self) -> Recipe:
         """Refuse a transfer set where the student has no teacher."""
+        given = self.transfer.model_fields_set
+        if given and given.isdisjoint(("texts", "joined")):
+            raise ValueError(
+                f"transfer.{min(given)}: without transfer.texts or transfer.joined there is no transfer set; set how many texts to take"
+            )
         if self.transfer.any and self.objective.method == "none":
             raise ValueError(
                 'transfer: the teacher labels these texts, and objective.method = "none" learns without one'

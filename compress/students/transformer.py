@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -76,9 +77,15 @@ def make_transformer(
     if options.init not in SPECIAL_INITS:
         try:
             _check_tokens(options.init, teacher)
-            return AutoModelForSequenceClassification.from_pretrained(
-                options.init, dtype=torch.float32, ignore_mismatched_sizes=True, **names
+            student, loading = AutoModelForSequenceClassification.from_pretrained(
+                options.init,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # of the head; those of the encoder are checked below
+                output_loading_info=True,
+                **names,
             )
+            _check_loaded(options.init, student, loading)
+            return student
         except UserError:
             raise
         except Exception as error:  # see `student_config`
@@ -130,6 +137,22 @@ def _check_tokens(init: str, teacher: PreTrainedModel) -> None:
     if own != other:
         raise UserError(
             f"student.init: {init} has another vocabulary than the teacher; a student reads the tokens of its teacher"
+        )
+
+
+def _check_loaded(init: str, student: PreTrainedModel, loading: dict[str, Any]) -> None:
+    """See that the encoder has all of its weights from the checkpoint. A pooler may be new, as the head is."""
+    # A name, or in some versions of transformers a name and two shapes.
+    reshaped = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    missing = sorted(
+        name
+        for name in {*loading["missing_keys"], *reshaped}
+        if name.startswith(f"{student.base_model_prefix}.") and "pooler" not in name.split(".")
+    )
+    if missing:
+        raise UserError(
+            f"student.init: {len(missing)} of the encoder's weights are missing in {init} or have another shape ({missing[0]}), and would "
+            "be random; give a complete checkpoint of this architecture"
         )
 
 

@@ -29,6 +29,7 @@ TOKENIZER_FILES = {
     "sentencepiece.bpe.model",
     "tokenizer.model",
 }
+POINTER, LARGEST_POINTER = b"version https://git-lfs", 1024  # bytes
 SHOWN = 3  # names of weights in a message
 
 
@@ -48,6 +49,7 @@ def open_config(options: TeacherOptions) -> PretrainedConfig:
 
     :raises UserError: there is no such model, or it is no encoder.
     """
+    _check_fetched(options)
     with opening(options, "configuration"):
         config = AutoConfig.from_pretrained(**pretrained(options))
     _check_encoder(config, options)
@@ -184,6 +186,17 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
         cure = "the file may be damaged or cut off: copy it again, or save the model again with save_pretrained"
         return one_line(error), cure
     return one_line(error), "give a directory that save_pretrained has written"
+
+
+def _check_fetched(options: TeacherOptions) -> None:
+    """See that the files of a directory are not the pointers that Git LFS leaves in their place."""
+    directory = Path(model_source(options.model))
+    files = sorted(directory.iterdir()) if directory.is_dir() else []
+    for file in files:
+        if file.is_file() and file.stat().st_size < LARGEST_POINTER and file.read_bytes().startswith(POINTER):
+            raise UserError(
+                f"teacher.model: {file} is a pointer of Git LFS, not the file itself; run `git lfs pull` in {options.model}"
+            )
 
 
 def _absent() -> list[str]:

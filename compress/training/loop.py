@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,8 +27,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from compress import processes
+from compress.console import machine_fault
 from compress.data.batches import Batch
 from compress.data.files import recover_directory, replace_directory
+from compress.runtime.errors import UserError
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import share_of
 from compress.training.optimizer import OptimizerStep, make_scheduler, moving_average
@@ -93,6 +96,7 @@ def fit(
         cannot be the best. The last epoch must have one.
     :param workspace: directory for the checkpoint. A training that was interrupted continues from it.
     :param extra: other objects that change during the training. Checkpoints keep their states too.
+    :raises UserError: the checkpoint is damaged, for example by a crash of the machine.
     """
     accelerator = make_accelerator()
     set_seed(schedule.seed, device_specific=True)  # each process needs its own dropout masks
@@ -112,7 +116,8 @@ def fit(
         recover_directory(checkpoint)
     processes.barrier()
     if checkpoint.is_dir():
-        accelerator.load_state(str(checkpoint))
+        with _reading(checkpoint):
+            accelerator.load_state(str(checkpoint))
         processes.barrier()  # the first process must not replace it before all have read it
     loop = _Loop(model, steps, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
     with TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:
@@ -128,9 +133,27 @@ def fit(
             progress.evaluated(state.epoch, metrics)
         loop.save()  # a run that is killed later must find this training finished
     processes.barrier()
-    accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
+    with _reading(best):
+        accelerator.unwrap_model(model).load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
     accelerator.free_memory()
     return state
+
+
+@contextmanager
+def _reading(saved: Path) -> Iterator[None]:
+    """Turn any exception inside into one line about what an interrupted training has left.
+
+    torch, pickle, safetensors and zipfile raise exceptions of unrelated classes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if machine_fault(error) is not None:
+            raise
+        raise UserError(
+            f"{saved}: what an interrupted training has left here cannot be read; remove {saved.parent} and run the same command again, "
+            "which trains this part anew"
+        ) from error
 
 
 @dataclass

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isfinite
 from statistics import mean
 from typing import Any
 
@@ -156,9 +157,10 @@ def _by_name(columns: list[Column], names: Sequence[str]) -> str | None:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if isfinite(number) else None  # "nan" and "inf" are words here
 
 
 def _list(names: list[str], *, quote: bool = True) -> str:

@@ -1,7 +1,9 @@
 """The stages in order, each as a record. To add a stage, or an input of one, change its record in one of these files.
 
-    teacher → linear → language_model → augmented → teacher_outputs → transfer_set → transfer_outputs
+    transfer_set → teacher → linear → language_model → augmented → teacher_outputs → transfer_outputs
     → search → trials → architecture → student
+
+What needs no teacher and may refuse the user's texts comes before it: trouble is met before the first training.
 
 A record's function imports what it needs when it runs: keys are computed without torch.
 """
@@ -15,10 +17,10 @@ from compress.pipeline.stages.teachers import LINEAR, TEACHER
 from compress.pipeline.stages.texts import AUGMENTED, LANGUAGE_MODEL, TEACHER_OUTPUTS, TRANSFER_OUTPUTS, TRANSFER_SET
 from compress.recipe import Recipe
 
-__all__ = ["AUGMENTED", "LINEAR", "SEARCH", "STAGES", "STUDENT", "TEACHER", "stage_keys", "stages_of"]
+__all__ = ["AUGMENTED", "LINEAR", "SEARCH", "STAGES", "STUDENT", "TEACHER", "TRANSFER_SET", "stage_keys", "stages_of"]
 
 STAGES = (
-    *(TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, TRANSFER_SET, TRANSFER_OUTPUTS),
+    *(TRANSFER_SET, TEACHER, LINEAR, LANGUAGE_MODEL, AUGMENTED, TEACHER_OUTPUTS, TRANSFER_OUTPUTS),
     *(SEARCH, TRIALS, ARCHITECTURE, STUDENT),
 )
 

@@ -37,7 +37,7 @@ def content_of(annotation: Any) -> Content | None:
 class Section(BaseModel):
     """A table of the recipe. An unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def contents(cls) -> dict[str, Content]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,8 @@ from compress.recipe.sections.base import Content, Positive, Section
 
 Decontaminate = Literal["off", "exact", "overlap"]
 TableFile = Annotated[Path, Content.FILE]
+SPLITS = ("train", "dev", "test")
+DELIMITED, JSON_LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")  # the ends of names of tables
 SourceLearner = Literal["teacher", "language_model", "student"]
 
 
@@ -72,9 +75,32 @@ class TextOptions(Section):
             raise ValueError("revision: only a dataset of the hub has one")
         if self.source == "embedded" and any(getattr(self, key, None) for key in ("train", "dev", "test", "hub")):
             raise ValueError('train, dev, test and hub need source = "files" or "hub"')
+        self._check_one_source()
         if self.only_domains and self.domain is None and self.source != "embedded":
             raise ValueError("only_domains needs domain, the column that names a text's domain")
         return self
+
+    def _check_one_source(self) -> None:
+        """Refuse settings of another source of texts, which would have no effect."""
+        if self.source == "files" and (other := self.hub or self.hub_config):
+            raise ValueError(f"train and hub ({other}) are two sources of texts; leave one of them out")
+        if self.source == "hub" and (table := next((key for key in SPLITS if getattr(self, key, None)), None)):
+            raise ValueError(f"{table}: a dataset of the hub has its own splits; leave {table} out")
+        if self.source != "hub" and self.hub_config is not None:
+            raise ValueError("hub_config: only a dataset of the hub has one; set hub too")
+
+    def unused_setting(self, further: Iterable[Path] = ()) -> str | None:
+        """A setting of how tables are read, if no table of this task is read with it.
+
+        :param further: files besides those of this section that are read with its settings.
+        """
+        files = [path for key in (*SPLITS, "unlabelled") if (path := getattr(self, key, None))]
+        kinds = {suffix for path in (*files, *further) for suffix in map(str.lower, path.suffixes)}
+        readers = {"separator": DELIMITED, "quoting": DELIMITED, "encoding": (*DELIMITED, *JSON_LINES, ".txt")}
+        if self.source == "embedded" and not kinds:
+            readers |= dict.fromkeys(("text", "text_b", "label"), ())
+        given = [key for key in readers if getattr(self, key) != type(self).model_fields[key].default]
+        return next((key for key in given if kinds.isdisjoint(readers[key])), None) if self.source != "hub" else None
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:

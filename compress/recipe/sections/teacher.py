@@ -58,6 +58,8 @@ class TeacherOptions(LengthOptions):
     def _check_head(self) -> TeacherOptions:
         if self.fine_tuned and self.representation == "mean":
             raise ValueError("representation: a fine-tuned model keeps its own head; leave representation out")
+        if self.fine_tuned and self.head_first:
+            raise ValueError("head_first: a fine-tuned model keeps its own head; leave head_first out")
         return self
 
 
