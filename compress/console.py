@@ -74,7 +74,9 @@ def run_cli(app: typer.Typer) -> NoReturn:
             raise
         print(f"error: {' '.join(fault.split())}", file=sys.stderr)
         if sys.stdout is sys.__stdout__ and sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what could not be written is not tried again
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # what could not be written is not tried again
         sys.exit(2)
     sys.exit(0)
 

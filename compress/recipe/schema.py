@@ -122,7 +122,9 @@ class Recipe(Section):
         """Refuse settings of tables in a recipe that has no such table."""
         bank = [Path(self.transfer.bank)] if self.transfer.bank != "embedded" else []
         if unused := self.target.unused_setting(bank):
-            raise ValueError(f"{self.target.section}.{unused}: no table of this task is read with it; leave it out, or name the table in train")
+            raise ValueError(
+                f"{self.target.section}.{unused}: no table of this task is read with it; leave it out, or name the table in train"
+            )
         return self
 
     @model_validator(mode="after")

@@ -46,9 +46,15 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
     """
     if options.init not in SPECIAL_INITS:
         try:
-            return AutoConfig.from_pretrained(options.init)
+            found = AutoConfig.from_pretrained(options.init)
         except Exception as error:  # files of others raise exceptions of many unrelated classes
             raise _cannot_load(options.init, error) from None
+        default = type(options).model_fields["layers"].default
+        if options.layers not in (default, found.num_hidden_layers):
+            raise UserError(
+                f"student.layers: {options.init} has {found.num_hidden_layers} layers, not {options.layers}; leave student.layers out"
+            )
+        return found
     config = copy.deepcopy(teacher)
     config.num_hidden_layers = options.layers
     if options.init == "random":

@@ -185,7 +185,7 @@ def test_positions_are_those_that_a_family_can_use(task: Callable[..., Recipe], 
 
 def test_a_student_with_fewer_positions_is_refused(task: Callable[..., Recipe], tmp_path: Path) -> None:
     small = tiny_teacher_of("bert", tmp_path / "small", max_position_embeddings=16)
-    assert "takes 16 tokens at most" in refused(task(*TRANSFORMER, f"student.init={small}"))
+    assert "takes 16 tokens at most" in refused(task("student.kind=transformer", f"student.init={small}"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 from compress.data.batches import Batch, EncodedSplit, LengthBatches, SoftTargets, make_loader
 from compress.recipe.sections import TrainOptions
 from compress.runtime.encode import Encoded
+from compress.runtime.errors import UserError
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import predict
 from compress.training.loop import Schedule, fit
@@ -210,3 +211,16 @@ def test_what_a_training_needs_and_the_texts_have_not_is_named() -> None:
     unprobed = EncodedSplit(data.encoded, data.labels, 0, teacher=SoftTargets(torch.zeros(40, 2))).batch([0])
     with pytest.raises(AssertionError, match="not probed"):
         _ = unprobed.teacher_probes
+
+
+@pytest.mark.parametrize("broken", ["checkpoint/model.safetensors", "best.pt"])
+def test_a_damaged_checkpoint_is_one_line_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)  # a checkpoint at every step
+    with pytest.raises(KilledError):
+        train(tmp_path, 20)
+    assert (tmp_path / broken).stat().st_size > 100
+    (tmp_path / broken).write_bytes((tmp_path / broken).read_bytes()[:100])
+    with pytest.raises(UserError, match=f"cannot be read; remove {tmp_path} and run the same command again"):
+        train(tmp_path)

@@ -124,3 +124,9 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_text("no model")
     with pytest.raises(UserError, match="cannot load it"):
         OnnxModel(tmp_path / "x.onnx")
+
+
+def test_a_model_that_is_not_among_the_files(bundle: Path) -> None:
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    edit_manifest(bundle, files={name: entry for name, entry in files.items() if name != "model.fp32.onnx"})
+    assert "model.fp32.onnx is not among its files" in refusal(bundle)

@@ -208,3 +208,9 @@ def test_a_notebook_shows_the_findings(folder: Path) -> None:
     shown = draft_recipe(table(folder / "t.csv", ROWS, ("text", "label")))._repr_html_()
     assert "2 classes in train" in shown
     assert "<table>" in shown
+
+
+def test_words_that_python_takes_for_numbers_are_words(folder: Path) -> None:
+    rows = "".join(f"{text},{'nan' if label == 'positive' else 'inf'}\n" for text, label in sentences(60))
+    (folder / "words.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    assert draft_recipe(folder / "words.csv").roles.label == "label"

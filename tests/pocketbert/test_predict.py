@@ -95,3 +95,35 @@ def test_inspect_shows_sizes_accuracies_verdicts_and_operators(command: Command,
     assert model["bytes"] == (tiny_bundle / "model.fp32.onnx").stat().st_size
     assert model["operators"]["Gather"] == 1
     assert "no manifest.json, so no bundle" in command("inspect", tiny_bundle.parents[1]).error
+
+
+@pytest.mark.parametrize(
+    ("content", "warning"),
+    [
+        (b"text;other\ngood;x\nbad;y\n", ""),
+        ("text,other\ngood caf\xe9,x\nbad,y\n".encode("latin-1"), "was read as latin-1"),
+        ("text\tother\ngood\tx\nbad\ty\n".encode("utf-16"), "was read as utf-16"),
+        (b"text\ngood\nbad\n", ""),
+    ],
+)
+def test_a_table_whose_layout_is_plain_is_read(
+    command: Command, tiny_bundle: Path, tmp_path: Path, content: bytes, warning: str
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes(content)
+    done = command("predict", tiny_bundle, "--file", table)
+    assert labels(done.out) == ["positive", "negative"]
+    assert warning in done.err
+
+
+def test_texts_that_are_not_utf_8_are_said_and_a_byte_order_mark_is_no_text(
+    command: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "text 2 is not UTF-8" in command("predict", tiny_bundle, "good", "b\udce4d").error
+    monkeypatch.setattr(sys, "stdin", io.StringIO("good\nb\udce4d\n"))
+    assert "standard input: line 2: is not UTF-8" in command("predict", tiny_bundle).error
+    answers = []
+    for start in ("", "\ufeff"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{start}good film\n"))
+        answers.append(command("predict", tiny_bundle).out.replace(start, ""))
+    assert answers[0] == answers[1]

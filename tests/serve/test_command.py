@@ -73,3 +73,21 @@ def test_a_mistake_is_said_before_bentoml_starts(
     assert "nowhere: no such directory" in refusal("nowhere")
     monkeypatch.setenv("POCKETBERT_PRECISION", "")  # what the command sets is taken back after the test
     assert "no precision 'int4'" in refusal(str(tiny_bundle), "--precision", "int4")
+
+
+def test_a_port_in_use_and_an_address_of_another_machine_are_one_line(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    monkeypatch.setenv("POCKETBERT_BUNDLE", "")  # what the command sets is taken back after the test
+
+    def refusal(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(tiny_bundle), *map(str, arguments)])
+        assert isinstance(result.exception, UserError)
+        return str(result.exception)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}: cannot listen there" in refusal("--host", "127.0.0.1", "--port", port)
+        assert "another with --port" in refusal("--port", port)
+    assert "another with --host" in refusal("--host", "192.0.2.1.invalid", "--port", port)

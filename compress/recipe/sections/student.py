@@ -69,11 +69,8 @@ class TransformerOptions(Section):
             raise ValueError(f'{given[0]} comes from the copied model; it can be set only with init = "random"')
         if self.init == "random" and (self.width or 312) % (self.heads or 12):
             raise ValueError(f"width {self.width or 312} is not a multiple of heads {self.heads or 12}")
-        copies = self.init in ("teacher", "pretrained")
-        if not copies and self.copied != "skip":
+        if self.init not in ("teacher", "pretrained") and self.copied != "skip":
             raise ValueError(f"copied: no layers are copied with init = {self.init!r}; leave it out")
-        if self.init not in SPECIAL_INITS and self.layers != type(self).model_fields["layers"].default:
-            raise ValueError(f"layers: {self.init} has its own number of layers; leave it out")
         if isinstance(self.copied, list) and len(set(self.copied)) < len(self.copied):
             raise ValueError(f"copied: a layer is named twice in {self.copied}")
         if isinstance(self.copied, list) and len(self.copied) != self.layers:
