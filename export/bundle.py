@@ -178,7 +178,7 @@ def _read_manifest(directory: Path) -> Manifest:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: {place}: {first['msg']}; export the bundle again") from None
-    parts = [manifest, *(manifest.domains or {}).values()]
+    parts: list[Manifest | DomainEntry] = [manifest, *(manifest.domains or {}).values()]
     named = [TOKENIZER, *(model.file for part in parts for model in part.models.values())]
     if unknown := next((name for name in named if name not in manifest.files), None):
         raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")

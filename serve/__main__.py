@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -85,8 +86,10 @@ def _check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
             probe.bind(address)
     except OSError as error:
-        cure = "choose another with --host" if isinstance(error, socket.gaierror) else "choose another with --port"
-        raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); {cure}") from None
+        option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise UserError(
+            f"{host}:{port}: cannot listen there ({error.strerror}); choose another with {option}"
+        ) from None
 
 
 if __name__ == "__main__":

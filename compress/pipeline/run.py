@@ -60,7 +60,7 @@ def compress(
     if planned is not None:
         _print(planned.lines())
     stages = stages_of(recipe)
-    stages = stages[: [stage.name for stage in stages].index(until) + 1]
+    stages = stages[: 1 + next((i for i, stage in enumerate(stages) if stage.name == until), len(stages))]
     if until != TRANSFER_SET.name and not any(TRANSFER_SET.name in stage.after for stage in stages):
         stages = [stage for stage in stages if stage is not TRANSFER_SET]  # it comes first, and nothing here reads it
     for stage in stages:

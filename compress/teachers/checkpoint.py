@@ -189,10 +189,12 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
 
 
 def _check_fetched(options: TeacherOptions) -> None:
-    """See that the files of a directory are not the pointers that Git LFS leaves in their place."""
+    """See that the files of a directory that are read are not the pointers that Git LFS leaves in their place."""
     directory = Path(model_source(options.model))
-    files = sorted(directory.iterdir()) if directory.is_dir() else []
-    for file in files:
+    weights = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
+    whole = directory / "tokenizer.json"
+    tokenizer = [whole] if whole.is_file() else [directory / name for name in sorted(TOKENIZER_FILES)]
+    for file in (directory / "config.json", *tokenizer, *weights):
         if file.is_file() and file.stat().st_size < LARGEST_POINTER and file.read_bytes().startswith(POINTER):
             raise UserError(
                 f"teacher.model: {file} is a pointer of Git LFS, not the file itself; run `git lfs pull` in {options.model}"

@@ -214,12 +214,8 @@ def test_what_a_training_needs_and_the_texts_have_not_is_named() -> None:
 
 
 @pytest.mark.parametrize("broken", ["checkpoint/model.safetensors", "best.pt"])
-def test_a_damaged_checkpoint_is_one_line_with_the_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)  # a checkpoint at every step
-    with pytest.raises(KilledError):
-        train(tmp_path, 20)
+def test_a_damaged_checkpoint_is_one_line_with_the_cure(tmp_path: Path, broken: str) -> None:
+    train(tmp_path)
     assert (tmp_path / broken).stat().st_size > 100
     (tmp_path / broken).write_bytes((tmp_path / broken).read_bytes()[:100])
     with pytest.raises(UserError, match=f"cannot be read; remove {tmp_path} and run the same command again"):

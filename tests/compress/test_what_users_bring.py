@@ -164,7 +164,10 @@ def test_a_student_of_another_checkpoint_has_all_weights_of_its_encoder(
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "vocab.txt"])
 def test_a_pointer_of_git_lfs_is_no_model(task: Callable[..., Recipe], tmp_path: Path, name: str) -> None:
+    if name == "vocab.txt":
+        (tmp_path / "teacher" / "tokenizer.json").unlink()
     (tmp_path / "teacher" / name).write_text(POINTER, encoding="utf-8")
+    (tmp_path / "teacher" / "flax_model.msgpack").write_text(POINTER, encoding="utf-8")  # of another framework
     assert f"{name} is a pointer of Git LFS" in refused(task(), tmp_path)
 
 
@@ -208,7 +211,11 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("record", [b"", b"\xff\xfe\x00", b"[]", b"{}", b"null"])
 def test_a_record_that_a_crash_has_damaged_makes_the_stage_again(tmp_path: Path, record: bytes) -> None:
     workspace = Workspace(tmp_path)
-    made = workspace.run("stage", "key", lambda directory, scratch: (directory / "x").write_text("x"))  # type: ignore[arg-type,return-value]
+
+    def make(directory: Path, scratch: Path) -> None:
+        (directory / "x").write_text("x", encoding="utf-8")
+
+    made = workspace.run("stage", "key", make)
     assert workspace.is_current("stage", "key")
     (tmp_path / ".stages" / "stage.json").write_bytes(record)
     assert not workspace.is_current("stage", "key")

@@ -90,4 +90,4 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_one_line(
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}: cannot listen there" in refusal("--host", "127.0.0.1", "--port", port)
         assert "another with --port" in refusal("--port", port)
-    assert "another with --host" in refusal("--host", "192.0.2.1.invalid", "--port", port)
+    assert "another with --host" in refusal("--host", "203.0.113.7", "--port", port)
