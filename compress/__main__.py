@@ -69,15 +69,23 @@ def show_plan(
     processes.require_one("plan")
     loaded = load_recipe(recipe, set)
     workspace = Workspace(artifacts / loaded.name)
+    from compress.pipeline.check import check
     from compress.pipeline.per_domain import domain_recipes, domain_workspace
     from compress.pipeline.plan import make_plan
     from compress.pipeline.stage import TaskTexts
+    from compress.pipeline.stages import STUDENT, stage_keys
 
     runs = {"": (loaded, workspace)}
     if loaded.domains.students == "per-domain":
         runs = {name: (own, domain_workspace(workspace, name)) for name, own in domain_recipes(loaded).items()}
     for name, (own, place) in runs.items():
-        for line in ([name] if name else []) + list(make_plan(own, place, TaskTexts(own), force=force).lines()):
+        task = TaskTexts(own)
+        if force or not place.is_current(STUDENT.name, stage_keys(own)[STUDENT.name]):
+            from compress.pipeline.preflight import preflight
+
+            check(own, task.corpus)
+            preflight(own, task.corpus)  # a model that cannot be trained cannot be timed either
+        for line in ([name] if name else []) + list(make_plan(own, place, task, force=force).lines()):
             typer.echo(line)
 
 

@@ -26,7 +26,7 @@ from compress.data.corpus import Corpus
 from compress.data.domains import load_student_corpus
 from compress.data.files import fingerprint
 from compress.pipeline.check import check
-from compress.pipeline.run import compress
+from compress.pipeline.run import compress, preflight_in_seconds
 from compress.pipeline.stage import TaskTexts
 from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.workspace import Workspace
@@ -68,6 +68,7 @@ def run_front(recipe: Recipe, candidates: Sequence[Candidate], workspace: Worksp
     for candidate in candidates:
         check(candidate.recipe, texts)
     with workspace.locked():
+        _preflight(candidates, texts, workspace)
         _keep_own_student(recipe, workspace, Workspace(directory / OWN))
         compress(recipe, workspace, until="linear")
         made = make_students(candidates, workspace)
@@ -76,6 +77,17 @@ def run_front(recipe: Recipe, candidates: Sequence[Candidate], workspace: Worksp
         write_plot(front, directory)
         _leave(front, made, workspace)
     return front, directory
+
+
+def _preflight(candidates: Sequence[Candidate], texts: Corpus, workspace: Workspace) -> None:
+    """Check the models of all students that are yet to be made, before the teacher is trained."""
+    from export.trial import trial_export
+
+    for candidate in candidates:
+        recipe, place = candidate.recipe, Workspace(workspace.root / FOLDER / candidate.folder)
+        if not place.is_current(STUDENT.name, stage_keys(recipe)[STUDENT.name]):
+            console.print(f"[bold]{candidate.title}[/]")
+            preflight_in_seconds(recipe, texts, workspace.root, trial_export)
 
 
 def make_students(candidates: Sequence[Candidate], workspace: Workspace) -> list[Made]:
@@ -100,7 +112,7 @@ def make_students(candidates: Sequence[Candidate], workspace: Workspace) -> list
                 console.print(f"  the same student as {same}")
                 continue
             architectures[identity] = candidate.title
-        compress(recipe, place, latency=int8_latency, int8=int8_teacher)
+        compress(recipe, place, latency=int8_latency, int8=int8_teacher, checked=True)
         made.append(Made(candidate, place, build_bundle(recipe, place, "cpu", refuse=False)))
     return made
 

@@ -13,6 +13,7 @@ from compress.data.tables import Row, normalise
 
 FEW_TEXTS = 100  # of dev: fewer tell two students hardly apart
 LONGEST = 60  # characters of a label in a message
+MOSTLY = 0.9  # share of the texts from which on something in them is no accident
 SHOWN = 4  # classes, or examples of something
 
 
@@ -119,9 +120,10 @@ def _about_texts(
         ]
         if rows:
             yield f"{len(rows):,} texts hold {what} such as the one of {rows[0][0]}, {rows[0][1].place}"
-    quoted = [
-        row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"' and '""' in row.text
-    ]
+    wrapped = [row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"']
+    quoted = [row for row in wrapped if '""' in row.text]
+    if not quoted and len(wrapped) > MOSTLY * len(splits["train"]):
+        yield f"{len(wrapped):,} texts stand in quotation marks, such as {wrapped[0].place}; data.quoting = true removes them"
     if quoted:
         yield f'{len(quoted):,} texts stand in quotation marks, with "" inside, such as {quoted[0].place}; data.quoting = true reads them'
 

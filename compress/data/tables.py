@@ -181,6 +181,10 @@ def _names(table: Table, setting: str, column: str) -> list[str]:
                 f"{table.place}: {table.at(row, setting)}: column {column!r} holds {kind}, {_short(cell)}; a text has one {setting} here: "
                 "keep the most important one, or make a table for each label that says yes or no"
             )
+        if isinstance(cell, bytes):
+            raise UserError(
+                f"{table.place}: {table.at(row, setting)}: column {column!r} holds {_short(cell)}, bytes; save it as a column of strings"
+            )
     return [str(cell) for cell in cells]
 
 

@@ -14,7 +14,7 @@ from compress.data.corpus import domain_names, load_corpus
 from compress.pipeline.check import check
 from compress.pipeline.run import compress, preflight_in_seconds
 from compress.pipeline.stage import Latency
-from compress.pipeline.stages import STUDENT, stage_keys
+from compress.pipeline.stages import STUDENT, TRANSFER_SET, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import DomainOptions
@@ -83,6 +83,9 @@ def compress_per_domain(
         check(own, corpus)
         if number == 0:
             preflight_in_seconds(own, corpus, workspace.root, trial_export)
+    for domain, own in stale.items():
+        if TRANSFER_SET.needed(own):  # it may refuse the bank, so that of all domains comes before the first training
+            compress(own, domain_workspace(workspace, domain), until=TRANSFER_SET.name, checked=True)
     for domain, own in recipes.items():
         console.print(f"[bold]{domain}[/]")
         place = domain_workspace(workspace, domain)
