@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from compress.__main__ import app
 from compress.augment.stage import say_how_many_are_equal
 from compress.console import machine_fault
 from compress.data.assets import cache_directory
@@ -195,6 +197,33 @@ def test_a_label_as_long_as_a_text_is_cut_in_the_summary(task: Callable[..., Rec
     summary = TaskTexts(task()).corpus.summary
     assert summary is not None
     assert all(len(line) < 400 for line in (*summary.lines(), *summary.warnings))
+
+
+def test_quotation_marks_around_every_text_are_said(task: Callable[..., Recipe], tmp_path: Path) -> None:
+    write_tsv(tmp_path / "train.tsv", [(f'"{text}"', label) for text, label in sentences(40)])
+    summary = TaskTexts(task()).corpus.summary
+    assert summary is not None
+    assert any("40 texts stand in quotation marks, such as line 2" in line for line in summary.warnings)
+
+
+def test_bytes_are_no_labels(task: Callable[..., Recipe], tmp_path: Path) -> None:
+    from pyarrow import parquet, table
+
+    rows = sentences(40)
+    columns = {"text": [text for text, _ in rows], "label": [label.encode() for _, label in rows]}
+    parquet.write_table(table(columns), tmp_path / "train.parquet")
+    assert "column 'label' holds b'negative', bytes" in refused(
+        task(f"data.train={tmp_path / 'train.parquet'}"), tmp_path
+    )
+
+
+def test_a_plan_of_a_model_that_cannot_be_trained_is_one_line(task: Callable[..., Recipe], tmp_path: Path) -> None:
+    task()
+    tiny_teacher_of("gpt2", tmp_path / "teacher")
+    command = ["plan", str(tmp_path / "task.toml"), "--artifacts", str(tmp_path / "artifacts")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, UserError)
+    assert "is a decoder" in str(done.exception)
 
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
