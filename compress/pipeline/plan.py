@@ -140,12 +140,12 @@ class Work:
 
 # None: not known beforehand. A language model is one of several kinds, and so is what it writes.
 FORECASTS: dict[str, Callable[[Work], float | None]] = {
+    "transfer_set": Work.transfer_set,
     "teacher": Work.teacher,
     "linear": Work.linear,
     "language_model": lambda work: None,
     "augmented": Work.augmented,
     "teacher_outputs": Work.teacher_outputs,
-    "transfer_set": Work.transfer_set,
     "transfer_outputs": Work.transfer_outputs,
     "search": Work.search,
     "trials": Work.trials,
