@@ -131,9 +131,9 @@ class Recipe(Section):
     def _check_transfer(self) -> Recipe:
         """Refuse a transfer set where the student has no teacher."""
         given = self.transfer.model_fields_set
-        if given and given.isdisjoint(("texts", "joined")):
+        if given and given.isdisjoint(("texts", "joined", "replaced")):
             raise ValueError(
-                f"transfer.{min(given)}: without transfer.texts or transfer.joined there is no transfer set; set how many texts to take"
+                f"transfer.{min(given)}: without transfer.texts, joined or replaced there is no transfer set; set how many texts to take"
             )
         if self.transfer.any and self.objective.method == "none":
             raise ValueError(
