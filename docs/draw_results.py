@@ -1,6 +1,6 @@
 """Draw `results.svg`, what goes in and what comes out of the default recipe, from the manifest of its bundle.
 
-    python docs/draw_results.py [OUTPUT.svg]
+Usage: python docs/draw_results.py [OUTPUT.svg]
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def picture(manifest: dict) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + HEIGHT + 40}" '
         'font-family="DejaVu Sans, Helvetica, Arial, sans-serif" text-anchor="middle">',
         f'<rect width="{width}" height="{TOP + HEIGHT + 40}" rx="8" fill="#ffffff"/>',
-        '<text x="{:.0f}" y="28" font-size="14" fill="#22262b">make compress-and-export</text>'.format(width / 2),
+        f'<text x="{width / 2:.0f}" y="28" font-size="14" fill="#22262b">make compress-and-export</text>',
     ]
     for index, (title, lines, colour) in enumerate(boxes):
         left = 8 + index * (WIDTH + GAP)

@@ -14,7 +14,15 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-PATTERNS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "bench/results/*.md", "bench/results/*.svg", "recipes/**/*.toml")
+PATTERNS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "bench/results/*.md",
+    "bench/results/*.svg",
+    "recipes/**/*.toml",
+)
 START = "README.md"
 LINK = re.compile(r"(\]\()([^)\s:#]+)")  # the target of a link or a picture, without its anchor
 

@@ -40,8 +40,10 @@ from compress.recipe.sections import (
 class Recipe(Section):
     """One task, from labelled texts to a served bundle."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="the task; its results are in artifacts/NAME"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of all that is drawn at random")
     data: DataSection = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
     meta: MetaOptions = MetaOptions()
