@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -74,7 +75,7 @@ def test_the_readme_is_one_page() -> None:
 
 
 def test_all_documents_are_read_here() -> None:
-    written = {file for file in (ROOT / "docs").glob("*.md")} | {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
+    written = set((ROOT / "docs").glob("*.md")) | {ROOT / "README.md", ROOT / "CONTRIBUTING.md"}
     assert set(DOCUMENTS) == written
 
 
@@ -155,7 +156,7 @@ def check_options(command: Any, arguments: list[str]) -> None:
 
 def settings(arguments: list[str]) -> Iterator[str]:
     """The settings that the options of a command change."""
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in itertools.pairwise(arguments):
         if option == "--set":
             yield value
         if option == "--candidate":
