@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-WIDTH, HEIGHT, TOP = 148, 92, 44
-GAP = 34
+WIDTH, HEIGHT, TOP = 176, 92, 44
+GAP = 30
 GREY, ORANGE, BLUE, GREEN = "#7a7f87", "#c2571a", "#1a6fb0", "#3d8b57"
 
 
