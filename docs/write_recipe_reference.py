@@ -97,7 +97,9 @@ def table(fields: dict[str, FieldInfo]) -> Iterator[str]:
     """A row for each key."""
     yield "| key | value | default | |\n|---|---|---|---|\n"
     for name, field in fields.items():
-        yield f"| `{name}` | {cell(kind(field))} | {cell(default(field))} | {cell(field.description or '')} |\n"
+        if not field.description:
+            raise SystemExit(f"{name}: describe this setting in compress/recipe (default {default(field)})")
+        yield f"| `{name}` | {cell(kind(field))} | {cell(default(field))} | {cell(field.description)} |\n"
 
 
 def cell(text: str) -> str:
