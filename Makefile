@@ -10,7 +10,7 @@ space := $(subst ,, )
 ENV := $(subst $(space),\$(space),$(VENV))# as the name of a target
 
 .DEFAULT_GOAL := help
-.PHONY: help compress-and-export serve bench test lint clean distclean
+.PHONY: help compress-and-export serve bench test lint docs clean distclean
 
 help: ## show this list
 	@echo "usage: make TARGET [RECIPE=recipes/sentiment.toml] [ARGS='--set compress.epochs=3']"
@@ -34,6 +34,11 @@ lint: $(ENV)/.dev ## style, types and the order of the rooms
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 
+docs: $(ENV)/.docs ## the documents as a site in build/site; fails on a broken link
+	"$(BIN)/python" docs/draw_results.py
+	"$(BIN)/python" docs/write_recipe_reference.py
+	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict --quiet
+
 clean: ## remove results and caches, keep the environment
 	rm -rf artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
@@ -52,3 +57,7 @@ $(ENV)/.train: pyproject.toml constraints.txt | $(ENV)/bin/python
 $(ENV)/.dev: pyproject.toml constraints.txt | $(ENV)/bin/python
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,rtx,dev]'
 	touch "$(VENV)/.dev" "$(VENV)/.train"
+
+$(ENV)/.docs: pyproject.toml constraints.txt | $(ENV)/bin/python
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch "$(VENV)/.docs"

@@ -111,7 +111,7 @@ def front_command(
     """Train students of several families from one teacher, show accuracy against latency, and take the best in the budget.
 
     Finished students are not made again. Keep the machine idle at the end, when all are timed.
-    Writes front.md, front.json and a plot. The student that [budget] takes becomes the recipe's student and bundle.
+    Writes front.md, front.json and a plot. The student that the recipe's budget takes becomes its student and bundle.
     Exit status 1: no student meets the budget.
     """
     from bench.front.candidates import default_settings, make_candidates, teacher_layers

@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Answer over HTTP with a bundle: POST /classify. /docs shows how to ask.
 
-    Options win over the environment variables POCKETBERT_…, which the README lists. Ctrl-C stops it.
+    Options win over the environment variables POCKETBERT_…, which docs/serve.md lists. Ctrl-C stops it.
     """
     options = {"precision": precision, "device": device, "threads": threads, "workers": workers}
     given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}

@@ -43,8 +43,12 @@ from compress.recipe.sections import (
 class Recipe(Section):
     """One task, from labelled texts to a served bundle."""
 
-    name: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # NumPy takes no larger one
+    name: str = Field(
+        description="the task; its results are in artifacts/NAME. Up to 100 letters, digits, dots, underscores and hyphens"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(  # NumPy takes no larger one
+        0, description="of all that is drawn at random"
+    )
     data: DataSection = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
     meta: MetaOptions = MetaOptions()

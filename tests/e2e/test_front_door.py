@@ -1,24 +1,32 @@
-"""From a table to an answer, as a newcomer does it: the commands, and the Python of docs/python.md."""
+"""From a table to an answer, as a newcomer does it: the commands and the Python of README and docs/, on a task of seconds."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from tests.documents import DOCUMENTS as READ
+from tests.documents import ROOT, all_blocks, blocks, why_not_run
 from tests.tiny_task import sentences, tiny_teacher
 
-ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-)
 # What makes the recipe a task of seconds. All else is as `init` wrote it.
-QUICK = {"texts = 80_000 ": "texts = 0 ", "joined = 40_000 ": "joined = 50 ", "budget = 1.0 ": 'below_linear = "warn" '}
+QUICK = {
+    "[teacher]\n": "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n",
+    "[compress]\n": "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n",
+    "texts = 80_000 ": "texts = 0 ",
+    "joined = 40_000 ": "joined = 50 ",
+    "budget = 1.0 ": 'below_linear = "warn" ',
+}
 QUICK_SECTIONS = """
 [student]
 width = 16
@@ -29,48 +37,134 @@ trials = 0
 """
 
 
-def pocketbert(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pocketbert", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
+class Reader:
+    """Somebody who types what the documents say, in a directory of their own, with a BERT that trains in seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done: dict[str, str] = {}  # command → what it printed to stdout and stderr
+        self.answers: list[tuple[Any, Any]] = []  # of the service: as documented, and as given
+        self._servers: list[subprocess.Popen[str]] = []
+        self._environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+
+    def follow(self, document: Path) -> None:
+        """Type the commands of a document that are quick, those typed before left out."""
+        answer = ""
+        for block in blocks(document):
+            if block.language == "json":
+                self.answers.append((json.loads(block.text), json.loads(answer)))
+            for command in block.commands if block.language == "sh" else ():
+                again = command not in self.done or command.startswith(("pocketbert serve", "curl "))
+                if why_not_run(command) is None and again:
+                    answer = self._type(command)
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop the servers."""
+        while self._servers:
+            server = self._servers.pop()
+            server.terminate()
+            server.wait(timeout=30)
+
+    def _type(self, command: str) -> str:
+        """What a command printed; a server stays until the end of the document."""
+        typed = command.replace("localhost:3000", f"127.0.0.1:{self._port}").replace("curl ", "curl -sSf ")
+        typed = typed.replace("pocketbert ", f"{sys.executable} -m pocketbert ", 1)
+        if command.startswith("pocketbert serve"):
+            self._serve(f"exec {typed} --host 127.0.0.1 --port {self._port}")
+            return self.done.setdefault(command, "")
+        if command.startswith("pocketbert init"):
+            typed += " --teacher bert"
+        run = {"cwd": self.folder, "env": self._environment, "capture_output": True, "text": True}
+        done = subprocess.run(["bash", "-c", typed], **run)  # type: ignore[call-overload]
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        if command.startswith("pocketbert init"):
+            make_quick(self.folder / "tickets.toml")
+        self.done[command] = done.stdout + done.stderr
+        return done.stdout
+
+    def _serve(self, typed: str) -> None:
+        log = (self.folder / "serve.log").open("w")
+        server = subprocess.Popen(["bash", "-c", typed], cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+        self._servers.append(server)  # type: ignore[arg-type]
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            assert server.poll() is None, (self.folder / "serve.log").read_text()
+            try:
+                httpx.get(f"http://127.0.0.1:{self._port}/readyz").raise_for_status()
+                return
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        raise AssertionError((self.folder / "serve.log").read_text())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which the commands made `artifacts/tickets` from `tickets.csv`."""
-    folder = tmp_path_factory.mktemp("front-door")
-    rows = "".join(f"{i};{text};{label}\n" for i, (text, label) in enumerate(sentences(300)))
-    (folder / "tickets.csv").write_text(f"id;body;mood\n{rows}", encoding="utf-8")
-    tiny_teacher(folder / "bert")
-    pocketbert(folder, "init", "tickets.csv", "--teacher", "bert")
-    recipe = folder / "tickets.toml"
-    text = recipe.read_text(encoding="utf-8").replace("[teacher]\n", "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n")
-    text = text.replace("[compress]\n", "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n")
+def make_quick(recipe: Path) -> None:
+    """Make the recipe that `init` wrote a task of seconds."""
+    text = recipe.read_text(encoding="utf-8")
     for written, quick in QUICK.items():
         assert written in text
         text = text.replace(written, quick)
     recipe.write_text(text + QUICK_SECTIONS, encoding="utf-8")
-    pocketbert(folder, "compress", "tickets.toml")
-    assert "pocketbert serve artifacts/tickets/bundle" in pocketbert(folder, "export", "tickets.toml").stderr
-    return folder
 
 
-def test_four_commands_lead_from_a_table_to_an_answer(folder: Path) -> None:
-    output = pocketbert(folder, "predict", "artifacts/tickets", "the film number 5 was superb and the song too").stdout
-    assert json.loads(output)["label"] == "positive"
-    assert "linear model on n-grams" in pocketbert(folder, "inspect", "artifacts/tickets").stdout
+def shape(value: Any) -> Any:
+    """The keys and types of an answer, without its values."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    return [shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
 
 
-def test_the_python_of_the_guide_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader who has typed all quick commands of README and docs/, in their order."""
+    folder = tmp_path_factory.mktemp("front-door")
+    rows = "".join(f"{i};{text};{label}\n" for i, (text, label) in enumerate(sentences(300)))
+    (folder / "tickets.csv").write_text(f"id;body;mood\n{rows}", encoding="utf-8")
+    tiny_teacher(folder / "bert")
+    reader = Reader(folder)
+    try:
+        for document in READ:
+            reader.follow(document)
+        yield reader
+    finally:
+        reader.leave()
+
+
+def test_the_commands_of_the_documents_work(reader: Reader) -> None:
+    typed = {" ".join(command.split()[:2]) for command in reader.done}
+    commands = {"init", "plan", "compress", "export", "predict", "inspect", "serve", "recipe", "augment", "doctor"}
+    assert {f"pocketbert {name}" for name in commands} <= typed
+    assert "pocketbert serve artifacts/tickets/bundle" in reader.done["pocketbert export tickets.toml"]
+    assert "linear model on n-grams" in reader.done["pocketbert inspect artifacts/tickets"]
+
+
+def test_the_service_answers_as_documented(reader: Reader) -> None:
+    assert len(reader.answers) == 2
+    for documented, given in reader.answers:
+        assert shape(documented) == shape(given)
+
+
+def test_the_classifier_has_learned(reader: Reader) -> None:
+    answer = reader._type('pocketbert predict artifacts/tickets "the film number 5 was superb and the song too"')
+    assert json.loads(answer)["label"] == "positive"
+
+
+def test_the_python_of_the_documents_runs(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(reader.folder)
     names: dict[str, object] = {}
-    assert len(BLOCKS) == 3
-    for block in BLOCKS:
-        exec(compile(block, "docs/python.md", "exec"), names)
+    written = all_blocks("python")
+    assert len(written) >= 4
+    for block in written:
+        exec(compile(block.text, block.place, "exec"), names)
     printed = capsys.readouterr()
     assert "['negative', 'positive']" in printed.out
     assert "bundle: up to date" in printed.err  # what the commands made is what the functions make

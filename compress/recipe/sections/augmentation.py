@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from compress.recipe.sections.base import Positive, Probability, Rate, Section, Weight
 
-Copies = Annotated[int, Field(gt=0, le=100)]
+Copies = Annotated[int, Field(gt=0, le=100, description="augmented texts for each training text")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -22,7 +22,7 @@ class SpansOptions(Section):
     """Contiguous spans of each text, with 15 to 85 % of its words."""
 
     method: Literal["spans"] = "spans"
-    copies: Copies = Field(2, description="augmented texts for each training text")
+    copies: Copies = 2
 
 
 class EdaOptions(Section):
@@ -39,9 +39,9 @@ class MaskedLmOptions(Section):
     Its head is trained if the checkpoint has none. The fine-tuning of CBERT with labels has the same settings.
     """
 
-    epochs: Positive = 3
-    learning_rate: Rate = 5e-4
-    batch_size: Positive = 32
+    epochs: Positive = Field(3, description="passes of the language model over the texts")
+    learning_rate: Rate = Field(5e-4, description="highest learning rate of the language model")
+    batch_size: Positive = Field(32, description="texts in a step of the language model")
 
 
 class CbertOptions(MaskedLmOptions):
@@ -50,8 +50,8 @@ class CbertOptions(MaskedLmOptions):
     method: Literal["cbert"] = "cbert"
     copies: Copies = 2
     mask: Fraction = Field(0.15, description="share of the words replaced")
-    temperature: Rate = 1.0
-    top_k: Positive = 50
+    temperature: Rate = Field(1.0, description="temperature of the sampled words; lower is more cautious")
+    top_k: Positive = Field(50, description="sample from this many most probable words")
 
 
 class ReplacementOptions(MaskedLmOptions):
@@ -71,9 +71,9 @@ class SamplingOptions(Section):
 
     method: Literal["sampling"] = "sampling"
     copies: Copies = 5
-    mask: Probability = 0.1
-    pos: Probability = 0.1
-    ngram: Probability = 0.25
+    mask: Probability = Field(0.1, description="chance that a word is masked")
+    pos: Probability = Field(0.1, description="chance that a word is replaced by one of the same part of speech")
+    ngram: Probability = Field(0.25, description="chance that only an n-gram of the text is kept")
 
 
 class GenerationOptions(MaskedLmOptions):
@@ -87,7 +87,7 @@ class GenerationOptions(MaskedLmOptions):
         1,
         description="words of a text that are sampled in one forward pass, given all other words; 1 is exact, more is faster",
     )
-    temperature: Rate = 1.0
+    temperature: Rate = Field(1.0, description="temperature of the sampled words; lower is more cautious")
     top_k: Annotated[int, Field(ge=0)] = Field(
         50, description="sample from this many most probable words; 0: from all words"
     )
@@ -161,7 +161,7 @@ class L2aOptions(GenerationOptions):
     source_share: Probability | None = Field(
         None, description="share of the samples that are made from source texts; default: 0.5, or 0 without a source"
     )
-    selector: SelectorOptions = SelectorOptions()
+    selector: SelectorOptions = Field(SelectorOptions(), description="which of the samples are kept")
 
 
 AugmentationOptions = Annotated[

@@ -21,7 +21,9 @@ class TextOptions(Section):
     """Where labelled texts are and how to read them."""
 
     _section: str = PrivateAttr("data")
-    source: Literal["embedded", "files", "hub"] = "embedded"
+    source: Literal["embedded", "files", "hub"] = Field(
+        "embedded", description="where the texts are; files where train is given, hub where hub is"
+    )
     train: TableFile | None = Field(
         None, description="training table: .tsv, .csv, .jsonl or .parquet; the text formats also as .gz"
     )

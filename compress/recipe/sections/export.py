@@ -12,7 +12,11 @@ from compress.recipe.sections.base import Positive, Rate, Section, Weight
 class ExportOptions(Section):
     """The precisions of the bundle and the accuracy that they may lose."""
 
-    precisions: list[Literal["fp32", "int8"]] = Field(["fp32", "int8"], min_length=1)
+    precisions: list[Literal["fp32", "int8"]] = Field(
+        ["fp32", "int8"],
+        min_length=1,
+        description="models in the bundle; its default is int8 if that passes the gate, else fp32",
+    )
     budget: Weight = Field(1.0, description="points of dev accuracy a precision may lose")
     below_linear: Literal["refuse", "warn"] = Field(
         "refuse",
@@ -30,8 +34,10 @@ class ExportOptions(Section):
 class BenchOptions(Section):
     """The measurements of `python -m bench compare`."""
 
-    threads: Positive = 1
-    lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field([32, 128], min_length=1)
-    batch_size: Positive = 32
+    threads: Positive = Field(1, description="CPU threads of each engine")
+    lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field(
+        [32, 128], min_length=1, description="lengths of the timed texts, in tokens"
+    )
+    batch_size: Positive = Field(32, description="texts in a batch where the throughput is measured")
     texts: Positive = Field(200, description="number of the task's own texts that are timed at batch size 1")
     seconds: Rate = Field(5.0, description="time for the measurement of one cell of the table")

@@ -27,15 +27,15 @@ class LogitsObjective(Section):
     """Soft labels (Hinton et al. 2015): (1 − α)·CE + α·τ²·KL."""
 
     method: Literal["logits"] = "logits"
-    temperature: Rate = 2.0
-    alpha: Probability = 0.9
+    temperature: Rate = Field(2.0, description="temperature τ of the soft labels")
+    alpha: Probability = Field(0.9, description="share α of the teacher's answers in the loss")
 
 
 class MseObjective(Section):
     """Mean squared error of the logits (arXiv 1903.12136): (1 − α)·CE + α·MSE."""
 
     method: Literal["mse"] = "mse"
-    alpha: Probability = 1.0
+    alpha: Probability = Field(1.0, description="share α of the teacher's answers in the loss")
 
 
 class FeatureObjective(Section):
@@ -50,7 +50,7 @@ class DistilBertObjective(FeatureObjective):
     compares: ClassVar[str] = "hidden states"
 
     method: Literal["distilbert"] = "distilbert"
-    temperature: Rate = 2.0
+    temperature: Rate = Field(2.0, description="temperature τ of the soft labels")
     soft: Weight = Field(5.0, description="weight of the soft labels")
     hard: Weight = Field(2.0, description="weight of the labels")
     cosine: Weight = Field(1.0, description="weight of the cosine loss")
@@ -62,7 +62,7 @@ class PkdObjective(FeatureObjective):
     compares: ClassVar[str] = "the [CLS] states of layers"
 
     method: Literal["pkd"] = "pkd"
-    temperature: Rate = 5.0
+    temperature: Rate = Field(5.0, description="temperature τ of the soft labels")
     alpha: Probability = Field(0.7, description="share of the soft labels in the loss of the predictions")
     beta: Weight = Field(100.0, description="weight of the patient loss")
     layers: Literal["skip", "last"] = Field(
@@ -74,7 +74,7 @@ class TwoStageObjective(FeatureObjective):
     """First the student learns the teacher's hidden states or attention, then the teacher's predictions."""
 
     intermediate_epochs: Positive = Field(2, description="epochs of the first stage; compress.epochs is for the second")
-    intermediate_learning_rate: Rate = 1e-4
+    intermediate_learning_rate: Rate = Field(1e-4, description="highest learning rate of the first stage")
 
 
 class TinyBertObjective(TwoStageObjective):
@@ -82,7 +82,7 @@ class TinyBertObjective(TwoStageObjective):
 
     compares: ClassVar[str] = "hidden states and attention"
     method: Literal["tinybert"] = "tinybert"
-    temperature: Rate = 1.0
+    temperature: Rate = Field(1.0, description="temperature τ of the soft labels")
 
 
 class MiniLmObjective(TwoStageObjective):
@@ -90,7 +90,7 @@ class MiniLmObjective(TwoStageObjective):
 
     compares: ClassVar[str] = "attention and value relations"
     method: Literal["minilm"] = "minilm"
-    temperature: Rate = 1.0
+    temperature: Rate = Field(1.0, description="temperature τ of the soft labels")
 
 
 ObjectiveOptions = Annotated[

@@ -12,7 +12,7 @@ from compress.recipe.sections.base import Positive, Rate, Section, Weight
 class SearchOptions(Section):
     """Differentiable search of the cnn's cell (arXiv 2001.04246)."""
 
-    epochs: Positive = 2
+    epochs: Positive = Field(2, description="passes of the search over the texts")
     beta: Weight = Field(
         0.1,
         description="weight of the efficiency loss L_E, which is in [0, 1]; if a bound on the cost is set, it has no effect on the "
@@ -44,4 +44,4 @@ class SearchOptions(Section):
         True, description="in architecture steps, compute all ten operations of an edge, not only the sampled one"
     )
     architecture_every: Positive = Field(4, description="weight steps for each architecture step")
-    architecture_learning_rate: Rate = 2e-2
+    architecture_learning_rate: Rate = Field(2e-2, description="learning rate of the architecture (Adam)")

@@ -36,7 +36,9 @@ class CnnOptions(Section):
         description="the two inputs of the first cell for a pair of texts: both texts, and each token with its match in the other text "
         "(aligned); both texts in both inputs (together); one text in each input, as in AdaBERT (streams)",
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of the features that are set to zero in training"
+    )
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="share of the tokens that are set to zero in training"
     )
@@ -84,7 +86,9 @@ class BiLstmOptions(Section):
     kind: Literal["bilstm"] = "bilstm"
     width: Annotated[int, Field(ge=8, le=1024)] = Field(256, description="size of the word embeddings")
     hidden: Annotated[int, Field(ge=8, le=1024)] = Field(150, description="size of each direction's state")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of the features that are set to zero in training"
+    )
 
 
 StudentOptions = Annotated[CnnOptions | TransformerOptions | BiLstmOptions, Field(discriminator="kind")]

@@ -12,14 +12,14 @@ from compress.recipe.sections.base import Positive, Rate, Section, Weight
 class TrainOptions(Section):
     """The settings of one training."""
 
-    batch_size: Positive = 32
-    learning_rate: Rate = 5e-5
-    weight_decay: Weight = 0.01
+    batch_size: Positive = Field(32, description="examples in a step")
+    learning_rate: Rate = Field(5e-5, description="highest learning rate; it rises, then falls linearly")
+    weight_decay: Weight = Field(0.01, description="weight decay of AdamW")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="share of the steps in which the learning rate rises"
     )
     patience: Positive = Field(3, description="evaluations without a better dev metric after which the training stops")
-    max_grad_norm: Rate = 1.0
+    max_grad_norm: Rate = Field(1.0, description="longer gradients are scaled down to this norm")
 
 
 class LengthOptions(TrainOptions):
@@ -45,9 +45,9 @@ class CompressOptions(LengthOptions):
         "adabert",
         description="gives the teacher method, augmentation, student and objective that the recipe does not set",
     )
-    batch_size: Positive
-    learning_rate: Rate
-    patience: Positive = 4
+    batch_size: Positive = Field(description="examples in a step; default: by the kind of student")
+    learning_rate: Rate = Field(description="highest learning rate; default: by the kind of student")
+    patience: Positive = Field(4, description="evaluations without a better dev metric after which the training stops")
     average: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="decay per step of the moving average of the weights; 0: no moving average"
     )

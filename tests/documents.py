@@ -1,0 +1,96 @@
+"""The code blocks of the documents: what is in them, and which commands a test cannot run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# In the order in which a reader meets them: their commands are run one after another in one directory.
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in (
+            "data",
+            "texts",
+            "recipe",
+            "methods",
+            "budgets",
+            "export",
+            "serve",
+            "measure",
+            "tables",
+            "python",
+            "architecture",
+            "findings",
+            "licences",
+        )
+    ),
+    ROOT / "CONTRIBUTING.md",
+]
+# The beginnings of commands that are not run, and why. Their options are checked all the same (tests/test_docs.py).
+NOT_RUN = {
+    "make ": "makes an environment of its own, and takes minutes",
+    "python3 -m venv ": "makes an environment",
+    ". .venv/bin/activate": "enters an environment",
+    "pip install ": "changes the environment of the tests",
+    "OMP_NUM_THREADS=1 .venv/bin/python -m pytest ": "runs these tests",
+    "accelerate launch ": "needs several GPUs",
+    "pocketbert bench ": "times BERT-base for minutes",
+    "pocketbert front ": "trains a dozen students",
+    "pocketbert table ": "trains many students, mostly on data that is not in the tree",
+    "python -m bench table ": "trains many students, mostly on data that is not in the tree",
+    'curl localhost:3000/classify -d \'{"text": "A dull read.", "domain"': "needs a bundle of several domains",
+}
+LANGUAGES = {"sh", "toml", "python", "json"}  # a test runs or reads blocks of each
+_BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block, and where it is."""
+
+    place: str  # such as README.md:37
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> Iterator[str]:
+        """The commands of a shell block, without comments."""
+        for line in self.text.replace("\\\n", " ").splitlines():
+            for command in re.sub(r"(^|\s)#.*", "", line).split(" && "):
+                if command.strip():
+                    yield command.strip()
+
+    @property
+    def toml(self) -> dict[str, Any]:
+        """A TOML block as a recipe's table; one without a name is a part of a recipe."""
+        return {"name": "example", **tomllib.loads(self.text)}
+
+
+def blocks(document: Path) -> list[Block]:
+    """The code blocks of a document."""
+    text = document.read_text(encoding="utf-8")
+    place = document.relative_to(ROOT).as_posix()
+    return [Block(f"{place}:{text[: m.start()].count(chr(10)) + 1}", m[1], m[2]) for m in _BLOCK.finditer(text)]
+
+
+def all_blocks(language: str) -> list[Block]:
+    """The blocks of all documents in a language."""
+    return [block for document in DOCUMENTS for block in blocks(document) if block.language == language]
+
+
+def why_not_run(command: str) -> str | None:
+    """Why a command of a document is not run, or None if it is."""
+    return next((reason for start, reason in NOT_RUN.items() if f"{command} ".startswith(start)), None)
+
+
+def words(command: str) -> list[str]:
+    """A command's words, without the variables in front of it."""
+    return [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
