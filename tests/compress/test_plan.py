@@ -46,15 +46,18 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     assert more.transfer_outputs() == pytest.approx(6000 * 0.01 / INT8)
     assert more.trials() == pytest.approx(plain.trials() / 2)
     assert more.student() == pytest.approx((4 * 2400 / 16 + 4 * 100 / 16 / 3) * 0.1)
-    by_steps = work(load_recipe(file, ["compress.steps=700", "teacher.fine_tuned=true"]))
-    assert by_steps.student() == pytest.approx((4 * 1200 / 16 + 4 * 100 / 16 / 3) * 0.1)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("epochs = 4\n", "steps = 700\n"), encoding="utf-8")
+    by_steps = work(load_recipe(file, ["teacher.fine_tuned=true"]))
+    assert by_steps.student() == pytest.approx((700 + 10 * 100 / 16 / 3) * 0.1)  # evaluated ten times
+    assert by_steps.teacher() == pytest.approx(100 * 0.01)
 
 
 def test_speeds_are_timed_for_every_kind_of_student(tmp_path: Path) -> None:
     file = tiny_recipe(tmp_path)
     text = file.read_text(encoding="utf-8")
     other = text.split("[student]")[0] + "[compress]\npreset = "
-    for name, recipe in (("cnn", text), ("copied", f'{other}"tinybert"'), ("bilstm", f'{other}"bilstm"')):
+    for name, recipe in (("cnn", text), ("copied", f'{other}"tinybert"\n[student]\nlayers = 2\n'), ("bilstm", f'{other}"bilstm"')):
         file.write_text(recipe, encoding="utf-8")
         loaded = load_recipe(file)
         speeds = Speeds(loaded, load_corpus(loaded.target, loaded.source))
