@@ -10,7 +10,7 @@ space := $(subst ,, )
 ENV := $(subst $(space),\$(space),$(VENV))# as the name of a target
 
 .DEFAULT_GOAL := help
-.PHONY: help compress-and-export serve bench test lint docs clean distclean
+.PHONY: help compress-and-export serve bench optimum test lint docs clean distclean
 
 help: ## show this list
 	@echo "usage: make TARGET [RECIPE=recipes/sentiment.toml] [ARGS='--set compress.epochs=3']"
@@ -25,6 +25,14 @@ serve: $(ENV)/.train ## serve the newest bundle on :3000
 
 bench: $(ENV)/.train ## latency, throughput and accuracy against the uncompressed BERT
 	"$(BIN)/python" -m bench compare "$(RECIPE)" $(ARGS)
+
+# Optimum's exporter needs transformers before 4.58. Torch, ONNX and all else are those of the main environment.
+optimum: $(ENV)/.train ## .venv-optimum, for bench ARGS='--optimum .venv-optimum/bin/python'
+	"$(BIN)/python" -m venv .venv-optimum
+	.venv-optimum/bin/python -m pip install --quiet --disable-pip-version-check --no-deps optimum-onnx==0.1.0 optimum==2.1.0 \
+		transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
+	"$(BIN)/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv-optimum/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
 
 test: $(ENV)/.dev ## run the test suite, a file to a core
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
@@ -44,7 +52,7 @@ clean: ## remove results and caches, keep the environment
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment too
-	rm -rf "$(VENV)"
+	rm -rf "$(VENV)" .venv-optimum
 
 $(ENV)/bin/python:
 	"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed; call make PYTHON=python3.11")'

@@ -60,6 +60,12 @@ def compare_command(
     bert_config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="config.json of a BERT of another size, random weights.")
     ] = None,
+    optimum: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PYTHON", help="Compare Optimum's export of BERT too, made by this interpreter: `make optimum`."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the report there instead of artifacts/NAME/bench.")
     ] = None,
@@ -81,7 +87,7 @@ def compare_command(
         only=_names(only),
         skip=_names(skip),
         device=device.value,
-        baseline=BaselineOptions(bert_base, bert_config),
+        baseline=BaselineOptions(bert_base, bert_config, optimum),
     )
     report, directory = compare(task, options)
     print_table(*summary(report))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from compress.data.files import fingerprint
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 
-_MAKERS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+OPTIMUM_EXPORT = Path(__file__).parent / "optimum_export.py"
+OPTIMUM_CURE = "`make optimum` makes an environment for it: --optimum .venv-optimum/bin/python"
+_MAKERS = ("torch", "transformers", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class BaselineOptions:
 
     model: str | None = None  # a hub id or a directory with weights; the classification head is untrained
     config: Path | None = None  # config.json of a BERT of another size; the weights are random
+    optimum: Path | None = None  # the interpreter of an environment with optimum-onnx, whose export is compared too
 
 
 class Baseline:
@@ -75,15 +79,31 @@ class Baseline:
         return self._made("checkpoint", self._make_checkpoint)
 
     def onnx(self) -> Path:
-        """The checkpoint as an fp32 .onnx file, made by Optimum's exporter."""
+        """The checkpoint as an fp32 .onnx file, written as a student's is."""
         return self._made("model.onnx", self._make_onnx)
 
     def int8(self) -> Path:
-        """The .onnx file with dynamic quantisation of its matrix products."""
-        # Without VNNI, the CPU adds two 8 × 8-bit products in 16 bits, which can overflow. Weights of 7 bits prevent that.
-        reduce_range = not cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp"}
-        name = "model.int8-7bit.onnx" if reduce_range else "model.int8.onnx"
-        return self._made(name, lambda target: self._make_int8(target, reduce_range))
+        """The .onnx file in INT8, quantised as a transformer student is."""
+        return self._made("model.int8.onnx", self._make_int8)
+
+    def optimum(self, *, int8: bool) -> Path:
+        """The checkpoint as Optimum exports it, and quantises it for this CPU if `int8`.
+
+        :raises UserError: the interpreter of `BaselineOptions.optimum` has no Optimum, or the export fails.
+        """
+        makers = fingerprint(self.optimum_versions)[:8]
+        instructions = [_optimum_instructions()] if int8 else []
+        name = "-".join(["model.optimum", makers, *instructions])
+        return self._made(f"{name}.onnx", lambda target: self._make_optimum(target, instructions))
+
+    @cached_property
+    def optimum_versions(self) -> dict[str, str]:
+        """The versions of optimum-onnx and of what it exports with.
+
+        :raises UserError: as `optimum`.
+        """
+        versions: dict[str, str] = json.loads(self._run_optimum())
+        return versions
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
         target = self._directory / name
@@ -118,25 +138,55 @@ class Baseline:
                     torch.nn.init.normal_(vector.data, mean=float(vector.data[0]), std=self._config.initializer_range)
             else:
                 try:
-                    model = AutoModelForSequenceClassification.from_pretrained(self._options.model, config=self._config)
+                    model = AutoModelForSequenceClassification.from_pretrained(
+                        self._options.model, config=self._config, dtype=torch.float32
+                    )
                 except (OSError, ValueError, RuntimeError) as error:
                     raise _unusable(self._options.model, error) from None
             model.save_pretrained(target)
 
     def _make_onnx(self, target: Path) -> None:
-        from optimum.exporters.onnx import main_export
+        from export.onnx import export_onnx
 
         checkpoint = self.checkpoint()
-        exported = target.parent / "exported"
         with _quiet():
-            main_export(str(checkpoint), exported, task="text-classification", framework="pt")
-        shutil.move(exported / "model.onnx", target)
+            # One file serves single texts and pairs: of a single text, all token types are 0.
+            export_onnx(checkpoint, target, pair=True, max_length=self.max_length)
 
-    def _make_int8(self, target: Path, reduce_range: bool) -> None:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
+    def _make_int8(self, target: Path) -> None:
+        from export.quantize import cpu_schemes, quantize
 
-        with _quiet():
-            quantize_dynamic(self.onnx(), target, weight_type=QuantType.QInt8, reduce_range=reduce_range)
+        quantize(self.onnx(), target, cpu_schemes(self._config.model_type)[0], [], 0)
+
+    def _make_optimum(self, target: Path, instructions: list[str]) -> None:
+        self._run_optimum(str(self.checkpoint()), str(target), *instructions)
+
+    def _run_optimum(self, *arguments: str) -> str:
+        """What `optimum_export.py` prints. It runs in the environment of `BaselineOptions.optimum`."""
+        python = self._options.optimum
+        assert python is not None
+        command = [
+            str(python),
+            "-I",
+            str(OPTIMUM_EXPORT),
+            *arguments,
+        ]  # isolated: it imports nothing from PYTHONPATH or here
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            raise UserError(f"--optimum {python}: cannot be run ({error.strerror}); {OPTIMUM_CURE}") from None
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            raise UserError(f"--optimum {python}: {reason}; {OPTIMUM_CURE}")
+        return done.stdout
+
+
+def _optimum_instructions() -> str:
+    """Optimum's name for the instructions of this CPU."""
+    flags = cpu_flags()
+    if "asimd" in flags:
+        return "arm64"
+    return "avx512_vnni" if "avx512_vnni" in flags else "avx2"
 
 
 def _load_config(options: BaselineOptions, vocabulary: int, labels: int) -> Any:

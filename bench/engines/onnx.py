@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,11 +28,15 @@ class OnnxEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """BERT in fp32, and on a CPU in INT8 too."""
+        """BERT in fp32, and on a CPU in INT8 too; the same as Optimum exports it, if there is an interpreter for that."""
         yield Offer("bert-onnx", "bert", partial(cls.of_bert, task, "fp32"))
         # ONNX Runtime has no MatMulInteger for CUDA. It would run on the CPU without a word.
         if task.device == "cpu":
             yield Offer("bert-onnx-int8", "bert", partial(cls.of_bert, task, "int8"))
+        if task.baseline_options.optimum is not None:
+            yield Offer("bert-optimum", "bert", partial(cls.of_optimum, task, "fp32"))
+            if task.device == "cpu":
+                yield Offer("bert-optimum-int8", "bert", partial(cls.of_optimum, task, "int8"))
 
     @classmethod
     def of_bert(cls, task: Task, precision: Precision) -> OnnxEngine:
@@ -44,6 +49,22 @@ class OnnxEngine(Engine):
             name="bert-onnx-int8" if precision == "int8" else "bert-onnx",
             runner=f"ONNX Runtime {precision_title(precision)}",
             path=(task.baseline.int8() if precision == "int8" else task.baseline.onnx()).absolute(),
+            precision=precision,
+        )
+
+    @classmethod
+    def of_optimum(cls, task: Task, precision: Precision) -> OnnxEngine:
+        """The BERT baseline as Optimum exports and quantises it.
+
+        :raises UserError: as `Baseline` and `Baseline.optimum`.
+        """
+        bert, made = task.bert(), task.baseline.optimum_versions
+        by = f"exported by optimum-onnx {made['optimum-onnx']}, transformers {made['transformers']}"
+        return cls.of(
+            replace(bert, note=f"{bert.note}; {by}"),
+            name="bert-optimum-int8" if precision == "int8" else "bert-optimum",
+            runner=f"Optimum {precision_title(precision)}",
+            path=task.baseline.optimum(int8=precision == "int8").absolute(),
             precision=precision,
         )
 
@@ -95,5 +116,9 @@ def count_weights(onnx_file: Path) -> int:
     graph = onnx.load(str(onnx_file)).graph
     scales = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "MatMulInteger": (2, 3), "ConvInteger": (2, 3)}
     helpers = {node.input[i] for node in graph.node for i in scales.get(node.op_type, ()) if i < len(node.input)}
+    # A dynamic range multiplies the scale into the result: that of the weight X_quantized is X_scale, one number a channel.
+    helpers |= {
+        f"{w.name.removesuffix('_quantized')}_scale" for w in graph.initializer if w.name.endswith("_quantized")
+    }
     kept = [w for w in graph.initializer if w.name not in helpers and w.data_type != onnx.TensorProto.INT64]
     return sum(size for w in kept if (size := int(np.prod(w.dims))) > 1)

@@ -87,8 +87,7 @@ def open_weights(model_class: Any, options: TeacherOptions, **arguments: Any) ->
             **arguments,
         )
     unexpected = sorted(loading["unexpected_keys"])
-    # A name, or in some versions of transformers a name and two shapes.
-    reshaped = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    reshaped = [name for name, _, _ in loading["mismatched_keys"]]  # with the shapes that are there and that are wanted
     missing = sorted({*loading["missing_keys"], *reshaped})
     _check_missing(model, missing, unexpected, options)
     return model, unexpected

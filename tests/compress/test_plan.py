@@ -57,7 +57,11 @@ def test_speeds_are_timed_for_every_kind_of_student(tmp_path: Path) -> None:
     file = tiny_recipe(tmp_path)
     text = file.read_text(encoding="utf-8")
     other = text.split("[student]")[0] + "[compress]\npreset = "
-    for name, recipe in (("cnn", text), ("copied", f'{other}"tinybert"\n[student]\nlayers = 2\n'), ("bilstm", f'{other}"bilstm"')):
+    for name, recipe in (
+        ("cnn", text),
+        ("copied", f'{other}"tinybert"\n[student]\nlayers = 2\n'),
+        ("bilstm", f'{other}"bilstm"'),
+    ):
         file.write_text(recipe, encoding="utf-8")
         loaded = load_recipe(file)
         speeds = Speeds(loaded, load_corpus(loaded.target, loaded.source))
