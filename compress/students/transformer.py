@@ -15,9 +15,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from compress.data.hub import pretrained_arguments
 from compress.objectives.layerwise import matched_layers
 from compress.recipe.sections import SPECIAL_INITS, TransformerOptions
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 from compress.students.base import label_names
 
 
@@ -45,7 +46,9 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
     """
     if options.init not in SPECIAL_INITS:
         try:
-            return AutoConfig.from_pretrained(options.init)
+            return AutoConfig.from_pretrained(**_pretrained(options.init))
+        except UserError:
+            raise
         except Exception as error:  # files of others raise exceptions of many unrelated classes
             raise _cannot_load(options.init, error) from None
     config = copy.deepcopy(teacher)
@@ -77,7 +80,7 @@ def make_transformer(
         try:
             _check_tokens(options.init, teacher)
             return AutoModelForSequenceClassification.from_pretrained(
-                options.init, dtype=torch.float32, ignore_mismatched_sizes=True, **names
+                **_pretrained(options.init), dtype=torch.float32, ignore_mismatched_sizes=True, **names
             )
         except UserError:
             raise
@@ -126,15 +129,21 @@ def _layer_stack(model: PreTrainedModel) -> str:
 
 
 def _check_tokens(init: str, teacher: PreTrainedModel) -> None:
-    own, other = (AutoTokenizer.from_pretrained(source).get_vocab() for source in (teacher.name_or_path, init))
-    if own != other:
+    # A teacher of the hub that is not trained yet is known by its id; its configuration tells the commit.
+    commit = getattr(teacher.config, "_commit_hash", None) or "main"
+    own = AutoTokenizer.from_pretrained(teacher.name_or_path, revision=commit)
+    if own.get_vocab() != AutoTokenizer.from_pretrained(**_pretrained(init)).get_vocab():
         raise UserError(
             f"student.init: {init} has another vocabulary than the teacher; a student reads the tokens of its teacher"
         )
 
 
+def _pretrained(init: str) -> dict[str, str]:
+    """The arguments of `from_pretrained` that name `student.init`."""
+    return pretrained_arguments(init, None, "student.init")
+
+
 def _cannot_load(init: str, error: Exception) -> UserError:
-    reason = str(error).split("\n")[0]
     return UserError(
-        f"student.init: {init!r} cannot be loaded ({reason}); give 'pretrained', 'teacher', 'random', a directory or a hub id"
+        f"student.init: {init!r} cannot be loaded ({one_line(error)}); give 'pretrained', 'teacher', 'random', a directory or a hub id"
     )
