@@ -61,9 +61,9 @@ class Repository:
 class Hub:
     """The repositories by (models or datasets, organisation/name), and the requests that came, such as `HEAD /a/b/resolve/…`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: set[str]) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.tokens: set[str] = set()
+        self.tokens = tokens  # of those who have an account
         self.requests: list[str] = []
         self.url = ""
 
@@ -71,7 +71,6 @@ class Hub:
         """Add a repository whose main branch has these files."""
         repository = self.repositories[kind, name] = Repository(**options)
         repository.commit(files, "main")
-        self.tokens |= repository.readers or set()
         return repository
 
 

@@ -15,6 +15,7 @@ from compress.runtime.errors import UserError, one_line
 
 # A small file of nearly every repository. Asking for it tells the commit, and the hub's client notes it for later without a network.
 _ASKED_FOR = {"model": "config.json", "dataset": "README.md"}
+_GIVE_TOKEN = "give a token that may read it: HF_TOKEN=hf_… in the environment, or `hf auth login`"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
     from datasets.packaged_modules.cache.cache import Cache
 
     name, place = repository.name, f"{repository.setting}: {repository.name}"
+    if repository.revision is not None and is_local(name):
+        raise UserError(f"{place}: is a directory, and only a data set of the hub has revisions")
     try:
         if is_local(name):
             return datasets.load_dataset(name, config)
@@ -99,16 +102,20 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
             known = {"config_name": builder.config.name, "version": str(builder.config.version)}
             builder = Cache(repo_id=name, dataset_name=builder.dataset_name, hash=commit, **known)
             if not Path(builder.cache_dir).is_dir():
-                raise UserError(
-                    f"{place}: commit {commit[:10]} is not in the cache of `datasets`, and the hub cannot be reached; load it "
-                    "once with a network and without HF_HUB_OFFLINE"
-                )
+                raise ConnectionError
         builder.download_and_prepare()
         return builder.as_dataset()
     except UserError:
         raise
+    except ConnectionError:
+        raise UserError(
+            f"{place}: its commit {commit[:10]} is not in the cache of `datasets`, and the hub does not give it now; load it once with "
+            "a network and without HF_HUB_OFFLINE"
+        ) from None
     except Exception as error:  # as above
-        raise UserError(f"{place}: cannot be loaded ({one_line(error)}){_about_configurations(repository, error)}") from None
+        if found := re.search(r"(?:Available|available configs): (\[.*\])", str(error)):
+            raise UserError(f"{repository.setting}_config: {name} has the configurations {found[1]}; give one") from None
+        raise UserError(f"{place}: cannot be loaded ({one_line(error)})") from None
 
 
 def _noted_commit(repository: HubRepository) -> str | None:
@@ -162,11 +169,3 @@ def _refused(repository: HubRepository, error: BaseException) -> UserError:
         f"{place}: no such directory, and neither is it in the cache nor can the hub be reached ({one_line(error)}); check the network, "
         "HTTPS_PROXY and HF_ENDPOINT"
     )
-
-
-_GIVE_TOKEN = "give a token that may read it: HF_TOKEN=hf_… in the environment, or `hf auth login`"
-
-
-def _about_configurations(repository: HubRepository, error: Exception) -> str:
-    """A hint where the name of a configuration is missing or wrong."""
-    return ""
