@@ -158,9 +158,9 @@ pocketbert.export(recipe)
 json.loads(Path("artifacts/hubbed/teacher/card.json").read_text())["commit"]
 """
     assert desk.value(private, HF_TOKEN=TOKEN) == hub.repositories["models", "lab/private"].refs["main"]
-    session = BundleSession(Bundle(desk.folder / "artifacts" / "hubbed" / "bundle"))
+    bundle = Bundle(desk.folder / "artifacts" / "hubbed" / "bundle")
     texts, labels = zip(*sentences(60, seed=9), strict=True)
-    found = [session.labels[row] for row in session.predict(list(texts)).argmax(axis=1)]
+    found = [bundle.manifest.labels[row] for row in BundleSession(bundle).predict(list(texts)).argmax(axis=1)]
     assert sum(a == b for a, b in zip(found, labels, strict=True)) >= 57
     hub.requests.clear()
     offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
