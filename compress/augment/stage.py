@@ -126,7 +126,7 @@ def check_augmentation(recipe: Recipe, texts: Split) -> None:
         _mask_token(recipe.teacher)
     elif isinstance(options, MaskedLmOptions):
         from compress.augment.train_masked_lm import try_masked_lm
-    
+
         conditioned = isinstance(options, CbertOptions)
         try_masked_lm(recipe.teacher, texts, recipe.target.max_length, conditioned=conditioned)
 

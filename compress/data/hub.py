@@ -114,7 +114,9 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
         ) from None
     except Exception as error:  # as above
         if found := re.search(r"(?:Available|available configs): (\[.*\])", str(error)):
-            raise UserError(f"{repository.setting}_config: {name} has the configurations {found[1]}; give one") from None
+            raise UserError(
+                f"{repository.setting}_config: {name} has the configurations {found[1]}; give one"
+            ) from None
         raise UserError(f"{place}: cannot be loaded ({one_line(error)})") from None
 
 
@@ -146,7 +148,9 @@ def _refused(repository: HubRepository, error: BaseException) -> UserError:
     if isinstance(error, errors.GatedRepoError):
         return UserError(f"{place}: is gated; ask for access on {page}, then {_GIVE_TOKEN}")
     if status == 401 and get_token():
-        return UserError(f"{place}: the hub refuses your token (401); make another one in the settings of your account, then {_GIVE_TOKEN}")
+        return UserError(
+            f"{place}: the hub refuses your token (401); make another one in the settings of your account, then {_GIVE_TOKEN}"
+        )
     if status == 401:
         return UserError(
             f"{place}: no such directory, and the hub shows nobody without a token such a {thing} (401): check the id; if it is private, "

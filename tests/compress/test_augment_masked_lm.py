@@ -273,7 +273,9 @@ def test_encoders_that_do_not_suit_are_refused_in_one_line(teacher: Path, tmp_pa
     DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilbert")
     vocabulary.save_pretrained(tmp_path / "distilbert")
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
-        try_masked_lm(TeacherOptions(model=str(tmp_path / "distilbert")), make_corpus().splits["dev"], 32, conditioned=True)
+        try_masked_lm(
+            TeacherOptions(model=str(tmp_path / "distilbert")), make_corpus().splits["dev"], 32, conditioned=True
+        )
     lm = make_lm(tmp_path / "distilbert", tmp_path / "s", ReplacementOptions())
     assert lm.candidates([], 3) == []
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):

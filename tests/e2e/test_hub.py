@@ -167,7 +167,9 @@ json.loads(Path("artifacts/hubbed/teacher/card.json").read_text())["commit"]
     again = private.replace("pocketbert.compress(recipe)", 'pocketbert.compress(recipe, artifacts="again")')
     assert desk.value(again.replace("pocketbert.export(recipe)\n", ""), **offline)
     assert hub.requests == []
-    one, other = ((desk.folder / f"{root}/hubbed/student/model.safetensors").read_bytes() for root in ("artifacts", "again"))
+    one, other = (
+        (desk.folder / f"{root}/hubbed/student/model.safetensors").read_bytes() for root in ("artifacts", "again")
+    )
     assert one == other
 
 
