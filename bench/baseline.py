@@ -21,6 +21,7 @@ from compress import __version__
 from compress.console import console
 from compress.data.assets import cache_directory
 from compress.data.files import fingerprint
+from compress.data.hub import pretrained_arguments
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 
@@ -138,8 +139,9 @@ class Baseline:
                     torch.nn.init.normal_(vector.data, mean=float(vector.data[0]), std=self._config.initializer_range)
             else:
                 try:
+                    named = pretrained_arguments(self._options.model, None, "--bert-base")
                     model = AutoModelForSequenceClassification.from_pretrained(
-                        self._options.model, config=self._config, dtype=torch.float32
+                        **named, config=self._config, dtype=torch.float32
                     )
                 except (OSError, ValueError, RuntimeError) as error:
                     raise _unusable(self._options.model, error) from None
@@ -195,7 +197,8 @@ def _load_config(options: BaselineOptions, vocabulary: int, labels: int) -> Any:
     if options.model is not None:
         try:
             with _quiet():
-                config = AutoConfig.from_pretrained(options.model, num_labels=labels)
+                named = pretrained_arguments(options.model, None, "--bert-base")
+                config = AutoConfig.from_pretrained(**named, num_labels=labels)
         except (OSError, ValueError) as error:
             raise _unusable(options.model, error) from None
         if config.vocab_size < vocabulary:

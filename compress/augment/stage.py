@@ -12,7 +12,7 @@ from compress.augment.example import Augmentation, examples
 from compress.augment.pool import write_samples
 from compress.augment.texts import write_lines
 from compress.console import console
-from compress.data.assets import model_source, perceptron_tagger, wordnet
+from compress.data.assets import perceptron_tagger, wordnet
 from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe
 from compress.recipe.sections import (
@@ -88,9 +88,8 @@ def make_language_model(recipe: Recipe, corpus: Corpus, directory: Path, scratch
 
     options = recipe.augmentation
     assert isinstance(options, MaskedLmOptions), "no other augmentation has this stage"
-    source, revision = model_source(recipe.teacher.model), recipe.teacher.revision or "main"
     texts, length = corpus.reading_source(), recipe.target.max_length
-    lm = train_masked_lm(source, texts, options, scratch, max_length=length, revision=revision)
+    lm = train_masked_lm(recipe.teacher, texts, options, scratch, max_length=length)
     lm.save(directory)
 
 
@@ -128,9 +127,8 @@ def check_augmentation(recipe: Recipe, texts: Split) -> None:
     elif isinstance(options, MaskedLmOptions):
         from compress.augment.train_masked_lm import try_masked_lm
 
-        source, revision = model_source(recipe.teacher.model), recipe.teacher.revision or "main"
         conditioned = isinstance(options, CbertOptions)
-        try_masked_lm(source, revision, texts, recipe.target.max_length, conditioned=conditioned)
+        try_masked_lm(recipe.teacher, texts, recipe.target.max_length, conditioned=conditioned)
 
 
 def _mask_token(teacher: TeacherOptions) -> str:

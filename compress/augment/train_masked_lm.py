@@ -11,16 +11,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
 from compress.augment.pieces import read_vocabulary
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
 from compress.data.corpus import Corpus, Split
-from compress.recipe.sections import MaskedLmOptions, TrainOptions
+from compress.recipe.sections import MaskedLmOptions, TeacherOptions, TrainOptions
 from compress.runtime.encode import Encoded, TextEncoder
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
+from compress.teachers.checkpoint import open_tokenizer, pretrained
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import predict
 from compress.training.loop import Schedule, fit
@@ -38,13 +39,12 @@ DEV_TEXTS = 1000  # enough to compare epochs
 
 
 def train_masked_lm(
-    source: str,
+    teacher: TeacherOptions,
     corpus: Corpus,
     options: MaskedLmOptions,
     scratch: Path,
     *,
     max_length: int,
-    revision: str = "main",
     seed: int = 0,
 ) -> MaskedLM:
     """The masked language model of a task's texts.
@@ -52,15 +52,14 @@ def train_masked_lm(
     A checkpoint with a masked-LM head is used as it is. Without a head, a new head (its decoder tied to the word
     embeddings) and the encoder are trained for `options.epochs` on the training texts, labelled and unlabelled.
 
-    :param source: checkpoint directory or hub id.
-    :param revision: of a hub model.
+    :param teacher: names the checkpoint.
     :param scratch: directory for checkpoints. A training that was interrupted there is continued.
     :param seed: all seeds of a recipe use the same one: like the encoder, the language model is the same for all.
     :raises UserError: the model cannot be loaded, or is of a kind that is not supported.
     """
     torch.manual_seed(seed)
-    model, new_weights = _load(source, revision)
-    lm = _with_tokenizer(model, source, revision, scratch / "tokenizer", max_length)
+    model, new_weights = _load(teacher)
+    lm = _with_tokenizer(model, teacher, scratch / "tokenizer", max_length)
     if new_weights:
         texts = encode_split(corpus.splits["train"], lm.encoder)
         if corpus.unlabelled:
@@ -110,38 +109,39 @@ def _identity(text: Encoded) -> tuple[list[int], list[int]]:
     return text.input_ids.tolist(), text.segments.tolist()
 
 
-def try_masked_lm(source: str, revision: str, texts: Split, max_length: int, *, conditioned: bool) -> None:
+def try_masked_lm(teacher: TeacherOptions, texts: Split, max_length: int, *, conditioned: bool) -> None:
     """Check before any training that a model can be the masked language model of these texts: run it untrained once.
 
     :param conditioned: whether it is to be conditioned on labels.
     :raises UserError: it cannot.
     """
-    model, _ = _load(source, revision)
+    model, _ = _load(teacher)
     if conditioned and not getattr(model.config, "type_vocab_size", 0):
         _refuse_token_types(model.config.model_type)
     with TemporaryDirectory() as directory:
-        lm = _with_tokenizer(model, source, revision, Path(directory), max_length)
+        lm = _with_tokenizer(model, teacher, Path(directory), max_length)
     batch = encode_split(texts, lm.encoder).batch(range(len(texts)))
     try:
         with torch.inference_mode():
             masked_logits(model.eval(), batch, batch.attention_mask.bool())
     except Exception as error:  # whatever a model of another kind raises
         raise UserError(
-            f"augmentation.method: {source} cannot be run as a masked language model ({str(error).splitlines()[0]}); choose spans, eda or "
+            f"augmentation.method: {teacher.model} cannot be run as a masked language model ({one_line(error)}); choose spans, eda or "
             "sampling"
         ) from None
 
 
-def _load(source: str, revision: str) -> tuple[PreTrainedModel, list[str]]:
+def _load(teacher: TeacherOptions) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the head's weights that are missing in its checkpoint."""
     try:
         model, info = AutoModelForMaskedLM.from_pretrained(
-            source, revision=revision, dtype=torch.float32, output_loading_info=True
+            **pretrained(teacher), dtype=torch.float32, output_loading_info=True
         )
+    except UserError:
+        raise
     except Exception as error:  # files of others raise exceptions of many unrelated classes
-        reason = str(error).split("\n")[0]
         raise UserError(
-            f"teacher.model: {source!r} cannot be loaded as a masked language model ({reason}), which augmentation.method needs"
+            f"teacher.model: {teacher.model!r} cannot be loaded as a masked language model ({one_line(error)}), which augmentation.method needs"
         ) from None
     language_head(model)  # refuses an unknown kind before any work is done
     encoder = f"{model.base_model_prefix}."
@@ -149,11 +149,11 @@ def _load(source: str, revision: str) -> tuple[PreTrainedModel, list[str]]:
     return model, [name for name, _ in model.named_parameters() if name in missing and not name.startswith(encoder)]
 
 
-def _with_tokenizer(model: PreTrainedModel, source: str, revision: str, directory: Path, max_length: int) -> MaskedLM:
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    if not tokenizer.is_fast or tokenizer.mask_token_id is None:
+def _with_tokenizer(model: PreTrainedModel, teacher: TeacherOptions, directory: Path, max_length: int) -> MaskedLM:
+    tokenizer = open_tokenizer(teacher)
+    if tokenizer.mask_token_id is None:
         raise UserError(
-            f"teacher.model: {source} has no fast tokenizer with a mask token, which augmentation.method needs"
+            f"teacher.model: the tokenizer of {teacher.model} has no mask token, which augmentation.method needs"
         )
     tokenizer.save_pretrained(directory)
     lm = MaskedLM(model, tokenizer, TextEncoder(directory / "tokenizer.json", max_length, tokenizer.pad_token_id or 0))

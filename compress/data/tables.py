@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.data.hub import HubRepository, load_hub_dataset
 from compress.data.table_files import Table, check_columns, read_file, wanted_columns
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -105,12 +106,8 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
 def _read_hub(options: TextOptions) -> dict[str, list[Row]]:
     import datasets
 
-    try:
-        loaded = datasets.load_dataset(options.hub, options.hub_config, revision=options.revision)
-    except Exception as error:  # the client of the hub raises many unrelated types
-        raise UserError(
-            f"{options.section}.hub: {options.hub}: cannot be loaded ({str(error).splitlines()[0]})"
-        ) from None
+    repository = HubRepository("dataset", str(options.hub), options.revision, f"{options.section}.hub")
+    loaded = load_hub_dataset(repository, options.hub_config)
     if "train" not in loaded:
         raise UserError(f"{options.section}.hub: {options.hub}: has no split named train, only {', '.join(loaded)}")
     splits = {}

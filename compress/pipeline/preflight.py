@@ -35,13 +35,12 @@ from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
 from compress.recipe.sections import BiLstmOptions, CnnOptions, TransformerOptions
 from compress.runtime.encode import Encoded, TextEncoder
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 from compress.search.student import make_student
 from compress.students.genotype import Genotype, random_genotype, read_genotype, residual_genotype
 from compress.students.transformer import make_transformer, student_config
 from compress.teachers.checkpoint import (
     check_tokenizer,
-    one_line,
     open_config,
     open_tokenizer,
     open_weights,

@@ -20,6 +20,7 @@ from compress import __version__
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
 from compress.data.files import fingerprint, sha256_file
+from compress.data.hub import HubRepository, commit_of, is_local
 from compress.recipe import Recipe
 from compress.recipe.keys import expand, restricted, setting, setting_keys
 from compress.recipe.sections import SPECIAL_NAMES, Content
@@ -83,7 +84,7 @@ class Stage:
         """The identity of all that the result is made from.
 
         :param keys: those of the stages before this one.
-        :raises UserError: a file that the recipe names is missing.
+        :raises UserError: a file that the recipe names is missing, or the hub does not give a repository.
         """
         values = {name: _identity(recipe, name) for name in self.declared(recipe)}
         kinds = sorted(kind.name for kind in self.texts(recipe))
@@ -203,8 +204,8 @@ def _identity(recipe: Recipe, key: str) -> Any:
         return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
     if value in SPECIAL_NAMES.get(content, ()):
         return value
-    if content in (Content.MODEL, Content.INIT):
-        return value, _model_files(value)
+    if content in (Content.MODEL, Content.INIT, Content.DATASET):
+        return value, _model_files(value) if is_local(value) else _commit(recipe, section, name)
     if not Path(value).is_file():
         written = f"{_written(recipe, section)}.{name}"
         names = SPECIAL_NAMES.get(content)
@@ -216,6 +217,20 @@ def _identity(recipe: Recipe, key: str) -> Any:
         raise UserError(f"{_written(recipe, section)}.{name}: {value}: cannot be read ({error.strerror})") from None
 
 
+def _commit(recipe: Recipe, section: str, name: str) -> str:
+    """The commit of a model or data set of the hub."""
+    named = setting(recipe, section)
+    content = type(named).contents()[name]
+    return commit_of(
+        HubRepository(
+            "dataset" if content is Content.DATASET else "model",
+            getattr(named, name),
+            getattr(named, "revision", None),  # a student's first weights have none
+            f"{_written(recipe, section)}.{name}",
+        )
+    )
+
+
 def _written(recipe: Recipe, section: str) -> str:
     """The section's name in the recipe's file."""
     if section == "target":
@@ -224,7 +239,7 @@ def _written(recipe: Recipe, section: str) -> str:
 
 
 def _model_files(model: str) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a local model's files: a model that was trained again is another input."""
+    """Names, sizes and times of the files of a local model or data set: a model that was trained again is another input."""
     directory = Path(model)
     if not directory.is_dir():
         return None

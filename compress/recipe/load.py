@@ -279,5 +279,5 @@ def _content_path(kind: Content, value: str | Path, absolute: Path) -> str | Pat
         return absolute
     if value in SPECIAL_NAMES[kind]:
         return value
-    is_model = kind in (Content.MODEL, Content.INIT)
-    return value if is_model and not absolute.is_dir() else str(absolute)
+    may_be_an_id = kind in (Content.MODEL, Content.INIT, Content.DATASET)
+    return value if may_be_an_id and not absolute.is_dir() else str(absolute)

@@ -16,9 +16,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from compress.data.hub import pretrained_arguments
 from compress.objectives.layerwise import matched_layers
 from compress.recipe.sections import SPECIAL_INITS, TransformerOptions
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 from compress.students.base import label_names
 
 
@@ -46,7 +47,9 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
     """
     if options.init not in SPECIAL_INITS:
         try:
-            found = AutoConfig.from_pretrained(options.init)
+            found = AutoConfig.from_pretrained(**_pretrained(options.init))
+        except UserError:
+            raise
         except Exception as error:  # files of others raise exceptions of many unrelated classes
             raise _cannot_load(options.init, error) from None
         default = type(options).model_fields["layers"].default
@@ -84,7 +87,7 @@ def make_transformer(
         try:
             _check_tokens(options.init, teacher)
             student, loading = AutoModelForSequenceClassification.from_pretrained(
-                options.init,
+                **_pretrained(options.init),
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # of the head; those of the encoder are checked below
                 output_loading_info=True,
@@ -139,8 +142,10 @@ def _layer_stack(model: PreTrainedModel) -> str:
 
 
 def _check_tokens(init: str, teacher: PreTrainedModel) -> None:
-    own, other = (AutoTokenizer.from_pretrained(source).get_vocab() for source in (teacher.name_or_path, init))
-    if own != other:
+    # A teacher of the hub that is not trained yet is known by its id; its configuration tells the commit.
+    commit = getattr(teacher.config, "_commit_hash", None) or "main"
+    own = AutoTokenizer.from_pretrained(teacher.name_or_path, revision=commit)
+    if own.get_vocab() != AutoTokenizer.from_pretrained(**_pretrained(init)).get_vocab():
         raise UserError(
             f"student.init: {init} has another vocabulary than the teacher; a student reads the tokens of its teacher"
         )
@@ -148,8 +153,7 @@ def _check_tokens(init: str, teacher: PreTrainedModel) -> None:
 
 def _check_loaded(init: str, student: PreTrainedModel, loading: dict[str, Any]) -> None:
     """See that the encoder has all of its weights from the checkpoint. A pooler may be new, as the head is."""
-    # A name, or in some versions of transformers a name and two shapes.
-    reshaped = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    reshaped = [name for name, *_ in loading["mismatched_keys"]]
     missing = sorted(
         name
         for name in {*loading["missing_keys"], *reshaped}
@@ -162,8 +166,12 @@ def _check_loaded(init: str, student: PreTrainedModel, loading: dict[str, Any]) 
         )
 
 
+def _pretrained(init: str) -> dict[str, str]:
+    """The arguments of `from_pretrained` that name `student.init`."""
+    return pretrained_arguments(init, None, "student.init")
+
+
 def _cannot_load(init: str, error: Exception) -> UserError:
-    reason = str(error).split("\n")[0]
     return UserError(
-        f"student.init: {init!r} cannot be loaded ({reason}); give 'pretrained', 'teacher', 'random', a directory or a hub id"
+        f"student.init: {init!r} cannot be loaded ({one_line(error)}); give 'pretrained', 'teacher', 'random', a directory or a hub id"
     )

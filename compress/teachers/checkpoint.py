@@ -17,8 +17,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from compress.data.assets import model_source
+from compress.data.hub import is_local, pretrained_arguments
 from compress.recipe.sections import DataOptions, TeacherOptions
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 
 CONVERTERS = ("sentencepiece", "tiktoken")  # packages that read the tokenizer files of some models
 TOKENIZER_FILES = {
@@ -36,12 +37,12 @@ SHOWN = 3  # names of weights in a message
 def pretrained(options: TeacherOptions) -> dict[str, str]:
     """The arguments of `from_pretrained` that name the recipe's model.
 
-    :raises UserError: a revision of a model that does not come from the hub.
+    :raises UserError: a revision of a model that does not come from the hub, or the hub does not give the model.
     """
     source = model_source(options.model)
     if options.revision is not None and Path(source).is_dir():
         raise UserError(f"teacher.revision: {options.model!r} is a directory; only a model of the hub has revisions")
-    return {"pretrained_model_name_or_path": source, "revision": options.revision or "main"}
+    return pretrained_arguments(source, options.revision, "teacher.model")
 
 
 def open_config(options: TeacherOptions) -> PretrainedConfig:
@@ -145,24 +146,13 @@ def opening(options: TeacherOptions, what: str) -> Iterator[None]:
         raise UserError(f"teacher.model: the {what} of {options.model!r} cannot be loaded ({reason}); {cure}") from None
 
 
-def one_line(error: Exception) -> str:
-    """The first line of an exception's message, with its class where the message alone says little."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0][:300] if lines else ""
-    if isinstance(error, OSError | ValueError | RuntimeError | ImportError) and first:
-        return first
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
 def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, str]:
     """What is wrong with this part of the model, and what to do."""
     directory = Path(model_source(options.model))
     if not directory.is_dir():
-        if directory.is_absolute() or options.model.startswith((".", "~")):
+        if is_local(options.model):
             return "no such directory", "give 'embedded', a checkpoint directory or a hub id"
-        cure = "give 'embedded', a checkpoint directory or a hub id"
-        if options.revision is not None:
-            cure += ", and check teacher.revision"
+        cure = "give another model, or a revision of it that has what transformers reads (teacher.revision)"
         if what == "tokenizer" and (absent := _absent()):
             cure = f"it may need what reads the tokenizers of some models: pip install {' '.join(absent)}"
         return one_line(error), cure

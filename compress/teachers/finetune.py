@@ -28,7 +28,7 @@ from compress.recipe import Recipe
 from compress.recipe.sections import TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
-from compress.teachers.checkpoint import check_tokenizer, open_config, open_tokenizer, open_weights
+from compress.teachers.checkpoint import check_tokenizer, open_config, open_tokenizer, open_weights, pretrained
 from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_heads
 from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
@@ -58,6 +58,7 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
     model, _ = load_classifier(recipe, corpus.labels)
     encoder = save_tokenizer(recipe, model, directory)
     card: dict[str, object] = {"model": recipe.teacher.model, "method": recipe.teacher.method}
+    card["commit"] = pretrained(recipe.teacher).get("revision")  # of a model of the hub
     if not recipe.teacher.fine_tuned:
         splits = {name: encode_split(split, encoder) for name, split in learned_from.splits.items()}
         if corpus.source:

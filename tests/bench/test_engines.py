@@ -168,7 +168,10 @@ def test_weights_of_a_directory_are_used(task):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (BaselineOptions(model="no/such/directory/here"), "--bert-base no/such/directory/here: cannot be loaded"),
+        (
+            BaselineOptions(model="no/such/directory/here"),
+            "--bert-base: no/such/directory/here: no such directory, and no id of the hub",
+        ),
         (BaselineOptions(config=Path("missing.json")), "--bert-config missing.json: not the config.json of a BERT"),
         (BaselineOptions(config=Path("train.tsv")), "--bert-config train.tsv: not the config.json of a BERT"),
     ],

@@ -21,7 +21,7 @@ from compress.augment.train_masked_lm import condition_on_labels, train_masked_l
 from compress.data.assets import minilm
 from compress.data.corpus import Corpus, Split
 from compress.recipe import Recipe, load_recipe
-from compress.recipe.sections import CbertOptions, ReplacementOptions
+from compress.recipe.sections import CbertOptions, ReplacementOptions, TeacherOptions
 from tests.tiny_task import sentences, tiny_teacher
 
 METHODS = ["spans", "eda", "sampling", "cbert", "tinybert"]
@@ -62,7 +62,7 @@ def augmentations(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
     def masked_lm(options: CbertOptions | ReplacementOptions) -> MaskedLM:
         scratch = tmp_path_factory.mktemp("lm")
-        lm = train_masked_lm(str(teacher), corpus, options, scratch / "lm", max_length=32)
+        lm = train_masked_lm(TeacherOptions(model=str(teacher)), corpus, options, scratch / "lm", max_length=32)
         if isinstance(options, CbertOptions):
             return condition_on_labels(lm, corpus, options, scratch / "conditional", seed=0)
         return lm

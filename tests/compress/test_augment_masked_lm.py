@@ -23,7 +23,7 @@ from compress.augment.pieces import Edit, Kind, apply_edits, encode_examples, re
 from compress.augment.replacement import make_replacement
 from compress.augment.train_masked_lm import condition_on_labels, mask_tokens, train_masked_lm, try_masked_lm
 from compress.data.corpus import UNLABELLED, Corpus, Split
-from compress.recipe.sections import CbertOptions, MaskedLmOptions, ReplacementOptions
+from compress.recipe.sections import CbertOptions, MaskedLmOptions, ReplacementOptions, TeacherOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from tests.tiny_task import BAD, GOOD, NOUNS, tiny_teacher
@@ -52,7 +52,7 @@ def make_corpus(*, labelled: int = 320) -> Corpus:
 
 
 def make_lm(source: Path, scratch: Path, options: MaskedLmOptions, corpus: Corpus | None = None) -> MaskedLM:
-    return train_masked_lm(str(source), corpus or make_corpus(), options, scratch, max_length=32)
+    return train_masked_lm(TeacherOptions(model=str(source)), corpus or make_corpus(), options, scratch, max_length=32)
 
 
 @pytest.fixture(scope="module")
@@ -273,11 +273,13 @@ def test_encoders_that_do_not_suit_are_refused_in_one_line(teacher: Path, tmp_pa
     DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilbert")
     vocabulary.save_pretrained(tmp_path / "distilbert")
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
-        try_masked_lm(str(tmp_path / "distilbert"), "main", make_corpus().splits["dev"], 32, conditioned=True)
+        try_masked_lm(
+            TeacherOptions(model=str(tmp_path / "distilbert")), make_corpus().splits["dev"], 32, conditioned=True
+        )
     lm = make_lm(tmp_path / "distilbert", tmp_path / "s", ReplacementOptions())
     assert lm.candidates([], 3) == []
     with pytest.raises(UserError, match="cbert needs an encoder with token types"):
         condition_on_labels(lm, make_corpus(), CbertOptions(), tmp_path / "s", seed=0)
-    try_masked_lm(str(teacher), "main", make_corpus().splits["dev"], 32, conditioned=True)
+    try_masked_lm(TeacherOptions(model=str(teacher)), make_corpus().splits["dev"], 32, conditioned=True)
     with pytest.raises(UserError, match="cannot be loaded as a masked language model"):
         make_lm(tmp_path / "nothing", tmp_path / "s", ReplacementOptions())

@@ -53,6 +53,8 @@ def another(recipe: Recipe, key: str, folder: Path) -> Any:
     model = setting(recipe, section) if section else recipe
     if name in ("train", "dev", "test", "unlabelled", "bank"):
         return folder / "other.tsv"
+    if name in ("model", "init", "hub"):
+        return str(folder)  # a directory: the hub is not asked
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):

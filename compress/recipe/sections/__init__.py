@@ -58,6 +58,7 @@ from compress.recipe.sections.transfer import TransferOptions
 # What a setting may hold besides the path of a file, or the directory or hub id of a model.
 SPECIAL_NAMES = {
     Content.MODEL: ("embedded",),
+    Content.DATASET: (),
     Content.INIT: SPECIAL_INITS,
     Content.GENOTYPE: SPECIAL_ARCHITECTURES,
     Content.BANK: ("embedded",),

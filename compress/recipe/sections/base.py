@@ -23,6 +23,7 @@ class Content(Enum):
 
     FILE = "file"
     MODEL = "model"  # "embedded", a directory or a hub id
+    DATASET = "dataset"  # a hub id or a directory
     INIT = "init"  # a special name, a directory or a hub id
     BANK = "bank"  # "embedded", or a file of texts
     GENOTYPE = "genotype"  # a special name, or a file

@@ -27,7 +27,9 @@ class TextOptions(Section):
     train: TableFile | None = Field(
         None, description="training table: .tsv, .csv, .jsonl or .parquet; the text formats also as .gz"
     )
-    hub: str | None = Field(None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue")
+    hub: Annotated[str, Content.DATASET] | None = Field(
+        None, description="dataset id on the Hugging Face hub, e.g. nyu-mll/glue"
+    )
     hub_config: str | None = Field(None, description="configuration of the hub dataset, e.g. sst2")
     revision: str | None = Field(
         None,
