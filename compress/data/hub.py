@@ -40,14 +40,16 @@ def is_local(name: str) -> bool:
     return Path(name).is_dir() or Path(name).is_absolute() or name.startswith((".", "~"))
 
 
-def pretrained_arguments(name: str, revision: str | None, setting: str) -> dict[str, str]:
+def pretrained_arguments(name: str, revision: str | None, setting: str) -> dict[str, Any]:
     """The arguments of `from_pretrained` that name a model: its directory, or its id with the commit.
+
+    Code that lies beside a model is never run, and nobody is asked whether it may.
 
     :param revision: branch, tag or commit of a model of the hub.
     :param setting: that names the model, for messages.
     :raises UserError: as `commit_of`.
     """
-    named = {"pretrained_model_name_or_path": name}
+    named: dict[str, Any] = {"pretrained_model_name_or_path": name, "trust_remote_code": False}
     return named if is_local(name) else named | {"revision": commit_of(HubRepository("model", name, revision, setting))}
 
 

@@ -166,7 +166,7 @@ def _check_loaded(init: str, student: PreTrainedModel, loading: dict[str, Any]) 
         )
 
 
-def _pretrained(init: str) -> dict[str, str]:
+def _pretrained(init: str) -> dict[str, Any]:
     """The arguments of `from_pretrained` that name `student.init`."""
     return pretrained_arguments(init, None, "student.init")
 

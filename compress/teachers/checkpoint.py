@@ -34,7 +34,7 @@ POINTER, LARGEST_POINTER = b"version https://git-lfs", 1024  # bytes
 SHOWN = 3  # names of weights in a message
 
 
-def pretrained(options: TeacherOptions) -> dict[str, str]:
+def pretrained(options: TeacherOptions) -> dict[str, Any]:
     """The arguments of `from_pretrained` that name the recipe's model.
 
     :raises UserError: a revision of a model that does not come from the hub, or the hub does not give the model.
@@ -178,8 +178,13 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
 
 
 def _check_fetched(options: TeacherOptions) -> None:
-    """See that the files of a directory that are read are not the pointers that Git LFS leaves in their place."""
+    """See that a directory has a configuration, and that its files are not the pointers that Git LFS leaves in their place."""
     directory = Path(model_source(options.model))
+    if directory.is_dir() and not (directory / "config.json").is_file():
+        # transformers would guess the kind of model from the directory's name.
+        raise UserError(
+            f"teacher.model: there is no config.json in {options.model}; give a directory that save_pretrained has written"
+        )
     weights = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
     whole = directory / "tokenizer.json"
     tokenizer = [whole] if whole.is_file() else [directory / name for name in sorted(TOKENIZER_FILES)]

@@ -73,6 +73,13 @@ def cut(teacher: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5000])
 
 
+def with_code_of_its_own(teacher: Path) -> None:
+    config = json.loads((teacher / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (teacher / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (teacher / "own.py").write_text("raise SystemExit('was run')", encoding="utf-8")
+
+
 def as_adapter(teacher: Path) -> None:
     (teacher / "model.safetensors").rename(teacher / "adapter_model.safetensors")
     (teacher / "adapter_config.json").write_text("{}", encoding="utf-8")
@@ -133,6 +140,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda teacher: (without(teacher, "^token"), (teacher / "spiece.model").write_bytes(b"x")),
         "tokenizer of .* cannot be loaded",
     ),
+    "code of its own": (with_code_of_its_own, "the configuration of .* cannot be loaded"),
     "an adapter": (as_adapter, "it is an adapter; merge it"),
     "a token without embedding": (add_token, r"'\[ORDER\]' with number 100, the model embeddings for 100 only.*resize"),
     "no pad token": (drop_pad_token, "has no pad token"),
