@@ -96,7 +96,7 @@ class Desk:
     def value(self, code: str, **environment: str) -> Any:
         """The value of the last expression of some code, evaluated in a process of its own."""
         *before, last = code.strip().split("\n")
-        script = CLIENT + "\n".join([*before, f"print(json.dumps({last}))"])
+        script = CLIENT + "\n".join([*before, f"print(json.dumps(({last})))"])
         done = self.run(sys.executable, "-c", script, **environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().split("\n")[-1])
