@@ -18,6 +18,7 @@ DOCUMENTS = [
         ROOT / "docs" / f"{name}.md"
         for name in (
             "data",
+            "hub",
             "texts",
             "recipe",
             "methods",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,13 +44,19 @@ class NearestWords:
 
     def of(self, pieces: Sequence[int], word: str) -> list[str]:
         """The nearest words, without the word itself."""
-        key = tuple(pieces)
-        if key not in self.known:
-            query = F.normalize(self.embeddings[list(key)].mean(dim=0), dim=0)  # (D,)
-            best = (self.table @ query).topk(min(self.count + 1, len(self.words))).indices
-            texts = [self.vocabulary.text(int(token)) for token in self.words[best]]
-            self.known[key] = [text for text in texts if text != word.lower()][: self.count]
-        return self.known[key]
+        self.find([pieces])
+        return [text for text in self.known[tuple(pieces)] if text != word.lower()][: self.count]
+
+    def find(self, words: Iterable[Sequence[int]]) -> None:
+        """Look for the neighbours of many words, given their pieces, at once: one by one takes twenty times as long."""
+        new = [key for key in dict.fromkeys(map(tuple, words)) if key not in self.known]
+        if not new:
+            return
+        queries = torch.stack([self.embeddings[list(key)].mean(dim=0) for key in new])  # (N, D)
+        cosines = F.normalize(queries, dim=1) @ self.table.T  # (N, W)
+        best = cosines.topk(min(self.count + 1, len(self.words)), dim=1).indices
+        for key, row in zip(new, self.words[best].tolist(), strict=True):
+            self.known[key] = [self.vocabulary.text(token) for token in row]
 
 
 def make_neighbour_replacement(
@@ -68,13 +75,20 @@ def make_neighbour_replacement(
 
     def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for chunk in chunks(stream, CHUNK):
-            for example, encoding in zip(chunk, encode_examples(tokenizer, chunk), strict=True):
+            encodings = encode_examples(tokenizer, chunk)
+            found = [
+                [
+                    (word, [encoding.ids[position] for position in word.positions])
+                    for word in replaceable_words(example, encoding, vocabulary)
+                    if not is_stop_word(word.text)
+                ]
+                for example, encoding in zip(chunk, encodings, strict=True)
+            ]
+            nearest.find(pieces for words in found for _, pieces in words)
+            for example, encoding, words in zip(chunk, encodings, found, strict=True):
                 edits = []
-                for word in replaceable_words(example, encoding, vocabulary):
-                    if is_stop_word(word.text) or rng.random() >= probability:
-                        continue
-                    ids = [encoding.ids[position] for position in word.positions]
-                    if choices := nearest.of(ids, word.text):
+                for word, pieces in words:
+                    if rng.random() < probability and (choices := nearest.of(pieces, word.text)):
                         edits.append(Edit(word.positions[0], rng.choice(choices), word.positions[-1]))
                 yield apply_edits(example, encoding, edits)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from compress import processes
 from compress.augment.pieces import read_vocabulary
 from compress.augment.stage import check_augmentation
 from compress.console import console
@@ -104,7 +105,7 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
     if recipe.transfer.replaced:
         read_vocabulary(open_tokenizer(recipe.teacher).backend_tokenizer, "transfer.replaced")
     student = _check_student(recipe, corpus, teacher, texts)
-    if trial_export is not None:
+    if trial_export is not None and processes.is_first():
         encoded = [texts.encoded[row] for row in range(len(texts))]
         with _explained("student.kind", "a student of this kind cannot be exported"):
             trial_export(student.cpu(), encoded, pair=corpus.pair, max_length=recipe.target.max_length)

@@ -60,6 +60,9 @@ def student_config(options: TransformerOptions, teacher: PretrainedConfig) -> Pr
         return found
     config = copy.deepcopy(teacher)
     config.num_hidden_layers = options.layers
+    if kinds := getattr(teacher, "layer_types", None):  # of a ModernBERT, whose layers attend to all or to near tokens
+        layers = range(1, options.layers + 1) if options.init == "random" else copied_layers(options, len(kinds))
+        config.layer_types = [kinds[(number - 1) % len(kinds)] for number in layers]
     if options.init == "random":
         config.hidden_size = options.width or 312
         config.num_attention_heads = options.heads or 12

@@ -64,6 +64,8 @@ def open_tokenizer(options: TeacherOptions) -> PreTrainedTokenizerBase:
     """
     with opening(options, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(**pretrained(options))
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made up where there are no files
+            raise ValueError("it has no vocabulary")
     if not tokenizer.is_fast:
         raise UserError(f"teacher.model: {options.model} has no fast tokenizer (tokenizer.json), which serving needs")
     return tokenizer

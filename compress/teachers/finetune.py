@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -228,7 +229,7 @@ def save_tokenizer(recipe: Recipe, model: PreTrainedModel, directory: Path) -> T
     """
     tokenizer = open_tokenizer(recipe.teacher)
     check_tokenizer(tokenizer, model, recipe.teacher, recipe.target)
-    tokenizer.save_pretrained(directory)
+    _save(tokenizer, directory)
     return TextEncoder(directory / "tokenizer.json", recipe.target.max_length, model.config.pad_token_id or 0)
 
 
@@ -246,7 +247,14 @@ def open_encoder(directory: Path, max_length: int) -> TextEncoder:
 
 def save_tokenizer_copy(teacher: Path, directory: Path) -> None:
     """Write the teacher's tokenizer to the directory of a student."""
-    AutoTokenizer.from_pretrained(teacher).save_pretrained(directory)
+    _save(AutoTokenizer.from_pretrained(teacher), directory)
+
+
+def _save(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a tokenizer, without what transformers notes about the place where it was found."""
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(directory)
 
 
 def teacher_card(directory: Path) -> dict[str, object]:

@@ -97,10 +97,9 @@ def not_a_number(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def drop_pad_token(teacher: Path) -> None:
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        values = json.loads((teacher / name).read_text(encoding="utf-8"))
-        del values["pad_token"]
-        (teacher / name).write_text(json.dumps(values), encoding="utf-8")
+    file = teacher / "tokenizer_config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(values | {"pad_token": None}), encoding="utf-8")
 
 
 def as_bart(teacher: Path) -> None:
@@ -129,7 +128,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "cut off": (cut, "weights of .* cannot be loaded .*damaged or cut off"),
     "not finite": (lambda teacher: rewrite(teacher, not_a_number), "its outputs are not finite"),
-    "no configuration": (lambda teacher: without(teacher, r"^config"), "configuration of .* cannot be loaded"),
+    "no configuration": (lambda teacher: without(teacher, r"^config"), "there is no config.json in"),
     "no JSON": (lambda teacher: (teacher / "config.json").write_text("{a"), "not a valid JSON file"),
     "unknown kind": (lambda teacher: rewrite_json(teacher / "config.json", model_type="x"), "configuration of .*`x`"),
     "no tokenizer": (

@@ -154,7 +154,9 @@ def test_a_table_of_it_is_made_in_one_go(folder: Path) -> None:
 
 def test_the_command_shows_what_was_made_of_what(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--recipe", str(folder / "tiny.toml"), "--artifacts", str(folder / "shown"), "--show", "3"]
-    settings = [part for setting in [*SETTINGS, *SMALL, "teacher.epochs=1"] for part in ("--set", setting)]
+    settings = [
+        part for setting in [*SETTINGS, *SMALL, "teacher.epochs=1", "student.layers=2"] for part in ("--set", setting)
+    ]
     app(["augment", *arguments, *settings], standalone_mode=False)
     shown = capsys.readouterr().out
     with pytest.raises(UserError, match="--recipe: give one"):

@@ -178,7 +178,7 @@ def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
     assert "64 tokens at most" in refused("compress", recipe, "--set", "data.max_length=128")
     labels = json.dumps(["positive", "negative"])
     message = refused("compress", recipe, "--set", "teacher.fine_tuned=true", "--set", f"data.labels={labels}")
-    assert "set data.labels to the model's order" in message
+    assert "say by data.relabel which label each of the model's is" in message
 
 
 def test_a_pair_task_and_a_tensorrt_engine(tmp_path: Path) -> None:

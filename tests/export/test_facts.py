@@ -27,6 +27,7 @@ def test_the_facts_are_those_of_the_manifest(tiny_bundle: Path) -> None:
 
 def test_student_teacher_and_linear_model_are_compared(tiny_bundle: Path) -> None:
     known = {
+        "recipe": {},
         "teacher": {"accuracy": {"dev": 0.9, "test": 0.95}},
         "linear": {"accuracy": {"dev": 0.7, "test": 0.75}},
         "report_split": "test",

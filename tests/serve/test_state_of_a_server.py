@@ -115,6 +115,6 @@ def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     process = serve(clean_environment(tmp_path / "file"), free_port())
     output, _ = process.communicate(timeout=START_SECONDS)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert len(output.strip().splitlines()) == 1
     assert "BENTOML_HOME" in output
