@@ -136,7 +136,7 @@ def _noted_commit(repository: HubRepository) -> str | None:
 
 def _refused(repository: HubRepository, error: BaseException) -> UserError:
     """What the hub's client could not do, and the cure."""
-    from huggingface_hub import errors, get_token
+    from huggingface_hub import constants, errors, get_token
 
     place, page = f"{repository.setting}: {repository.name}", repository.page
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -172,6 +172,6 @@ def _refused(repository: HubRepository, error: BaseException) -> UserError:
             "copy the cache (HF_HOME) of a machine that has it"
         )
     return UserError(
-        f"{place}: no such directory, and neither is it in the cache nor can the hub be reached ({one_line(error)}); check the network, "
-        "HTTPS_PROXY and HF_ENDPOINT"
+        f"{place}: no such directory, not in the cache, and {constants.ENDPOINT} cannot be reached ({type(error).__name__}); check the "
+        "network, HTTPS_PROXY and HF_ENDPOINT"
     )
