@@ -15,6 +15,7 @@ from compress.runtime.errors import UserError, one_line
 
 # A small file of nearly every repository. Asking for it tells the commit, and the hub's client notes it for later without a network.
 _ASKED_FOR = {"model": "config.json", "dataset": "README.md"}
+_LOAD_ONCE = "load it once with a network and without HF_HUB_OFFLINE"
 _GIVE_TOKEN = "give a token that may read it: HF_TOKEN=hf_… in the environment, or `hf auth login`"
 
 
@@ -63,15 +64,24 @@ def commit_of(repository: HubRepository) -> str:
         repository was never loaded.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
 
+    try:
+        validate_repo_id(repository.name)
+    except HFValidationError as error:
+        raise _refused(repository, error) from None
+    if (unreachable := _out_of_reach()) is not None:
+        if (found := _noted_commit(repository)) is None:
+            raise _refused(repository, unreachable)
+        return found
     asked_for = _ASKED_FOR[repository.kind]
     try:
         path = hf_hub_download(
             repository.name, asked_for, repo_type=repository.kind, revision=repository.revision
         )  # …/snapshots/COMMIT/FILE
         return Path(path).parent.name
-    except LocalEntryNotFoundError as error:  # no network
+    except LocalEntryNotFoundError as error:  # the network was lost, or the hub is in trouble
         found, refusal = _noted_commit(repository), error.__cause__ or error
     except EntryNotFoundError as error:  # the repository has no such file
         found, refusal = _noted_commit(repository), error
@@ -98,7 +108,11 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
         if is_local(name):
             return datasets.load_dataset(name, config)
         commit = commit_of(repository)
-        builder = datasets.load_dataset_builder(name, config, revision=commit)
+        if _out_of_reach() is None:
+            builder = datasets.load_dataset_builder(name, config, revision=commit)
+        else:
+            short = name.rpartition("/")[2]
+            builder = Cache(repo_id=name, dataset_name=short, config_name=config, version="auto", hash="auto")
         if builder.hash != commit:
             # Whatever goes wrong, the library takes the newest thing in its cache, be it of another revision.
             known = {"config_name": builder.config.name, "version": str(builder.config.version)}
@@ -111,15 +125,27 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
         raise
     except ConnectionError:
         raise UserError(
-            f"{place}: its commit {commit[:10]} is not in the cache of `datasets`, and the hub does not give it now; load it once with "
-            "a network and without HF_HUB_OFFLINE"
+            f"{place}: its commit {commit[:10]} is not in the cache of `datasets`, and the hub does not give it now; {_LOAD_ONCE}"
         ) from None
     except Exception as error:  # as above
         if found := re.search(r"(?:Available|available configs): (\[.*\])", str(error)):
             raise UserError(
                 f"{repository.setting}_config: {name} has the configurations {found[1]}; give one"
             ) from None
-        raise UserError(f"{place}: cannot be loaded ({one_line(error)})") from None
+        cure = f"; {_LOAD_ONCE}" if _out_of_reach() else ""
+        raise UserError(f"{place}: cannot be loaded ({one_line(error)}){cure}") from None
+
+
+@cache
+def _out_of_reach() -> Exception | None:
+    """Why the hub cannot be reached. It is asked once; the hub's client would try for half a minute, again for each file."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # the client of the hub raises many unrelated types
+        return error
+    return None
 
 
 def _noted_commit(repository: HubRepository) -> str | None:
@@ -136,7 +162,7 @@ def _noted_commit(repository: HubRepository) -> str | None:
 
 def _refused(repository: HubRepository, error: BaseException) -> UserError:
     """What the hub's client could not do, and the cure."""
-    from huggingface_hub import errors, get_token
+    from huggingface_hub import constants, errors, get_token
 
     place, page = f"{repository.setting}: {repository.name}", repository.page
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -172,6 +198,6 @@ def _refused(repository: HubRepository, error: BaseException) -> UserError:
             "copy the cache (HF_HOME) of a machine that has it"
         )
     return UserError(
-        f"{place}: no such directory, and neither is it in the cache nor can the hub be reached ({one_line(error)}); check the network, "
-        "HTTPS_PROXY and HF_ENDPOINT"
+        f"{place}: no such directory, not in the cache, and {constants.ENDPOINT} cannot be reached ({type(error).__name__}); check the "
+        "network, HTTPS_PROXY and HF_ENDPOINT"
     )
