@@ -50,10 +50,10 @@ def run(
     given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}
     os.environ.update(given)
     settings = Settings.from_environment()
+    _make_bentoml_home()
     directory = find_bundle(bundle or settings.bundle, settings.artifacts).absolute()
     Bundle(directory).model(settings.precision)  # a mistake is said before BentoML starts, which takes seconds
     os.environ["POCKETBERT_BUNDLE"] = str(directory)
-    _make_bentoml_home()
     _check_port(host or "0.0.0.0", port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(port)]
     os.execv(sys.executable, [*command, *([] if host is None else ["--host", host])])

@@ -157,9 +157,8 @@ class _Invocation:
         self.retrained.add(item.run)
         elapsed = timedelta(seconds=round(time.monotonic() - self._started))
         values = ", ".join(f"{e.metric} {100 * e.value:.2f}{_compared(e, old.get(e.metric))}" for e in entries)
-        console.print(
-            f"[green]✓ {item.run}[/]: {values} ({outcome.seconds:.0f} s of training, {elapsed} since the start)"
-        )
+        training = "" if outcome.seconds is None else f"{outcome.seconds:.0f} s of training, "
+        console.print(f"[green]✓ {item.run}[/]: {values} ({training}{elapsed} since the start)")
 
     def compare(self, planned: list[Planned]) -> None:
         """Count how often students give the same label as their teachers, if both models are still there."""

@@ -39,7 +39,7 @@ class Outcome:
 
     values: dict[str, float]  # fractions of 1, by metric
     split: str  # the values are of this split
-    seconds: float  # of training
+    seconds: float | None  # of training; None: not known
     parameters: int | None  # None: not counted
 
 
@@ -145,7 +145,7 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     split = report_split(card["accuracy"])
     if table.method[run.method].stop == "frozen":
         value = _frozen(card, recipe)[split]
-        return Outcome({table.metric(run.data, "fp32"): value}, split, card["frozen"]["seconds"], None)
+        return Outcome({table.metric(run.data, "fp32"): value}, split, None, None)
     domain = recipe.domains.student
     value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:

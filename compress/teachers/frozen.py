@@ -6,9 +6,8 @@ With a random head, the first steps of fine-tuning distort the states of the enc
 from __future__ import annotations
 
 import random
-import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,17 +42,11 @@ class FrozenHead:
     bias: Tensor  # (C,)
     accuracy: dict[str, float]  # by split, fractions of 1
     texts: int  # that it was fitted on
-    seconds: float = 0.0  # of all heads of an encoder together
 
     def describe(self) -> dict[str, object]:
         """For the teacher's card."""
         accuracy = {split: round(value, 4) for split, value in self.accuracy.items()}
-        return {
-            "representation": self.representation,
-            "accuracy": accuracy,
-            "texts": self.texts,
-            "seconds": round(self.seconds, 1),
-        }
+        return {"representation": self.representation, "accuracy": accuracy, "texts": self.texts}
 
     def write_to(self, model: PreTrainedModel) -> None:
         """Set the model's last layer. The model must give it this head's representation."""
@@ -73,7 +66,7 @@ def fit_heads(
     :param held_out: the splits to measure on; the regularisation is chosen on `dev`.
     :raises UserError: the model's own head is no linear layer on one vector of the text.
     """
-    started, labels = time.monotonic(), model.config.num_labels
+    labels = model.config.num_labels
     sample = train.subset(_sample(train.labels.tolist(), max(TEXTS, TEXTS_OF_CLASS * labels), seed))
     of_sample = _representations(model, sample, "frozen encoder, train")
     states = {split: _representations(model, texts, f"frozen encoder, {split}") for split, texts in held_out.items()}
@@ -81,8 +74,7 @@ def fit_heads(
     for name, x in of_sample.items():
         measured = {split: (found[name], held_out[split].labels.numpy()) for split, found in states.items()}
         heads[name] = _fit(name, x, sample.labels.numpy(), measured, labels)
-    seconds = time.monotonic() - started
-    return {name: replace(head, seconds=seconds) for name, head in heads.items()}
+    return heads
 
 
 def _sample(labels: list[int], count: int, seed: int) -> list[int]:

@@ -18,8 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.serve.test_environment import START_SECONDS, clean_environment, wait_until_ready
 from tests.serve.test_service import free_port
+from tests.serve.test_state_of_a_server import START_SECONDS, clean_environment, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
