@@ -10,7 +10,9 @@ import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from tests.tiny_task import BAD, GOOD, NOUNS
+from tests.tiny_task import BAD, GOOD, NOUNS, sentences, write_tsv
+
+RECIPE = '[data]\ntrain = "train.tsv"\ndev = "dev.tsv"\nmax_length = 32\n[teacher]\nmodel = "teacher"\nsteps = 2\n'
 
 WORDS = [*GOOD, *BAD, *NOUNS, "the", "number", "was", "and", "too"]
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -124,3 +126,12 @@ def _unigram(tokens: list[str]) -> Tokenizer:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     return tokenizer
+
+
+def tiny_bert_task(directory: Path) -> Path:
+    """Two small tables, a BERT in `teacher` and the file of their recipe, which is returned."""
+    write_tsv(directory / "train.tsv", sentences(40))
+    write_tsv(directory / "dev.tsv", sentences(20, seed=1))
+    tiny_teacher_of("bert", directory / "teacher")
+    (directory / "task.toml").write_text(RECIPE, encoding="utf-8")
+    return directory / "task.toml"

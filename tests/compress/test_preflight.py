@@ -25,20 +25,16 @@ from compress.students.transformer import copy_layers
 from compress.teachers.checkpoint import usable_positions
 from compress.teachers.head_labels import check_head_labels, proposal
 from tests.tiny_task import sentences, write_tsv
-from tests.tiny_teachers import tiny_teacher_of
+from tests.tiny_teachers import tiny_bert_task, tiny_teacher_of
 
-RECIPE = '[data]\ntrain = "train.tsv"\ndev = "dev.tsv"\nmax_length = 32\n[teacher]\nmodel = "teacher"\nsteps = 2\n'
 TRANSFORMER = ["student.kind=transformer", "student.layers=1"]
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> Callable[..., Recipe]:
     """Write a small task with a BERT, and read its recipe with these settings."""
-    write_tsv(tmp_path / "train.tsv", sentences(40))
-    write_tsv(tmp_path / "dev.tsv", sentences(20, seed=1))
-    (tmp_path / "task.toml").write_text(RECIPE, encoding="utf-8")
-    tiny_teacher_of("bert", tmp_path / "teacher")
-    return lambda *settings: load_recipe(tmp_path / "task.toml", list(settings))
+    file = tiny_bert_task(tmp_path)
+    return lambda *settings: load_recipe(file, list(settings))
 
 
 def check(recipe: Recipe) -> Weights:

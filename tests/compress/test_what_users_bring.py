@@ -29,20 +29,16 @@ from compress.recipe import Recipe, load_recipe
 from compress.runtime.errors import UserError
 from compress.teachers.outputs import fit_probe
 from tests.tiny_task import ROOT, sentences, write_tsv
-from tests.tiny_teachers import tiny_teacher_of
+from tests.tiny_teachers import RECIPE, tiny_bert_task, tiny_teacher_of
 
-RECIPE = '[data]\ntrain = "train.tsv"\ndev = "dev.tsv"\nmax_length = 32\n[teacher]\nmodel = "teacher"\nsteps = 2\n'
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> Callable[..., Recipe]:
     """Write a small task with a BERT, and read its recipe with these settings."""
-    write_tsv(tmp_path / "train.tsv", sentences(40))
-    write_tsv(tmp_path / "dev.tsv", sentences(20, seed=1))
-    (tmp_path / "task.toml").write_text(RECIPE, encoding="utf-8")
-    tiny_teacher_of("bert", tmp_path / "teacher")
-    return lambda *settings: load_recipe(tmp_path / "task.toml", ["student.width=16", *settings])
+    file = tiny_bert_task(tmp_path)
+    return lambda *settings: load_recipe(file, ["student.width=16", *settings])
 
 
 def refused(recipe: Recipe, folder: Path) -> str:
