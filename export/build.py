@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnxruntime
 
@@ -26,11 +26,16 @@ from compress.recipe import Recipe
 from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Engine, Manifest, ModelEntry, file_entry
+from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Manifest, ModelEntry, file_entry
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
+from export.golden import GOLDEN
 from export.measure import file_latency
+from export.record import golden_examples, measured, provenance, read_card, versions
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
+
+if TYPE_CHECKING:
+    from export.quantize import Scheme
 
 Target = Literal["cpu", "tensorrt"]
 
@@ -77,15 +82,6 @@ def make_bundle(context: StageContext, target: Target, *, refuse: bool = True) -
     export.run(target, context.name, refuse=refuse)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An INT8 file and what the gate says about it. `note` names its quantisation scheme."""
-
-    file: Path
-    result: GateResult
-    note: str
-
-
 class StudentExport:
     """The export of one student.
 
@@ -103,7 +99,7 @@ class StudentExport:
         self._pad_token_id: int = config["pad_token_id"] or 0
         self._encoder = TextEncoder(student / TOKENIZER, recipe.target.max_length)
         self._calibration = _calibration_texts(recipe, self._corpus, self._encoder)
-        self._gate = Gate(self._corpus, self._encoder, self._pad_token_id, recipe.export.budget)
+        self._gate = Gate(self._corpus, self._encoder, self._pad_token_id, recipe.export)
         self._models: dict[str, ModelEntry] = {}
 
     def run(self, target: Target, name: str, *, refuse: bool) -> None:
@@ -151,7 +147,7 @@ class StudentExport:
             )
 
     def _standing(self, default: str, *, timed: bool) -> Standing:
-        card, model = _card(self._student), self._models[default]
+        card, model = read_card(self._student), self._models[default]
         file = self._directory / model.file
         assert model.dev_accuracy is not None, "the default model was evaluated"
         ms = file_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id) if timed else None
@@ -171,73 +167,52 @@ class StudentExport:
         max_length = self._recipe.target.max_length
         difference = export_onnx(self._student, file, pair=self._corpus.pair, max_length=max_length)
         note = f"fp32, logits within {difference:.1e} of PyTorch's"
-        self._add("fp32", file, self._gate.evaluate(file), note)
+        result = self._gate.evaluate(file)
+        self._add("fp32", ModelEntry(file=file.name, runtime="onnxruntime", note=note, **measured(result)), result)
         return file
 
     def _add_int8(self, fp32: Path) -> None:
-        best, failures = self._quantize_until_passed(fp32)
-        file = self._directory / "model.int8.onnx"
-        shutil.copyfile(best.file, file)
-        self._add("int8", file, best.result, "; ".join([best.note, *failures]))
-        if not best.result.passed:
+        from export.quantize import cpu_schemes
+
+        self._add_quantized("int8", fp32, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
+        if not self._models["int8"].passed:
             console.print(
-                "  [bold red]int8 fails the gate with every scheme; the bundle's default is fp32[/]; "
+                "  [bold red]int8 fails the gate however it is quantised; the bundle's default is fp32[/]; "
                 "train the student with quantisation: --set compress.quantization_epochs=2"
             )
 
-    def _quantize_until_passed(self, fp32: Path) -> tuple[_Candidate, list[str]]:
-        """Try the quantisation schemes in order until one passes the gate.
+    def _add_quantized(self, name: str, fp32: Path, file: Path, schemes: Sequence[Scheme]) -> None:
+        """Write the quantised graph that passes the gate, or the one that comes closest to it."""
+        from export.accuracy_control import AccuracyControl
 
-        :returns: the INT8 model that passed, or the one with the smallest drop if none passed; and a note for each scheme
-            that failed.
-        """
-        from export.quantize import cpu_schemes, quantize
-
-        candidates: list[_Candidate] = []
-        failures: list[str] = []
-        for number, scheme in enumerate(cpu_schemes(self._model_type)):
-            file = self._scratch / f"int8.{number}.onnx"
-            quantize(fp32, file, scheme, self._calibration, self._pad_token_id)
-            result = self._gate.evaluate(file)
-            candidates.append(_Candidate(file, result, scheme.note))
-            if result.passed:
-                break
-            failures.append(f"{scheme.note}: lost {result.drop:.2f} points")
-            budget = self._recipe.export.budget
-            console.print(
-                f"  [yellow]int8: {failures[-1]}, more than the budget of {budget}; trying the next scheme[/]"
-            )
-        return min(candidates, key=lambda candidate: candidate.result.drop), failures
+        control = AccuracyControl(name, fp32, self._gate, self._calibration, self._pad_token_id, self._scratch)
+        found = control.run(schemes)
+        shutil.copyfile(found.file, file)
+        how = {"float_layers": found.float_layers, "attempts": found.attempts}
+        entry = ModelEntry(file=file.name, runtime="onnxruntime", note=found.note, **how, **measured(found.result))
+        self._add(name, entry, found.result)
 
     def _add_tensorrt(self, fp32: Path) -> None:
         """Write the Q/DQ graph and the engine. The accuracy of the graph is measured with ONNX Runtime; the engine is not run."""
-        from export.quantize import TENSORRT_SCHEME, quantize
+        from export.quantize import TENSORRT_SCHEME
         from export.tensorrt import build_engine
 
         graph, engine_file = self._directory / "model.tensorrt.onnx", self._directory / "model.tensorrt.engine"
-        quantize(fp32, graph, TENSORRT_SCHEME, self._calibration, self._pad_token_id)
-        result = self._gate.evaluate(graph)
+        self._add_quantized("tensorrt-qdq", fp32, graph, [TENSORRT_SCHEME])
         options = self._recipe.export
         engine = build_engine(graph, engine_file, self._recipe.target.max_length, options.compute_capability)
-        self._add("tensorrt-qdq", graph, result, TENSORRT_SCHEME.note)
         note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
-        self._add("tensorrt", engine_file, None, note, engine)
+        entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
+        self._add("tensorrt", entry, None)
 
-    def _add(self, name: str, file: Path, result: GateResult | None, note: str, engine: Engine | None = None) -> None:
-        self._models[name] = ModelEntry(
-            file=file.name,
-            runtime="onnxruntime" if engine is None else "tensorrt",
-            engine=engine,
-            dev_accuracy=result.dev if result else None,
-            test_accuracy=result.test if result else None,
-            drop=result.drop if result else None,
-            passed=result.passed if result else None,
-            note=note,
-        )
-        console.print(f"  {name}: {file.stat().st_size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({note})")
+    def _add(self, name: str, entry: ModelEntry, result: GateResult | None) -> None:
+        self._models[name] = entry
+        size = (self._directory / entry.file).stat().st_size
+        console.print(f"  {name}: {size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({entry.note})")
 
     def _write_manifest(self, default: str, name: str) -> None:
-        names = [TOKENIZER, *(model.file for model in self._models.values())]
+        golden = self._write_golden()
+        names = [TOKENIZER, *(model.file for model in self._models.values()), *([golden] if golden else [])]
         manifest = Manifest(
             format=FORMAT,
             name=name,
@@ -250,9 +225,20 @@ class StudentExport:
             default=default,
             models=self._models,
             files={name: file_entry(self._directory / name) for name in names},
-            provenance=_provenance(self._student),
+            provenance=provenance(self._student),
+            golden=golden,
+            versions=versions(),
         )
         write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
+
+    def _write_golden(self) -> str | None:
+        """Write the golden examples, if the recipe wants some; the name of their file."""
+        files = {n: self._directory / m.file for n, m in self._models.items() if m.runtime == "onnxruntime"}
+        golden = golden_examples(self._recipe, self._corpus, self._encoder, files, self._pad_token_id)
+        if golden is None:
+            return None
+        write_json(self._directory / GOLDEN, golden.model_dump(mode="json"))
+        return GOLDEN
 
 
 def _calibration_texts(recipe: Recipe, corpus: Corpus, encoder: TextEncoder) -> list[Encoded]:
@@ -262,15 +248,3 @@ def _calibration_texts(recipe: Recipe, corpus: Corpus, encoder: TextEncoder) -> 
     rows = random.Random(recipe.seed).sample(range(len(train)), count)
     texts_b = [train.texts_b[i] for i in rows] if train.texts_b else None
     return encoder.encode([train.texts[i] for i in rows], texts_b)
-
-
-def _card(student: Path) -> dict[str, Any]:
-    """The content of the student's `card.json`."""
-    return json.loads((student / "card.json").read_text(encoding="utf-8"))
-
-
-def _provenance(student: Path) -> dict[str, Any]:
-    """The student's card without its training history."""
-    card = _card(student)
-    del card["history"]
-    return card

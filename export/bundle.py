@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.runtime.errors import UserError
+from export.golden import GoldenExamples, read_golden
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 HOW_TO_MAKE = "pocketbert compress RECIPE.toml && pocketbert export RECIPE.toml"
@@ -34,6 +35,26 @@ class Engine(_Part):
     package: Literal["tensorrt", "tensorrt-rtx"]
     version: str
     compute_capability: str
+    graph_sha256: str | None = None  # of the ONNX graph that it was built from; None: not recorded
+
+
+class ClassAccuracy(_Part):
+    """The accuracy on the dev texts of one label."""
+
+    label: str
+    texts: int  # of this label in dev
+    accuracy: float  # a fraction of 1
+    drop: float  # points lost against the fp32 student
+
+
+class Attempt(_Part):
+    """One way to quantise that was tried, and what the accuracy gate said about it."""
+
+    quantisation: str
+    float_layers: list[str]  # nodes of the graph that stayed in float, besides the output layers
+    drop: float  # points of dev accuracy lost against the fp32 student
+    agreement: float  # share of the dev texts that get the label that the fp32 student gives them
+    passed: bool
 
 
 class ModelEntry(_Part):
@@ -46,7 +67,13 @@ class ModelEntry(_Part):
     test_accuracy: float | None
     drop: float | None  # points of dev accuracy lost against the fp32 student
     passed: bool | None  # the drop is within the recipe's budget; None: not measured
-    note: str  # how the model was made, and which quantisation schemes failed the gate before
+    note: str  # how the model was made
+    dev_error: float | None = None  # standard errors of the accuracies, fractions of 1
+    test_error: float | None = None
+    agreement: float | None = None  # share of the dev texts that get the label that the fp32 student gives them
+    float_layers: list[str] = []  # nodes that stayed in float because INT8 lost too much there
+    attempts: list[Attempt] = []  # what was tried until it passed, in this order
+    classes: list[ClassAccuracy] = []  # those that lost most come first
 
 
 class DomainEntry(_Part):
@@ -57,6 +84,7 @@ class DomainEntry(_Part):
     # Of the default model, on the dev texts of all domains. The domain with the highest one is `default_domain`.
     dev_accuracy_of_all: float
     provenance: dict[str, Any]
+    golden: str | None = None  # file with golden examples; None: the recipe wants none
 
 
 class Manifest(_Part):
@@ -76,13 +104,15 @@ class Manifest(_Part):
     provenance: dict[str, Any]
     domains: dict[str, DomainEntry] | None = None  # None: one student for all texts
     default_domain: str | None = None  # answers requests without a domain
+    golden: str | None = None  # file with golden examples; in a bundle with `domains`, each domain has its own
+    versions: dict[str, str] = {}  # of Python and of the packages that the bundle was made with
 
 
 class Bundle:
     """A bundle whose files have been checked.
 
-    :raises UserError: the directory holds no bundle, the bundle has another format version, or a file is missing, truncated
-        or altered.
+    :raises UserError: the directory holds no bundle, the bundle has another format version, a file is missing, truncated or
+        altered, or the labels are not those, or not in the order, for which the models were made.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -90,6 +120,8 @@ class Bundle:
         self.manifest = _read_manifest(directory)
         for name, entry in self.manifest.files.items():
             _verify(directory / name, entry)
+        for domain in self.manifest.domains or [None]:
+            self._check_labels(self.golden(domain))
 
     def model(self, precision: str | None = None, domain: str | None = None) -> tuple[str, ModelEntry]:
         """The name and the entry of a model.
@@ -110,6 +142,21 @@ class Bundle:
             of = "the bundle" if domain is None else f"its domain {domain!r}"
             raise UserError(f"{self.directory}: no precision {name!r}; {of} has {', '.join(part.models)}")
         return name, part.models[name]
+
+    def golden(self, domain: str | None = None) -> GoldenExamples | None:
+        """The golden examples of the student of a domain, or of the only student. None: the bundle has none.
+
+        :raises UserError: the file cannot be read.
+        """
+        part = self.manifest if domain is None else (self.manifest.domains or {})[domain]
+        return None if part.golden is None else read_golden(self.directory / part.golden)
+
+    def _check_labels(self, golden: GoldenExamples | None) -> None:
+        if golden is not None and golden.labels != self.manifest.labels:
+            raise UserError(
+                f"{self.directory / MANIFEST}: its labels are {', '.join(self.manifest.labels[:20])}, but the models were made for "
+                f"{', '.join(golden.labels[:20])}, in this order; export or copy the bundle again"
+            )
 
     @property
     def tokenizer_file(self) -> Path:
@@ -180,9 +227,18 @@ def _read_manifest(directory: Path) -> Manifest:
         raise UserError(f"{path}: {place}: {first['msg']}; export the bundle again") from None
     parts: list[Manifest | DomainEntry] = [manifest, *(manifest.domains or {}).values()]
     named = [TOKENIZER, *(model.file for part in parts for model in part.models.values())]
+    named += [part.golden for part in parts if part.golden is not None]
     if unknown := next((name for name in named if name not in manifest.files), None):
         raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")
+    if outside := next((name for name in manifest.files if not _is_inside(name)), None):
+        raise UserError(f"{path}: the file {outside} is not inside the bundle; use no bundle of unknown origin")
     return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name of a file leads to a place in the bundle's directory, on every system."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and ".." not in parts and not name.startswith("/") and "\\" not in name and ":" not in parts[0]
 
 
 def _verify(path: Path, entry: FileEntry) -> None:

@@ -1,56 +1,108 @@
-"""The accuracy gate: how much accuracy a precision loses on held-out data, and whether the recipe allows the loss."""
+"""The accuracy gate: what a precision loses on held-out data against fp32, and whether the recipe allows the loss."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.data.corpus import Corpus
+from compress.recipe.sections import ExportOptions
 from compress.runtime.encode import TextEncoder
+from export.accuracy import show_accuracy, standard_error
+from export.bundle import ClassAccuracy
 from export.session import OnnxModel
+
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """The accuracy of one ONNX file.
+    """What the gate says about one ONNX file.
 
-    `dev` and `test` are fractions; `test` is None without a test split. `drop` is the loss of dev accuracy against fp32, in
-    points. `passed` says whether the drop is within the budget.
+    `dev` and `test` are accuracies, fractions of 1 like their standard errors; `test` is None without a test split. `drop` is
+    the loss of dev accuracy against fp32, in points; `agreement` the share of the dev texts that get the label that fp32 gives.
+    `passed` says whether both are within the budget, and `excess` by how many points the worse of the two is outside.
     """
 
     dev: float
+    dev_error: float
     test: float | None
+    test_error: float | None
     drop: float
-    passed: bool
+    agreement: float
+    excess: float
+    classes: list[ClassAccuracy] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the recipe allows the loss."""
+        return self.excess <= 0
 
     def __str__(self) -> str:
-        test = "" if self.test is None else f", test {self.test:.2%}"
-        return f"dev {self.dev:.2%}{test}, drop {self.drop:+.2f} points: {'passed' if self.passed else 'FAILED'}"
+        test = "" if self.test is None else f", test {show_accuracy(self.test, self.test_error)}"
+        return f"dev {show_accuracy(self.dev, self.dev_error)}{test}, {self.verdict}"
+
+    @property
+    def verdict(self) -> str:
+        """The loss in words."""
+        return f"drop {self.drop:+.2f} points, {self.agreement:.1%} as in fp32: {'passed' if self.passed else 'FAILED'}"
 
 
 class Gate:
-    """Passes or fails ONNX files by their accuracy on dev. Accuracy on test is only measured for the report.
+    """Passes or fails ONNX files by their answers on dev. Accuracy on test is only measured for the report.
 
-    :param budget: the largest drop that passes, in points of dev accuracy.
+    :param options: `budget` is the largest drop that passes, `min_agreement` the least agreement.
     """
 
-    def __init__(self, corpus: Corpus, encoder: TextEncoder, pad_token_id: int, budget: float) -> None:
+    def __init__(self, corpus: Corpus, encoder: TextEncoder, pad_token_id: int, options: ExportOptions) -> None:
         self._encoded = {n: encoder.encode(s.texts, s.texts_b) for n, s in corpus.splits.items() if n != "train"}
         self._labels = {name: np.asarray(corpus.splits[name].labels) for name in self._encoded}
-        self._pad_token_id, self._budget = pad_token_id, budget
-        self._reference: float | None = None
+        self._names = corpus.labels
+        self._pad_token_id, self._options = pad_token_id, options
+        self._reference: IntArray | None = None  # what fp32 answers on dev
+
+    @property
+    def wanted(self) -> str:
+        """What passes, in words."""
+        return f"{self._options.budget:g} points and {self._options.min_agreement:.1%}"
 
     def evaluate(self, file: Path) -> GateResult:
         """Measure a file. The first file must be the fp32 model: later files are compared with it."""
         model = OnnxModel(file)
-        scores = {name: self._accuracy(model, name) for name in self._encoded}
+        predicted = {
+            name: model.logits_in_batches(encoded, self._pad_token_id).argmax(axis=1)
+            for name, encoded in self._encoded.items()
+        }
+        scores = {name: round(float((predicted[name] == self._labels[name]).mean()), 5) for name in predicted}
+        errors = {name: round(standard_error(scores[name], len(self._labels[name])), 5) for name in scores}
+        answers = predicted["dev"]
         if self._reference is None:
-            self._reference = scores["dev"]
-        drop = round(100 * (self._reference - scores["dev"]), 4)
-        return GateResult(scores["dev"], scores.get("test"), drop, drop <= self._budget)
+            self._reference = answers
+        drop = round(100 * float((self._reference == self._labels["dev"]).mean() - scores["dev"]), 2)
+        agreement = round(float((answers == self._reference).mean()), 5)
+        excess = max(drop - self._options.budget, 100 * (self._options.min_agreement - agreement))
+        return GateResult(
+            scores["dev"],
+            errors["dev"],
+            scores.get("test"),
+            errors.get("test"),
+            drop,
+            agreement,
+            excess,
+            self._classes(answers, self._reference),
+        )
 
-    def _accuracy(self, model: OnnxModel, split: str) -> float:
-        predicted = model.logits_in_batches(self._encoded[split], self._pad_token_id).argmax(axis=1)
-        return round(float((predicted == self._labels[split]).mean()), 5)
+    def _classes(self, answers: IntArray, reference: IntArray) -> list[ClassAccuracy]:
+        """The accuracy of each label that has a text in dev; those that lost most come first, ties in the order of the labels."""
+        labels = self._labels["dev"]
+        found = []
+        for number, name in enumerate(self._names):
+            rows = labels == number
+            if rows.any():
+                accuracy, before = float((answers[rows] == number).mean()), float((reference[rows] == number).mean())
+                drop = round(100 * (before - accuracy), 2)
+                found.append(ClassAccuracy(label=name, texts=int(rows.sum()), accuracy=round(accuracy, 5), drop=drop))
+        return sorted(found, key=lambda one: -one.drop)

@@ -51,6 +51,7 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
     of_default = bundles[default]
     shutil.copyfile(of_default.tokenizer_file, directory / TOKENIZER)  # the same file for all students
     names = [TOKENIZER, *(model.file for entry in entries.values() for model in entry.models.values())]
+    names += [entry.golden for entry in entries.values() if entry.golden is not None]
     manifest = Manifest(
         **of_default.manifest.model_dump(include={"format", "labels", "max_length", "pair", "pad_token_id", "default"}),
         name=recipe.name,
@@ -59,6 +60,8 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
         models=entries[default].models,
         files={name: file_entry(directory / name) for name in names},
         provenance=of_default.manifest.provenance,
+        golden=entries[default].golden,
+        versions=of_default.manifest.versions,
         domains=entries,
         default_domain=default,
     )
@@ -77,6 +80,13 @@ def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) 
         shutil.copyfile(bundle.directory / model.file, directory / folder / model.file)
         models[name] = model.model_copy(update={"file": f"{folder}/{model.file}"})
     manifest = bundle.manifest
+    golden = None if manifest.golden is None else f"{folder}/{manifest.golden}"
+    if manifest.golden is not None:
+        shutil.copyfile(bundle.directory / manifest.golden, directory / folder / manifest.golden)
     return DomainEntry(
-        default=manifest.default, models=models, dev_accuracy_of_all=accuracy, provenance=manifest.provenance
+        default=manifest.default,
+        models=models,
+        dev_accuracy_of_all=accuracy,
+        provenance=manifest.provenance,
+        golden=golden,
     )

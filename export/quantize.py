@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -60,23 +61,18 @@ _CONVOLUTIONAL = [
         CalibrationMethod.Percentile,
         options={"CalibPercentile": 99.99, **_NO_ALIGNMENT},
     ),
-    Scheme(
-        "static U8×S8 Q/DQ, convolutions only, embeddings and sums in float",
-        ("Conv",),
-        CalibrationMethod.MinMax,
-    ),
 ]
 # The activations of a transformer have outliers, so a fixed range does not fit them. Dynamic ranges do. ONNX Runtime has fast
 # kernels with dynamic ranges for matrix products and LSTMs, but not for convolutions.
 FLOAT_EMBEDDINGS = Scheme("dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None)
-_DYNAMIC = [
-    Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None),
-    FLOAT_EMBEDDINGS,
-]
+_DYNAMIC = [Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None)]
 
 
 def cpu_schemes(model_type: str) -> list[Scheme]:
-    """The quantisation schemes for a kind of student on a CPU, in the order in which to try them."""
+    """The schemes that quantise the whole graph of a kind of student for a CPU, in the order in which to try them.
+
+    They are equally fast. If none is accurate enough, see `export.accuracy_control`.
+    """
     return _CONVOLUTIONAL if model_type == "pocketbert_cnn" else _DYNAMIC
 
 
@@ -118,43 +114,79 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
 
     :param texts: calibration texts from the training split. A dynamic scheme does not use them.
     """
-    prepared = target.with_suffix(".prepared.onnx")
+    with TemporaryDirectory() as directory:
+        prepared = Path(directory) / "prepared.onnx"
+        prepare(source, prepared)
+        quantize_prepared(prepared, target, scheme, texts, pad_token_id)
+
+
+def prepare(source: Path, target: Path) -> None:
+    """Write an fp32 graph as the quantiser needs it: constants folded, shapes inferred."""
+    with _without_advice():
+        quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+
+
+def quantizable_nodes(prepared: Path, scheme: Scheme) -> list[str]:
+    """The names of the nodes that a scheme quantises, in the order of the graph."""
+    graph = onnx.load(prepared, load_external_data=False).graph
+    in_float = set(output_layers(graph))
+    nodes = [node for node in graph.node if node.op_type in scheme.operators and node.name]
+    return [node.name for node in nodes if node.name not in in_float]
+
+
+def quantize_prepared(
+    prepared: Path,
+    target: Path,
+    scheme: Scheme,
+    texts: Sequence[Encoded],
+    pad_token_id: int,
+    *,
+    in_float: Collection[str] = (),
+    only: Collection[str] = (),
+) -> None:
+    """Write a graph that `prepare` has made as INT8.
+
+    :param in_float: nodes that stay in float, besides the output layers.
+    :param only: quantise no other nodes than these. Empty: all nodes of the scheme.
+    """
     reduce_range = scheme.activations == QuantType.QUInt8
-    try:
-        with _without_advice():
-            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-            graph = onnx.load(prepared, load_external_data=False).graph
-            in_float = output_layers(graph)
-            if scheme.method is None:
-                quantize_dynamic(
-                    str(prepared),
-                    str(target),
-                    op_types_to_quantize=list(scheme.operators),
-                    per_channel=True,
-                    reduce_range=reduce_range,
-                    weight_type=QuantType.QInt8,
-                    # It turns every Gemm into a MatMul of this name and an Add.
-                    nodes_to_exclude=[*in_float, *(f"{name}_MatMul" for name in in_float)],
-                    extra_options=scheme.options,
-                )
-                return
-            inputs = [node.name for node in graph.input]
-            quantize_static(
+    graph = onnx.load(prepared, load_external_data=False).graph
+    exclude = _with_parts_of_gemms([*output_layers(graph), *in_float])
+    with _without_advice():
+        if scheme.method is None:
+            quantize_dynamic(
                 str(prepared),
                 str(target),
-                _CalibrationBatches(texts, pad_token_id, inputs),
-                quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(scheme.operators),
                 per_channel=True,
                 reduce_range=reduce_range,
-                activation_type=scheme.activations,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=in_float,
-                calibrate_method=scheme.method,
+                nodes_to_quantize=_with_parts_of_gemms(only),
+                nodes_to_exclude=exclude,
                 extra_options=scheme.options,
             )
-    finally:
-        prepared.unlink(missing_ok=True)
+            return
+        inputs = [node.name for node in graph.input]
+        quantize_static(
+            str(prepared),
+            str(target),
+            _CalibrationBatches(texts, pad_token_id, inputs),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(scheme.operators),
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=scheme.activations,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=exclude,
+            calibrate_method=scheme.method,
+            extra_options=scheme.options,
+        )
+
+
+def _with_parts_of_gemms(names: Collection[str]) -> list[str]:
+    """The names, and those of the nodes that a dynamic scheme makes of a Gemm: it becomes a MatMul and an Add."""
+    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
 def output_layers(graph: onnx.GraphProto) -> list[str]:

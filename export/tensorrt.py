@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from compress.runtime.errors import UserError
-from export.bundle import Engine
+from export.bundle import Engine, file_entry
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
 CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
@@ -66,7 +66,12 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
     if serialized is None:
         raise UserError(f"{graph.name}: {package} {trt.__version__} built no engine: {log.last_error}")
     target.write_bytes(bytes(serialized))
-    return Engine(package=package, version=trt.__version__, compute_capability=compute_capability)
+    return Engine(
+        package=package,
+        version=trt.__version__,
+        compute_capability=compute_capability,
+        graph_sha256=file_entry(graph).sha256,
+    )
 
 
 def _shape_profile(builder: Any, network: Any, max_length: int) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compress.baselines.linear import standard_error
 from compress.recipe.sections import BudgetOptions
+from export.accuracy import standard_error
 
 # Two measurements of one model differ by some percent, and the search takes a student that is just fast enough.
 TIMING_TOLERANCE = 1.1

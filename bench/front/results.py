@@ -8,9 +8,9 @@ from pathlib import Path
 from bench.environment import BUSY_SHARE, Environment
 from bench.report import MISSING, markdown_table, significant, write_text
 from bench.tables.latency import describe_machine
-from compress.baselines.linear import standard_error
 from compress.data.files import write_json
 from compress.recipe.sections import BudgetOptions
+from export.accuracy import standard_error
 from export.facts import share_of_gap
 from export.wishes import Standing
 

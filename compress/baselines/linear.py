@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -96,11 +95,6 @@ class NgramFeatures:
 
     def _vectors(self, texts: list[str]) -> csr_matrix:
         return hstack([vectorizer.transform(texts) for vectorizer in self._vectorizers]).tocsr()
-
-
-def standard_error(accuracy: float, texts: int) -> float:
-    """The standard error of an accuracy that was measured on so many texts."""
-    return math.sqrt(accuracy * (1 - accuracy) / texts)
 
 
 def _has_terms(vectorizer: TfidfVectorizer, texts: list[str]) -> bool:

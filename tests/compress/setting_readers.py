@@ -85,7 +85,12 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
     **dict.fromkeys(names("compress", "epochs steps warmup patience average quantization_epochs"), "student"),
     "compress.preset": NOBODY,  # a name for what the other settings say
-    **dict.fromkeys(names("export", "precisions budget below_linear calibration_texts compute_capability"), "bundle"),
+    **dict.fromkeys(
+        names(
+            "export", "precisions budget min_agreement below_linear calibration_texts golden_texts compute_capability"
+        ),
+        "bundle",
+    ),
     **dict.fromkeys(names("bench", "threads lengths batch_size texts seconds"), NOBODY),
 }
 # Where a recipe's shape makes a difference.

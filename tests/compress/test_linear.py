@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.baselines.linear import make_linear, read_linear, standard_error
+from compress.baselines.linear import make_linear, read_linear
 from compress.data.corpus import Corpus, load_corpus
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
@@ -56,10 +56,6 @@ def test_of_pairs_it_sees_what_the_texts_share(tmp_path: Path) -> None:
     header = ("text", "second", "label")
     make_linear(corpus(tmp_path, rows, header, text_b="second"), tmp_path)
     assert read_linear(tmp_path)["accuracy"]["dev"] >= 0.95
-
-
-def test_the_standard_error() -> None:
-    assert standard_error(0.8, 1600) == pytest.approx(0.01)
 
 
 def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ class ExportOptions(Section):
         description="models in the bundle; its default is int8 if that passes the gate, else fp32",
     )
     budget: Weight = Field(1.0, description="points of dev accuracy a precision may lose")
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.98, description="least share of the dev texts to which a precision must give the label that fp32 gives them"
+    )
     below_linear: Literal["refuse", "warn"] = Field(
         "refuse",
         description="what happens to a student whose dev accuracy is more than a standard error below that of a linear model on "
@@ -25,6 +28,9 @@ class ExportOptions(Section):
     )
     calibration_texts: Annotated[int, Field(ge=16)] = Field(
         512, description="training texts for calibrating the INT8 ranges"
+    )
+    golden_texts: Annotated[int, Field(ge=0)] = Field(
+        32, description="dev texts that are put into the bundle with their logits, for `pocketbert verify`; 0: none"
     )
     compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] = Field(
         "8.9", description="compute capability of the GPU of a TensorRT engine"

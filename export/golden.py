@@ -1,0 +1,87 @@
+"""Golden examples: a few texts with the logits that each model of a bundle gave for them at export. No torch.
+
+They show on any machine, without the task's data, whether the bundle still answers as it did: `verify` asks, and a server can
+before it swaps one bundle for another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compress.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from export.session import BundleSession, FloatArray
+
+GOLDEN = "golden.json"
+# How far a logit may be off, as a share of the largest logit. The kernels of two CPUs round differently. In INT8 a value near
+# the middle between two steps may go to either, and the layers behind it carry that on.
+FLOAT_TOLERANCE, INT8_TOLERANCE = 0.01, 0.05
+
+
+class GoldenExamples(BaseModel):
+    """The content of `golden.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: list[str]  # in the order of the logits
+    texts: list[str]
+    texts_b: list[str] | None  # the second texts of pairs
+    input_ids: list[list[int]]  # the tokens of each text or pair
+    logits: dict[str, list[list[float]]]  # by precision: (N, C), of a batch of one text each
+
+
+def read_golden(path: Path) -> GoldenExamples:
+    """Read the examples of a bundle.
+
+    :raises UserError: the file holds none.
+    """
+    try:
+        return GoldenExamples.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: holds no golden examples ({reason}); export the bundle again") from None
+
+
+def golden_logits(session: BundleSession, golden: GoldenExamples) -> FloatArray:
+    """The logits (N, C) of the examples, each text in a batch of its own: so padding and dynamic ranges play no part.
+
+    :raises UserError: the tokenizer gives other tokens than at export.
+    """
+    encoded = session.encoder.encode(golden.texts, golden.texts_b)
+    for number, (one, expected) in enumerate(zip(encoded, golden.input_ids, strict=True), 1):
+        if one.input_ids.tolist() != expected:
+            raise UserError(
+                f"{session.manifest.name}: the tokenizer gives other tokens for golden example {number} than at export; "
+                "install the version of tokenizers that `pocketbert inspect` shows, or export the bundle again"
+            )
+    return session.logits(encoded, batch_size=1)
+
+
+def check_golden(session: BundleSession, golden: GoldenExamples) -> float:
+    """Compare the answers of a loaded bundle with those at export.
+
+    :returns: the largest difference of a logit.
+    :raises UserError: a logit is off by more than the tolerance of its precision, or see `golden_logits`.
+    """
+    expected = np.asarray(golden.logits[session.precision], np.float32)
+    found = golden_logits(session, golden)
+    place = f"{session.manifest.name}, precision {session.precision}"
+    if found.shape != expected.shape:
+        raise UserError(
+            f"{place}: the model gives logits of shape {found.shape} for the golden examples, at export it gave "
+            f"{expected.shape}; export or copy the bundle again"
+        )
+    allowed = FLOAT_TOLERANCE if session.precision == "fp32" else INT8_TOLERANCE
+    allowed *= max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(found - expected).max())
+    if not difference <= allowed:
+        raise UserError(
+            f"{place}: a logit of the golden examples is {difference:.2g} away from that at export, and {allowed:.2g} is allowed: "
+            "another model, or a runtime that computes otherwise; export the bundle again on this machine"
+        )
+    return difference
