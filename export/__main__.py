@@ -1,23 +1,37 @@
-"""`python -m export`: makes a bundle that can be served from a finished student."""
+"""`python -m export`: makes a bundle that can be served from a finished student; `inspect` and `verify` look at one."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
-from compress.pipeline.workspace import Workspace
-from compress.recipe import Recipe, load_recipe
+from export.accuracy import show_accuracy
 from export.bundle import Bundle, DomainEntry, Manifest
-from export.facts import comparison
+from export.commands import inspect, verify
 
 if TYPE_CHECKING:
+    from compress.recipe import Recipe
     from export.build import Target
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+class DefaultGroup(TyperGroup):
+    """`python -m export RECIPE.toml` is `python -m export run RECIPE.toml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` before arguments that begin with no command."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command()(inspect)
+app.command()(verify)
 
 
 class TargetName(StrEnum):
@@ -27,7 +41,7 @@ class TargetName(StrEnum):
     TENSORRT = "tensorrt"
 
 
-@app.command(help=__doc__)
+@app.command()
 def run(
     recipe: RecipeArgument = DEFAULT_RECIPE,
     target: Annotated[
@@ -37,7 +51,10 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
 ) -> None:
-    """Export the student, check its accuracy and write the bundle."""
+    """Export the student, check its accuracy and write the bundle. This is the command if none is named."""
+    from compress.recipe import load_recipe
+    from export.facts import comparison
+
     bundle = export_recipe(load_recipe(recipe, set), artifacts, target.value, force=force)
     for domain, entry in (bundle.manifest.domains or {}).items():
         mark = "  ← default of requests without a domain" if domain == bundle.manifest.default_domain else ""
@@ -60,6 +77,8 @@ def export_recipe(recipe: Recipe, artifacts: Path, target: Target = "cpu", *, fo
     :param force: export anew even if the bundle is up to date.
     :raises UserError: as `export.build.build_bundle`, or another run is at work there.
     """
+    from compress.pipeline.workspace import Workspace
+
     workspace = Workspace(artifacts / recipe.name)
     with workspace.locked():
         if recipe.domains.students == "per-domain":
@@ -73,10 +92,11 @@ def export_recipe(recipe: Recipe, artifacts: Path, target: Target = "cpu", *, fo
 
 def _print_models(entry: Manifest | DomainEntry, manifest: Manifest) -> None:
     for name, model in entry.models.items():
-        accuracy = "not measured" if model.dev_accuracy is None else f"dev {model.dev_accuracy:.2%}"
-        test = "" if model.test_accuracy is None else f", test {model.test_accuracy:.2%}"
+        dev, test = model.dev_accuracy, model.test_accuracy
+        shown = "not measured" if dev is None else f"dev {show_accuracy(dev, model.dev_error)}"
+        shown += "" if test is None else f", test {show_accuracy(test, model.test_error)}"
         mark = "  ← default" if name == entry.default else ""
-        console.print(f"  {name:14} {manifest.files[model.file].bytes / 1e6:6.1f} MB   {accuracy}{test}{mark}")
+        console.print(f"  {name:14} {manifest.files[model.file].bytes / 1e6:6.1f} MB   {shown}{mark}")
 
 
 if __name__ == "__main__":

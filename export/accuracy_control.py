@@ -94,7 +94,7 @@ class AccuracyControl:
         self._tried.append(tried := Quantized(file, result, scheme, float_layers, [attempt]))
         if not result.passed:
             wanted = self._gate.wanted
-            console.print(f"  [yellow]{self._name}: {tried.note}: {result.verdict}; the budget is {wanted}[/]")
+            console.print(f"  [yellow]{self._name}: {tried.note}: {result.verdict}; wanted: {wanted}[/]")
         return tried
 
     def _rank(self, scheme: Scheme) -> list[str]:
@@ -138,4 +138,4 @@ def _describe(scheme: Scheme, float_layers: list[str]) -> str:
     if not float_layers:
         return scheme.note
     shown = ", ".join(float_layers[:SHOWN_LAYERS]) + (", …" if len(float_layers) > SHOWN_LAYERS else "")
-    return f"{scheme.note}, {len(float_layers)} of the layers in float ({shown})"
+    return f"{scheme.note}, {len(float_layers)} layer{'s' * (len(float_layers) > 1)} in float ({shown})"

@@ -120,8 +120,14 @@ class Bundle:
         self.manifest = _read_manifest(directory)
         for name, entry in self.manifest.files.items():
             _verify(directory / name, entry)
-        for domain in self.manifest.domains or [None]:
+        for domain in self.parts:
             self._check_labels(self.golden(domain))
+
+    @property
+    def parts(self) -> dict[str | None, Manifest | DomainEntry]:
+        """The models of each domain; with one student for all texts, the manifest under the key None."""
+        domains = self.manifest.domains
+        return {None: self.manifest} if domains is None else {domain: entry for domain, entry in domains.items()}  # noqa: C416 - for the types
 
     def model(self, precision: str | None = None, domain: str | None = None) -> tuple[str, ModelEntry]:
         """The name and the entry of a model.
@@ -148,7 +154,7 @@ class Bundle:
 
         :raises UserError: the file cannot be read.
         """
-        part = self.manifest if domain is None else (self.manifest.domains or {})[domain]
+        part = self.parts[domain]
         return None if part.golden is None else read_golden(self.directory / part.golden)
 
     def _check_labels(self, golden: GoldenExamples | None) -> None:

@@ -1,20 +1,24 @@
-"""What is in a bundle, in figures for a reader: sizes, accuracies, verdicts of the gate, operators. No torch."""
+"""What is in a bundle, in figures for a reader: sizes, accuracies, verdicts of the gate, operators, origin. No torch."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from compress.html import html_table
-from export.bundle import Bundle, DomainEntry, Manifest, ModelEntry
+from compress.runtime.encode import TextEncoder
+from export.accuracy import show_accuracy, standard_error
+from export.bundle import Attempt, Bundle, ClassAccuracy, Manifest, ModelEntry
+from export.profile import OperatorShare, Profile, profile_model
+
+SHOWN_OPERATORS, SHOWN_CLASSES = 6, 3  # in a line for people; JSON has all
+SHOWN_VERSIONS = ("onnxruntime", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One model of a bundle. Accuracies are fractions of 1, `drop` is in points."""
+    """One model of a bundle. Accuracies and their standard errors are fractions of 1, `drop` is in points."""
 
     precision: str
     domain: str | None  # the texts that it is for; None: all
@@ -23,12 +27,22 @@ class ModelFacts:
     bytes: int
     dev_accuracy: float | None  # None: not measured
     test_accuracy: float | None
+    dev_error: float | None
+    test_error: float | None
     drop: float | None  # points of dev accuracy lost against the fp32 student
+    agreement: float | None  # share of the dev texts that get the label that the fp32 student gives them
     verdict: str  # of the accuracy gate: passed, failed or not measured
     note: str  # how the model was made
-    operators: (
-        dict[str, int] | None
-    )  # nodes of the graph by kind; None: no ONNX graph, or the package onnx is not installed
+    float_layers: list[str]
+    attempts: list[Attempt]
+    classes: list[ClassAccuracy]  # on dev; those that lost most come first
+    nodes: (
+        int | None
+    )  # of the graph that ONNX Runtime runs, after its optimisation; None: an engine, which it does not run
+    conv_share: (
+        float | None
+    )  # of the model's time that convolutions take, at one text of 128 tokens; measured now and here
+    operators: list[OperatorShare]  # the slowest first
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,15 @@ class BundleFacts:
     bytes: int  # of all files
     models: list[ModelFacts]
     comparison: list[str]  # student, teacher and linear model, a line each
+    provenance: dict[str, Any]  # recipe, seed, hashes of data and files, versions of the packages
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
-        return asdict(self)
+        facts = asdict(self)
+        for model in facts["models"]:
+            for name in ("attempts", "classes"):
+                model[name] = [part.model_dump(mode="json") for part in model[name]]
+        return facts
 
     def lines(self) -> Iterator[str]:
         """What holds for the whole bundle."""
@@ -59,18 +78,20 @@ class BundleFacts:
         yield f"{self.name}: made {self.created} by pocketbert {self.version} in {self.directory}"
         yield f"{size}{self.bytes / 1e6:.1f} MB in all; {kind} of {self.max_length} tokens at most"
         yield f"{len(self.labels)} labels: {', '.join(self.labels)}"
+        yield _origin(self.provenance)
         yield from self.comparison
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The models: the header and the rows."""
-        header = ["Precision", "MB", "Dev", "Test", "Lost, points", "Gate"]
+        header = ["Precision", "MB", "Dev", "Test", "Lost, points", "As in fp32", "Gate"]
         rows = [
             [
                 model.precision + (" (default)" if model.default else ""),
                 f"{model.bytes / 1e6:.2f}",
-                _percent(model.dev_accuracy),
-                _percent(model.test_accuracy),
+                show_accuracy(model.dev_accuracy, model.dev_error),
+                show_accuracy(model.test_accuracy, model.test_error),
                 "–" if model.drop is None else f"{model.drop:.2f}",
+                "–" if model.agreement is None else f"{model.agreement:.1%}",
                 model.verdict,
             ]
             for model in self.models
@@ -81,15 +102,21 @@ class BundleFacts:
         return header, rows
 
     def model_lines(self) -> Iterator[str]:
-        """How each model was made, and the operators of its graph."""
+        """How each model was made, what it lost where, and the operators of its graph."""
         for model in self.models:
             of = "" if model.domain is None else f"{model.domain}, "
             yield f"{of}{model.precision}: {model.note}"
-            if model.operators is not None:
-                counted = ", ".join(f"{count} {kind}" for kind, count in model.operators.items())
-                yield f"  {sum(model.operators.values())} operators: {counted}"
-        if all(model.operators is None for model in self.models):
-            yield "operators: not shown, because the package onnx is not installed; `pocketbert doctor` says how to get it"
+            for attempt in model.attempts:
+                if not attempt.passed:
+                    yield f"  failed: {_shown(attempt)}"
+            if lost := [one for one in model.classes if one.drop > 0][:SHOWN_CLASSES]:
+                shown = ", ".join(f"{c.label} {c.drop:.2f} points ({c.accuracy:.1%} of {c.texts} texts)" for c in lost)
+                yield f"  lost most: {shown}"
+            if model.operators:
+                first = model.operators[:SHOWN_OPERATORS]
+                counted = ", ".join(f"{one.nodes} {one.operator} ({one.precision}, {one.share:.0%})" for one in first)
+                more = ", …" if len(model.operators) > SHOWN_OPERATORS else ""
+                yield f"  {model.nodes} nodes, {model.conv_share:.0%} of the time in convolutions: {counted}{more}"
 
     def __str__(self) -> str:
         header, rows = self.table()
@@ -101,12 +128,14 @@ class BundleFacts:
 
 
 def bundle_facts(bundle: Bundle) -> BundleFacts:
-    """The facts of a bundle."""
+    """The facts of a bundle. Its models are run for a fraction of a second each.
+
+    :raises UserError: ONNX Runtime cannot load one of them.
+    """
     manifest = bundle.manifest
-    parts: list[tuple[str | None, Manifest | DomainEntry]] = list((manifest.domains or {}).items())
     models = [
         _model_facts(bundle, domain, name, model, default=name == part.default)
-        for domain, part in parts or [(None, manifest)]
+        for domain, part in bundle.parts.items()
         for name, model in part.models.items()
     ]
     return BundleFacts(
@@ -116,6 +145,7 @@ def bundle_facts(bundle: Bundle) -> BundleFacts:
         bytes=sum(entry.bytes for entry in manifest.files.values()),
         models=models,
         comparison=list(comparison(manifest)),
+        provenance=_provenance(manifest),
     )
 
 
@@ -128,14 +158,17 @@ def comparison(manifest: Manifest) -> Iterator[str]:
     if not {"teacher", "linear"} <= known.keys():
         return
     teacher, linear = teacher_accuracy(known), known["linear"]["accuracy"]
+    sizes = known.get("sizes", {})
     for name, scores in (("teacher", teacher), ("linear model on n-grams", linear)):
-        yield f"{name}: {', '.join(f'{split} {value:.2%}' for split, value in scores.items())}"
+        shown = {s: show_accuracy(v, standard_error(v, sizes[s]) if s in sizes else None) for s, v in scores.items()}
+        yield f"{name}: {', '.join(f'{split} {value}' for split, value in shown.items())}"
     split = known["report_split"]
-    student = model.test_accuracy if split == "test" else model.dev_accuracy
+    on_test = split == "test"
+    student, error = (model.test_accuracy, model.test_error) if on_test else (model.dev_accuracy, model.dev_error)
     assert student is not None, "the default model was evaluated"
     share = share_of_gap(student, linear[split], teacher[split])
     closed = "there is no gap between the two" if share is None else f"{share:.0%} of the gap between the two"
-    yield f"student ({manifest.default}): {split} {student:.2%}, {closed}"
+    yield f"student ({manifest.default}): {split} {show_accuracy(student, error)}, {closed}"
 
 
 def teacher_accuracy(card: dict[str, Any]) -> dict[str, float]:
@@ -159,6 +192,7 @@ def share_of_gap(student: float, linear: float, teacher: float) -> float | None:
 
 
 def _model_facts(bundle: Bundle, domain: str | None, name: str, model: ModelEntry, *, default: bool) -> ModelFacts:
+    profile = _profile(bundle, model)
     return ModelFacts(
         precision=name,
         domain=domain,
@@ -167,24 +201,53 @@ def _model_facts(bundle: Bundle, domain: str | None, name: str, model: ModelEntr
         bytes=bundle.manifest.files[model.file].bytes,
         dev_accuracy=model.dev_accuracy,
         test_accuracy=model.test_accuracy,
+        dev_error=model.dev_error,
+        test_error=model.test_error,
         drop=model.drop,
+        agreement=model.agreement,
         verdict={True: "passed", False: "failed", None: "not measured"}[model.passed],
         note=model.note,
-        operators=_operators(bundle.directory / model.file),
+        float_layers=model.float_layers,
+        attempts=model.attempts,
+        classes=model.classes,
+        nodes=profile.nodes if profile else None,
+        conv_share=profile.conv_share if profile else None,
+        operators=profile.operators if profile else [],
     )
 
 
-def _operators(file: Path) -> dict[str, int] | None:
-    """The number of nodes of each kind in an ONNX graph, the most frequent kind first."""
-    if file.suffix != ".onnx":
+def _profile(bundle: Bundle, model: ModelEntry) -> Profile | None:
+    if model.runtime != "onnxruntime":
         return None
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        return None
-    graph = onnx.load(file, load_external_data=False).graph
-    return dict(Counter(node.op_type for node in graph.node).most_common())
+    manifest = bundle.manifest
+    vocabulary = TextEncoder(bundle.tokenizer_file, manifest.max_length).tokenizer.get_vocab_size()
+    return profile_model(bundle.directory / model.file, manifest.max_length, manifest.pad_token_id, vocabulary)
 
 
-def _percent(accuracy: float | None) -> str:
-    return "–" if accuracy is None else f"{accuracy:.2%}"
+def _provenance(manifest: Manifest) -> dict[str, Any]:
+    """What the bundle was made from and with."""
+    known = manifest.provenance
+    return {
+        "recipe": known.get("recipe"),
+        "seed": known.get("seed"),
+        "data": known.get("data"),  # the hash of the tables
+        "teacher": known.get("teacher", {}).get("model"),
+        "versions": manifest.versions,
+        "files": {name: entry.sha256 for name, entry in manifest.files.items()},
+    }
+
+
+def _origin(provenance: dict[str, Any]) -> str:
+    """The provenance in one line."""
+    recipe = (provenance["recipe"] or {}).get("name", "not recorded")
+    parts = [f"recipe {recipe}"]
+    parts += [f"{name} {provenance[name]}" for name in ("seed", "teacher") if provenance[name] is not None]
+    if provenance["data"]:
+        parts.append(f"data {provenance['data'][:12]}")
+    parts += [f"{name} {version}" for name, version in provenance["versions"].items() if name in SHOWN_VERSIONS]
+    return f"made from {', '.join(parts)}"
+
+
+def _shown(attempt: Attempt) -> str:
+    layers = f", {len(attempt.float_layers)} in float" if attempt.float_layers else ""
+    return f"{attempt.quantisation}{layers}: lost {attempt.drop:.2f} points, {attempt.agreement:.1%} as in fp32"

@@ -67,7 +67,7 @@ class Gate:
     @property
     def wanted(self) -> str:
         """What passes, in words."""
-        return f"{self._options.budget:g} points and {self._options.min_agreement:.1%}"
+        return f"at most {self._options.budget:.2f} points and at least {self._options.min_agreement:.1%}"
 
     def evaluate(self, file: Path) -> GateResult:
         """Measure a file. The first file must be the fp32 model: later files are compared with it."""
@@ -81,7 +81,8 @@ class Gate:
         answers = predicted["dev"]
         if self._reference is None:
             self._reference = answers
-        drop = round(100 * float((self._reference == self._labels["dev"]).mean() - scores["dev"]), 2)
+        right = [float((found == self._labels["dev"]).mean()) for found in (self._reference, answers)]
+        drop = round(100 * (right[0] - right[1]), 2)
         agreement = round(float((answers == self._reference).mean()), 5)
         excess = max(drop - self._options.budget, 100 * (self._options.min_agreement - agreement))
         return GateResult(

@@ -68,9 +68,11 @@ def check_golden(session: BundleSession, golden: GoldenExamples) -> float:
     :returns: the largest difference of a logit.
     :raises UserError: a logit is off by more than the tolerance of its precision, or see `golden_logits`.
     """
+    place = f"{session.manifest.name}, precision {session.precision}"
+    if session.precision not in golden.logits:
+        raise UserError(f"{place}: {GOLDEN} has no logits of this precision; export the bundle again")
     expected = np.asarray(golden.logits[session.precision], np.float32)
     found = golden_logits(session, golden)
-    place = f"{session.manifest.name}, precision {session.precision}"
     if found.shape != expected.shape:
         raise UserError(
             f"{place}: the model gives logits of shape {found.shape} for the golden examples, at export it gave "

@@ -213,9 +213,12 @@ def output_layers(graph: onnx.GraphProto) -> list[str]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep the advice of the quantiser off the terminal. `quantize` already follows it."""
+    """Keep the advice of the quantiser off the terminal. `quantize` already follows it.
+
+    Its errors too: it logs a full disk with a traceback, and raises it at the next file that it writes.
+    """
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     onnxruntime.set_default_logger_severity(3)  # errors
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -22,12 +22,21 @@ class OnnxModel:
 
     :param device: "cpu" or "cuda". The model never runs on another device.
     :param pad_up_to: pad every batch with `pad_to_power_of_two` to at most this many tokens. None: run batches as they are.
+    :param profile: see `open_session`.
     :raises UserError: the file is not an ONNX model, or ONNX Runtime has no provider for the device.
     """
 
-    def __init__(self, file: Path, *, threads: int = 1, device: str = "cpu", pad_up_to: int | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        pad_up_to: int | None = None,
+        profile: Path | None = None,
+    ) -> None:
         try:
-            self.session = open_session(str(file), threads=threads, device=device)
+            self.session = open_session(str(file), threads=threads, device=device, profile=profile)
         except UserError:
             raise
         except Exception as error:  # the exception classes of ONNX Runtime are not public

@@ -38,7 +38,10 @@ COMMANDS = {
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher and student."),
     "front": Listed("bench.__main__", "front", MEASURE, "Students of several families: accuracy against latency."),
     "table": Listed("bench.__main__", "table", MEASURE, "A table of methods, data sets and seeds."),
-    "inspect": Listed("pocketbert.commands", "inspect", LOOK, "What is in a bundle: sizes, accuracies, operators."),
+    "inspect": Listed("export.commands", "inspect", LOOK, "What is in a bundle: sizes, accuracies, operators."),
+    "verify": Listed(
+        "export.commands", "verify", LOOK, "Is a bundle whole, and does it answer here as it did at export?"
+    ),
     "doctor": Listed("pocketbert.commands", "doctor", LOOK, "What works here, what is missing, how to get it."),
 }
 

@@ -1,4 +1,4 @@
-"""The commands that belong to no other package: init, predict, inspect and doctor."""
+"""The commands that belong to no other package: init, predict and doctor."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import typer
 
 from compress.console import console, print_table
 from compress.runtime.errors import UserError
+from export.commands import BundleArgument, Device, JsonOption
 
 if TYPE_CHECKING:
     from pocketbert.classifier import Prediction
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-BundleOption = Annotated[Path, typer.Argument(help="directory of a bundle, or artifacts/NAME")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 BATCH = 256  # texts that are answered together
 
 
@@ -29,13 +28,6 @@ class Format(StrEnum):
 
     json = "json"
     table = "table"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @app.command()
@@ -74,7 +66,7 @@ def init(
 
 @app.command()
 def predict(
-    bundle: BundleOption,
+    bundle: BundleArgument,
     texts: Annotated[
         list[str] | None, typer.Argument(help="texts to classify; for a bundle of pairs, two for each answer")
     ] = None,
@@ -123,25 +115,6 @@ def predict(
                 typer.echo(json.dumps(prediction.as_dict(scores=scores), ensure_ascii=False))
     if as_table:
         print_table(*_prediction_table(shown, classifier.labels if scores else []))
-
-
-@app.command(name="inspect")
-def inspect_command(bundle: BundleOption, as_json: JsonOption = False) -> None:
-    """Show what is in a bundle: sizes, accuracies, the verdict of the accuracy gate and operators of each model.
-
-    The hash of every file is checked.
-    """
-    from pocketbert.making import inspect
-
-    facts = inspect(bundle)
-    if as_json:
-        typer.echo(json.dumps(facts.as_dict(), ensure_ascii=False, indent=2))
-        return
-    for line in facts.lines():
-        typer.echo(line)
-    print_table(*facts.table())
-    for line in facts.model_lines():
-        typer.echo(line)
 
 
 @app.command(name="doctor")

@@ -12,7 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from compress.runtime.encode import TextEncoder
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Manifest, ModelEntry, file_entry
+from export.golden import GOLDEN, GoldenExamples
+from export.session import OnnxModel
 
 # The same arithmetic on every machine: some tests compare trainings number by number.
 os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
@@ -31,12 +34,14 @@ def make_tiny_bundle(directory: Path, *, pair: bool = False, name: str = "tiny",
     tokenizer = _tokenizer()
     tokenizer.save(str(directory / TOKENIZER))
     onnx.save(_word_counter(tokenizer, pair=pair), directory / "model.fp32.onnx")
+    labels = ["worse", "better"] if pair else ["negative", "positive"]
+    (directory / GOLDEN).write_text(_golden(directory, labels, pair=pair).model_dump_json(), encoding="utf-8")
     manifest = Manifest(
         format=FORMAT,
         name=name,
         version="1",
         created="2025-01-01T00:00:00+00:00",
-        labels=["worse", "better"] if pair else ["negative", "positive"],
+        labels=labels,
         max_length=max_length,
         pair=pair,
         pad_token_id=tokenizer.token_to_id("[PAD]"),
@@ -52,8 +57,9 @@ def make_tiny_bundle(directory: Path, *, pair: bool = False, name: str = "tiny",
                 note="made by hand",
             )
         },
-        files={file: file_entry(directory / file) for file in (TOKENIZER, "model.fp32.onnx")},
+        files={file: file_entry(directory / file) for file in (TOKENIZER, "model.fp32.onnx", GOLDEN)},
         provenance={},
+        golden=GOLDEN,
     )
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return directory
@@ -92,6 +98,15 @@ def _tokenizer() -> Tokenizer:
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
     return tokenizer
+
+
+def _golden(directory: Path, labels: list[str], *, pair: bool) -> GoldenExamples:
+    texts = ["a good film", "a bad film", "the film was very good"]
+    texts_b = texts[::-1] if pair else None
+    encoded = TextEncoder(directory / TOKENIZER, 64).encode(texts, texts_b)
+    logits = OnnxModel(directory / "model.fp32.onnx").logits_in_batches(encoded, 0, 1).tolist()
+    ids = [one.input_ids.tolist() for one in encoded]
+    return GoldenExamples(labels=labels, texts=texts, texts_b=texts_b, input_ids=ids, logits={"fp32": logits})
 
 
 def _word_counter(tokenizer: Tokenizer, *, pair: bool) -> onnx.ModelProto:

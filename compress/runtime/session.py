@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.runtime.errors import UserError
@@ -27,11 +28,14 @@ def check_device(device: str) -> None:
         )
 
 
-def open_session(model: str | bytes, *, threads: int = 1, device: str = "cpu") -> InferenceSession:
+def open_session(
+    model: str | bytes, *, threads: int = 1, device: str = "cpu", profile: Path | None = None
+) -> InferenceSession:
     """Open a session with a fixed number of threads.
 
     :param model: the path of an ONNX file, or its bytes.
     :param device: "cpu" or "cuda".
+    :param profile: how the path of the profile begins that ONNX Runtime writes. None: it writes none.
     :raises UserError: the installed ONNX Runtime has no provider for the device, or cannot start it.
     :raises Exception: the model cannot be loaded. The exception classes of ONNX Runtime are not public.
     """
@@ -45,6 +49,8 @@ def open_session(model: str | bytes, *, threads: int = 1, device: str = "cpu") -
     options.intra_op_num_threads = threads  # the default is the number of the host's cores, even in a container
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     session = onnxruntime.InferenceSession(model, options, providers=[(provider, PROVIDER_OPTIONS[device])])
     if session.get_providers()[0] != provider:
         raise UserError(

@@ -8,14 +8,24 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from compress.console import machine_fault
 from compress.data.corpus import Corpus, Split
+from compress.recipe.sections import ExportOptions
 from compress.runtime.encode import Encoded, TextEncoder, pad_batch
 from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.training.quantization_aware import rounding
-from export.gate import Gate
+from export.gate import Gate, GateResult
 from export.onnx import export_onnx
-from export.quantize import TENSORRT_SCHEME, cpu_schemes, output_layers, quantize
+from export.quantize import (
+    FLOAT_EMBEDDINGS,
+    TENSORRT_SCHEME,
+    cpu_schemes,
+    output_layers,
+    prepare,
+    quantize,
+    quantize_prepared,
+)
 from export.session import OnnxModel
 from export.tensorrt import build_engine
 from tests.conftest import make_tiny_bundle
@@ -168,22 +178,76 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_too(
     assert (tmp_path / "model.engine").stat().st_size > 10_000
 
 
-def test_the_gate_measures_accuracy_and_fails_a_drop_over_the_budget(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_one_line_at_every_step(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    student, file = exported
+    full, prepared = tmp_path / "full.onnx", tmp_path / "prepared.onnx"
+    full.symlink_to("/dev/full")
+    prepare(file, prepared)
+    pair = "segments" in {node.name for node in onnx.load(file).graph.input}
+    for write in (
+        lambda: export_onnx(student, full, pair=pair, max_length=64),
+        lambda: prepare(file, full),
+        lambda: quantize_prepared(prepared, full, cpu_schemes("pocketbert_cnn")[0], random_texts(), 0),
+        lambda: quantize_prepared(prepared, full, FLOAT_EMBEDDINGS, [], 0),
+    ):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write()
+        assert "the disk is full" in (machine_fault(caught.value) or "")
+
+
+TEXTS = ["a good film", "a bad film", "good good", "bad bad", "the film was very good"] * 4
+ANSWERS = [1, 0, 1, 0, 1] * 4  # of the word counter
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> tuple[Path, Path]:
+    """A model that counts words, and the same with negated logits, which gives the other label to every text."""
     bundle = make_tiny_bundle(tmp_path / "bundle")
-    texts = ["a good film", "a bad film", "good good", "bad bad", "the film was very good"] * 4
-    labels = [1, 0, 1, 0, 1] * 4
-    corpus = Corpus(
-        ["negative", "positive"], {name: Split(texts, None, labels, None) for name in ("train", "dev", "test")}
-    )
-    # The same model with negated logits is wrong on every text.
-    broken = onnx.load(bundle / "model.fp32.onnx")
-    output = broken.graph.output[0].name
-    broken.graph.node.append(onnx.helper.make_node("Neg", [output], ["negated"]))
-    broken.graph.output[0].name = "negated"
-    onnx.save(broken, tmp_path / "broken.onnx")
-    gate = Gate(corpus, TextEncoder(bundle / "tokenizer.json", 64), 0, budget=1.0)
-    reference, result = gate.evaluate(bundle / "model.fp32.onnx"), gate.evaluate(tmp_path / "broken.onnx")
+    negated = onnx.load(bundle / "model.fp32.onnx")
+    output = negated.graph.output[0].name
+    negated.graph.node.append(onnx.helper.make_node("Neg", [output], ["negated"]))
+    negated.graph.output[0].name = "negated"
+    onnx.save(negated, tmp_path / "negated.onnx")
+    return bundle / "model.fp32.onnx", tmp_path / "negated.onnx"
+
+
+def through_the_gate(files: tuple[Path, Path], labels: list[int], **options: float) -> tuple[GateResult, GateResult]:
+    splits = {name: Split(TEXTS, None, labels, None) for name in ("train", "dev", "test")}
+    encoder = TextEncoder(files[0].parent / "tokenizer.json", 64)
+    gate = Gate(Corpus(["negative", "positive"], splits), encoder, 0, ExportOptions(**options))
+    return gate.evaluate(files[0]), gate.evaluate(files[1])
+
+
+def test_the_gate_measures_accuracy_and_fails_a_drop_over_the_budget(two_files: tuple[Path, Path]) -> None:
+    reference, result = through_the_gate(two_files, ANSWERS, budget=1.0, min_agreement=0)
     assert reference.passed
-    assert (reference.dev, reference.test, reference.drop) == (1.0, 1.0, 0.0)
+    assert (reference.dev, reference.test, reference.drop, reference.agreement) == (1.0, 1.0, 0.0, 1.0)
     assert not result.passed
     assert (result.dev, result.drop) == (0.0, 100.0)
+
+
+def test_a_model_as_accurate_that_answers_otherwise_fails_the_gate(two_files: tuple[Path, Path]) -> None:
+    labels = [
+        *ANSWERS[:10],
+        *(1 - answer for answer in ANSWERS[10:]),
+    ]  # each of the two models is right in half of the texts
+    reference, result = through_the_gate(two_files, labels)
+    assert (reference.dev, result.dev, result.drop) == (0.5, 0.5, 0.0)
+    assert reference.dev_error == pytest.approx((0.25 / 20) ** 0.5, abs=1e-5)
+    assert result.agreement == 0
+    assert not result.passed
+    assert through_the_gate(two_files, labels, min_agreement=0)[1].passed
+
+
+def test_the_gate_says_which_class_lost_most(two_files: tuple[Path, Path]) -> None:
+    labels = [1, 1, *ANSWERS[2:]]  # one bad film is labelled as a good one
+    reference, result = through_the_gate(two_files, labels)
+    assert [(one.label, one.texts, one.drop) for one in result.classes] == [
+        ("negative", 7, 100),
+        ("positive", 13, 84.62),
+    ]
+    assert [(one.label, one.accuracy, one.drop) for one in reference.classes] == [
+        ("negative", 1, 0),
+        ("positive", 0.92308, 0),
+    ]

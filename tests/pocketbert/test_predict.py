@@ -89,11 +89,13 @@ def test_inspect_shows_sizes_accuracies_verdicts_and_operators(command: Command,
     assert "2 labels: negative, positive" in done.out
     assert "100.00%" in done.out
     assert "passed" in done.out
-    assert "1 MatMul" in done.out
+    assert "1 MatMul (fp32, " in done.out
     facts = json.loads(command("inspect", tiny_bundle, "--json").out)
     (model,) = facts["models"]
     assert model["bytes"] == (tiny_bundle / "model.fp32.onnx").stat().st_size
-    assert model["operators"]["Gather"] == 1
+    (gather,) = (one for one in model["operators"] if one["operator"] == "Gather")
+    assert (gather["precision"], gather["nodes"]) == ("fp32", 1)
+    assert model["nodes"] == sum(one["nodes"] for one in model["operators"])
     assert "no manifest.json, so no bundle" in command("inspect", tiny_bundle.parents[1]).error
 
 

@@ -1,0 +1,232 @@
+"""`python -m export inspect` and `verify`, and what they say of a bundle with a fault: one line, and a status that is not 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from compress.runtime.errors import UserError
+from export.bundle import MANIFEST, Bundle, Engine, file_entry
+from export.evaluation import read_labelled
+from export.golden import check_golden
+from export.session import BundleSession
+from export.verify import verify_bundle
+from tests.conftest import make_tiny_bundle
+
+ROOT = Path(__file__).parents[2]
+MODEL = "model.fp32.onnx"
+# A serving image has none of these.
+WITHOUT = ("torch", "transformers", "datasets", "accelerate", "onnx", "sklearn", "pandas", "scipy", "filelock")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "bundle")
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m export ARGUMENTS` where only the packages for serving are installed."""
+    program = f"import runpy, sys; sys.modules.update(dict.fromkeys({WITHOUT})); runpy.run_module('export', run_name='__main__')"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def refusal(bundle: Path) -> str:
+    """The one line of a bundle in which something is wrong."""
+    with pytest.raises(UserError) as caught:
+        list(verify_bundle(Bundle(bundle)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def rewrite(bundle: Path, **changes: Any) -> None:
+    """Change the manifest, and let it have the hashes of the files that are there."""
+    manifest = json.loads((bundle / MANIFEST).read_text()) | changes
+    manifest["files"] = {
+        name: file_entry(bundle / name).model_dump() for name in manifest["files"] if (bundle / name).is_file()
+    }
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def edit_model(bundle: Path, change: Callable[[Any], Any]) -> None:
+    model = onnx.load(bundle / MODEL)
+    (projection,) = (one for one in model.graph.initializer if one.name == "projection")
+    projection.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(projection)), "projection"))
+    onnx.save(model, bundle / MODEL)
+
+
+def test_a_whole_bundle_is_verified_with_the_packages_for_serving_alone(bundle: Path, tmp_path: Path) -> None:
+    table = tmp_path / "dev.csv"
+    table.write_text("text,label\n" + "a good film,positive\na bad film,negative\n" * 5)
+    done = command("verify", bundle, "--data", table)
+    assert done.returncode == 0, done.stderr
+    assert "3 files" in done.stdout
+    assert "fp32: 3 golden examples, logits within 0.0e+00" in done.stdout
+    assert f"fp32: 100.00% ± 0.00 on 10 texts ({table})" in done.stdout
+    table.write_text("text,label\n" + "a good film,negative\na bad film,positive\n" * 5)
+    done = command("verify", bundle, "--data", table)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: fp32: 0.00% ± 0.00 on 10 texts")
+    assert done.stderr.count("\n") == 1
+    assert "verified" not in done.stdout
+
+
+def test_inspect_shows_the_graph_that_runs_and_where_its_time_goes(bundle: Path) -> None:
+    done = command("inspect", bundle, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    (model,) = facts["models"]
+    assert (model["precision"], model["verdict"]) == ("fp32", "passed")
+    assert model["bytes"] == (bundle / MODEL).stat().st_size
+    operators = {one["operator"]: one for one in model["operators"]}
+    assert "Identity" not in operators  # ONNX Runtime has removed it
+    assert {"Gather", "ReduceSum", "MatMul"} <= operators.keys()
+    assert operators["ReduceSum"]["nodes"] == 2
+    assert model["nodes"] == sum(one["nodes"] for one in model["operators"])
+    assert sum(one["share"] for one in model["operators"]) == pytest.approx(1, abs=0.01)
+    assert model["conv_share"] == 0
+    assert facts["provenance"]["files"][MODEL] == file_entry(bundle / MODEL).sha256
+
+
+def truncate(bundle: Path) -> None:
+    os.truncate(bundle / MODEL, 100)
+
+
+def truncate_and_list(bundle: Path) -> None:
+    truncate(bundle)
+    rewrite(bundle)
+
+
+def change_one_byte_of_the_tokenizer(bundle: Path) -> None:
+    content = bytearray((bundle / "tokenizer.json").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "tokenizer.json").write_bytes(content)
+
+
+def change_the_tokenizer_and_list(bundle: Path) -> None:
+    file = bundle / "tokenizer.json"
+    file.write_text(file.read_text().replace('"good"', '"goof"'))
+    rewrite(bundle)
+
+
+def change_the_order_of_the_labels(bundle: Path) -> None:
+    rewrite(bundle, labels=["positive", "negative"])
+
+
+def put_in_another_model(bundle: Path) -> None:
+    edit_model(bundle, lambda projection: projection[::-1])
+    rewrite(bundle)
+
+
+def put_in_a_model_of_three_labels(bundle: Path) -> None:
+    edit_model(bundle, lambda projection: np.eye(2, 3, dtype=np.float32))
+    rewrite(bundle)
+
+
+def put_in_the_engine_of_another_bundle(bundle: Path) -> None:
+    (bundle / "model.engine").write_bytes(b"an engine")
+    of_another_graph = Engine(package="tensorrt-rtx", version="1", compute_capability="8.9", graph_sha256="0" * 64)
+    manifest = Bundle(bundle).manifest
+    changes = {"file": "model.engine", "runtime": "tensorrt", "engine": of_another_graph}
+    models = manifest.models | {"tensorrt": manifest.models["fp32"].model_copy(update=changes)}
+    files = manifest.files | {"model.engine": file_entry(bundle / "model.engine")}
+    changed = manifest.model_copy(update={"models": models, "files": files})
+    (bundle / MANIFEST).write_text(changed.model_dump_json())
+
+
+def add_a_file(bundle: Path) -> None:
+    (bundle / "code.py").write_text("")
+
+
+def list_a_file_outside(bundle: Path) -> None:
+    shutil.copyfile(bundle / "tokenizer.json", bundle.parent / "elsewhere.json")
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"]["../elsewhere.json"] = manifest["files"]["tokenizer.json"]
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def spoil_the_golden_examples(bundle: Path) -> None:
+    (bundle / "golden.json").write_text("{}")
+    rewrite(bundle)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncate, "truncated copy?"),
+        (truncate_and_list, "ONNX Runtime cannot load it"),
+        (change_one_byte_of_the_tokenizer, "its SHA-256 is not the manifest's"),
+        (change_the_tokenizer_and_list, "the tokenizer gives other tokens for golden example 1"),
+        (change_the_order_of_the_labels, "but the models were made for negative, positive, in this order"),
+        (put_in_another_model, "another model, or a runtime that computes otherwise"),
+        (put_in_a_model_of_three_labels, "gives logits of shape (3, 3)"),
+        (put_in_the_engine_of_another_bundle, "built from a graph that is not in the bundle"),
+        (add_a_file, "code.py: is not listed"),
+        (list_a_file_outside, "../elsewhere.json is not inside the bundle"),
+        (spoil_the_golden_examples, "holds no golden examples"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_fault_is_one_line(bundle: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(bundle)
+    assert message in refusal(bundle)
+
+
+def test_a_provider_that_is_not_there_is_one_line(bundle: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    done = command("verify", bundle, "--device", "cuda")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: device 'cuda': this ONNX Runtime has no CUDAExecutionProvider")
+    assert done.stderr.count("\n") == 1
+
+
+def test_small_differences_between_cpus_pass_and_large_ones_do_not(bundle: Path) -> None:
+    session, golden = BundleSession(Bundle(bundle)), Bundle(bundle).golden()
+    assert golden is not None
+    largest = np.abs(golden.logits["fp32"]).max()
+
+    def shifted(by: float) -> Any:
+        return golden.model_copy(update={"logits": {"fp32": (np.asarray(golden.logits["fp32"]) + by).tolist()}})
+
+    assert check_golden(session, shifted(0.005 * largest)) == pytest.approx(0.005 * largest, rel=0.01)
+    with pytest.raises(UserError, match="away from that at export"):
+        check_golden(session, shifted(0.02 * largest))
+    with pytest.raises(UserError, match="has no logits of this precision"):
+        check_golden(session, golden.model_copy(update={"logits": {}}))
+
+
+def test_what_is_wrong_in_the_table_is_named_with_its_line(bundle: Path, tmp_path: Path) -> None:
+    table, manifest = tmp_path / "dev.csv", Bundle(bundle).manifest
+    table.write_text("body,label\na good film,positive\na bad film,neutral\n")
+    for path, columns, message in (
+        (table, {"text": "body"}, "line 3: label 'neutral' is none of the bundle's"),
+        (table, {}, "no column 'text'"),
+        (tmp_path / "absent.csv", {}, "no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_labelled(path, manifest, **columns)
+    pairs = manifest.model_copy(update={"pair": True})
+    with pytest.raises(UserError, match="name the column of the second texts"):
+        read_labelled(table, pairs)
+
+
+def test_a_table_is_read_as_the_recipe_of_the_bundle_says(bundle: Path, tmp_path: Path) -> None:
+    table = tmp_path / "dev.csv"
+    table.write_text("body;mood\na good film;+\na bad film;-\n")
+    data = {"text": "body", "label": "mood", "separator": ";", "relabel": {"+": "positive", "-": "negative"}}
+    manifest = Bundle(bundle).manifest.model_copy(update={"provenance": {"recipe": {"data": data}}})
+    assert read_labelled(table, manifest).split.labels == [1, 0]
