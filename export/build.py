@@ -133,7 +133,7 @@ class StudentExport:
         budget = self._recipe.budget if refuse else BudgetOptions()
         standing = self._standing(default, timed=budget.target_latency_ms is not None)
         if standing.below_linear:
-            message = f"the student has {standing.accuracy:.2%} on dev, a linear model on n-grams {standing.linear:.2%}"
+            message = f"the student has {standing.shown} on dev, a linear model on n-grams {standing.linear:.2%}"
             if refuse and self._recipe.export.below_linear == "refuse":
                 raise UserError(
                     f"{message}: it is not worth its BERT, and no bundle is made; give it more texts (transfer.texts, "

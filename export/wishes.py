@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compress.recipe.sections import BudgetOptions
-from export.accuracy import standard_error
+from export.accuracy import show_accuracy, standard_error
 
 # Two measurements of one model differ by some percent, and the search takes a student that is just fast enough.
 TIMING_TOLERANCE = 1.1
@@ -35,9 +35,19 @@ class Standing:
         return self.accuracy / self.teacher
 
     @property
+    def error(self) -> float:
+        """The standard error of its accuracy."""
+        return standard_error(self.accuracy, self.texts)
+
+    @property
+    def shown(self) -> str:
+        """Its accuracy in words."""
+        return show_accuracy(self.accuracy, self.error)
+
+    @property
     def below_linear(self) -> bool:
         """Whether it is more than a standard error less accurate than the linear model."""
-        return self.linear - self.accuracy > standard_error(self.accuracy, self.texts)
+        return self.linear - self.accuracy > self.error
 
 
 def unmet_wishes(budget: BudgetOptions, standing: Standing, tolerance: float = 1.0) -> dict[str, str]:
@@ -49,7 +59,7 @@ def unmet_wishes(budget: BudgetOptions, standing: Standing, tolerance: float = 1
     wanted, ms, limit = budget.min_teacher_share, standing.latency_ms, budget.target_latency_ms
     if wanted is not None and standing.share < wanted:
         unmet["min_teacher_share"] = (
-            f"its {standing.accuracy:.2%} on dev are {standing.share:.1%} of the teacher's {standing.teacher:.2%}, "
+            f"its {standing.shown} on dev are {standing.share:.1%} of the teacher's {standing.teacher:.2%}, "
             f"and budget.min_teacher_share is {wanted:g}"
         )
     if limit is not None and ms is not None and ms > limit * tolerance:

@@ -14,7 +14,7 @@ def test_each_wish_is_held_against_its_figure() -> None:
     assert unmet_wishes(BudgetOptions(min_teacher_share=0.98, max_bytes=4_000_000, target_latency_ms=0.42), GOOD) == {}
     lacking = unmet_wishes(BudgetOptions(min_teacher_share=0.985, max_bytes=3_999_999, target_latency_ms=0.4), GOOD)
     assert lacking == {
-        "min_teacher_share": "its 88.20% on dev are 98.0% of the teacher's 90.00%, and budget.min_teacher_share is 0.985",
+        "min_teacher_share": "its 88.20% ± 1.61 on dev are 98.0% of the teacher's 90.00%, and budget.min_teacher_share is 0.985",
         "target_latency_ms": "it takes 0.42 ms, and budget.target_latency_ms is 0.4",
         "max_bytes": "its file has 4,000,000 bytes, and budget.max_bytes is 3,999,999",
     }
