@@ -91,7 +91,7 @@ class BundleFacts:
                 show_accuracy(model.dev_accuracy, model.dev_error),
                 show_accuracy(model.test_accuracy, model.test_error),
                 "–" if model.drop is None else f"{model.drop:.2f}",
-                "–" if model.agreement is None else f"{model.agreement:.1%}",
+                "–" if model.agreement is None else f"{model.agreement:.2%}",
                 model.verdict,
             ]
             for model in self.models
@@ -250,4 +250,4 @@ def _origin(provenance: dict[str, Any]) -> str:
 
 def _shown(attempt: Attempt) -> str:
     layers = f", {len(attempt.float_layers)} in float" if attempt.float_layers else ""
-    return f"{attempt.quantisation}{layers}: lost {attempt.drop:.2f} points, {attempt.agreement:.1%} as in fp32"
+    return f"{attempt.quantisation}{layers}: lost {attempt.drop:.2f} points, {attempt.agreement:.2%} as in fp32"

@@ -48,7 +48,7 @@ class GateResult:
     @property
     def verdict(self) -> str:
         """The loss in words."""
-        return f"drop {self.drop:+.2f} points, {self.agreement:.1%} as in fp32: {'passed' if self.passed else 'FAILED'}"
+        return f"drop {self.drop:+.2f} points, {self.agreement:.2%} as in fp32: {'passed' if self.passed else 'FAILED'}"
 
 
 class Gate:
@@ -67,7 +67,7 @@ class Gate:
     @property
     def wanted(self) -> str:
         """What passes, in words."""
-        return f"at most {self._options.budget:.2f} points and at least {self._options.min_agreement:.1%}"
+        return f"at most {self._options.budget:.2f} points and at least {self._options.min_agreement:.2%}"
 
     def evaluate(self, file: Path) -> GateResult:
         """Measure a file. The first file must be the fp32 model: later files are compared with it."""
