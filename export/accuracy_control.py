@@ -33,6 +33,7 @@ class Quantized:
     scheme: Scheme
     float_layers: list[str]  # besides the output layers
     attempts: list[Attempt]  # all, in their order
+    sensitivity: dict[str, float]  # of each layer, the most sensitive first; see `AccuracyControl._rank`
 
     @property
     def note(self) -> str:
@@ -56,6 +57,7 @@ class AccuracyControl:
         self._texts, self._pad_token_id, self._scratch = texts, pad_token_id, scratch
         self._prepared = scratch / f"{name}.prepared.onnx"
         self._tried: list[Quantized] = []
+        self._sensitivity: dict[str, float] = {}
 
     def run(self, schemes: Sequence[Scheme]) -> Quantized:
         """Try until one passes.
@@ -67,8 +69,9 @@ class AccuracyControl:
         for scheme in schemes:
             if self._try(scheme, []).result.passed:
                 return self._chosen()
-        ranked = self._rank(self._closest().scheme)
-        self._fewest_in_float(self._closest().scheme, ranked)
+        scheme = self._closest().scheme
+        self._sensitivity = self._rank(scheme)
+        self._fewest_in_float(scheme, list(self._sensitivity))
         return self._chosen()
 
     def _closest(self) -> Quantized:
@@ -78,7 +81,8 @@ class AccuracyControl:
         """Of those that passed the one with the fewest layers in float, else the closest; and all attempts."""
         passed = [one for one in self._tried if one.result.passed]
         chosen = min(passed, key=lambda one: len(one.float_layers)) if passed else self._closest()
-        return replace(chosen, attempts=[attempt for one in self._tried for attempt in one.attempts])
+        attempts = [attempt for one in self._tried for attempt in one.attempts]
+        return replace(chosen, attempts=attempts, sensitivity=self._sensitivity)
 
     def _try(self, scheme: Scheme, float_layers: list[str]) -> Quantized:
         file = self._scratch / f"{self._name}.{len(self._tried)}.onnx"
@@ -91,14 +95,14 @@ class AccuracyControl:
             agreement=result.agreement,
             passed=result.passed,
         )
-        self._tried.append(tried := Quantized(file, result, scheme, float_layers, [attempt]))
+        self._tried.append(tried := Quantized(file, result, scheme, float_layers, [attempt], {}))
         if not result.passed:
             wanted = self._gate.wanted
             console.print(f"  [yellow]{self._name}: {tried.note}: {result.verdict}; wanted: {wanted}[/]")
         return tried
 
-    def _rank(self, scheme: Scheme) -> list[str]:
-        """The layers that lose anything when they alone are quantised, the most sensitive first.
+    def _rank(self, scheme: Scheme) -> dict[str, float]:
+        """The layers that lose anything when they alone are quantised, and what; the most sensitive first.
 
         What is measured is the mean squared error of the logits against fp32. Accuracy would need far more texts to tell two
         layers apart.
@@ -110,8 +114,8 @@ class AccuracyControl:
             quantize_prepared(self._prepared, file, scheme, texts, self._pad_token_id, only=[node])
             logits = OnnxModel(file).logits_in_batches(texts, self._pad_token_id)
             errors[node] = float(np.square(logits - exact).mean())
-        ranked = sorted((node for node in errors if errors[node] > 0), key=lambda node: -errors[node])
-        worst = ", ".join(f"{node} {errors[node]:.2g}" for node in ranked[:SHOWN_LAYERS])
+        ranked = {node: errors[node] for node in sorted(errors, key=lambda node: -errors[node]) if errors[node] > 0}
+        worst = ", ".join(f"{node} {error:.2g}" for node, error in [*ranked.items()][:SHOWN_LAYERS])
         console.print(
             f"  {self._name}: {len(ranked)} layers quantised one at a time; squared error of the logits: {worst}, …"
         )

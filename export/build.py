@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnxruntime
 
@@ -188,7 +188,7 @@ class StudentExport:
         control = AccuracyControl(name, fp32, self._gate, self._calibration, self._pad_token_id, self._scratch)
         found = control.run(schemes)
         shutil.copyfile(found.file, file)
-        how = {"float_layers": found.float_layers, "attempts": found.attempts}
+        how: dict[str, Any] = {name: getattr(found, name) for name in ("float_layers", "attempts", "sensitivity")}
         entry = ModelEntry(file=file.name, runtime="onnxruntime", note=found.note, **how, **measured(found.result))
         self._add(name, entry, found.result)
 

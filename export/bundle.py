@@ -73,6 +73,8 @@ class ModelEntry(_Part):
     agreement: float | None = None  # share of the dev texts that get the label that the fp32 student gives them
     float_layers: list[str] = []  # nodes that stayed in float because INT8 lost too much there
     attempts: list[Attempt] = []  # what was tried until it passed, in this order
+    # Mean squared error of the logits if only this layer is quantised, the worst first; {}: the whole graph passed the gate.
+    sensitivity: dict[str, float] = {}
     classes: list[ClassAccuracy] = []  # those that lost most come first
 
 

@@ -156,6 +156,7 @@ def check_fallback(bundle: Bundle, schemes: list[str]) -> None:
     assert [(one.quantisation, one.float_layers) for one in failed] == [(note, []) for note in schemes]
     assert all(one.drop > BUDGET and not one.passed for one in failed)
     assert any(one.passed and one.float_layers == int8.float_layers for one in int8.attempts)
+    assert int8.float_layers == list(int8.sensitivity)[: len(int8.float_layers)]
     assert bundle.manifest.default == "int8"
     assert int8.passed
     assert int8.drop is not None
