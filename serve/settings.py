@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     max_texts: PositiveInt = 256
     max_characters: PositiveInt = 20_000
     max_bytes: PositiveInt = 1_048_576
+    page: bool = True  # the page for people at /; off: the OpenAPI page is there
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -71,5 +72,5 @@ class Settings(BaseSettings):
 def _user_error(error: ValidationError) -> UserError:
     problem = error.errors(include_url=False)[0]
     field = str(problem["loc"][0])
-    allowed = " or ".join(get_args(Device)) if field == "device" else "a whole number above 0"
+    allowed = {"device": " or ".join(get_args(Device)), "page": "on or off"}.get(field, "a whole number above 0")
     return UserError(f"POCKETBERT_{field.upper()}={problem['input']}: set it to {allowed}")

@@ -1,0 +1,76 @@
+// Tables as text: RFC 4180 with any of four delimiters.
+
+const DELIMITERS = [",", ";", "\t", "|"];
+
+/** Bytes as text, and the name of the encoding if it is not UTF-8. */
+export function decode(bytes) {
+  const start = new Uint8Array(bytes, 0, Math.min(2, bytes.byteLength));
+  if (start[0] === 0xff && start[1] === 0xfe) return { text: new TextDecoder("utf-16le").decode(bytes), encoding: "UTF-16" };
+  try {
+    return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), encoding: null };
+  } catch {
+    return { text: new TextDecoder("windows-1252").decode(bytes), encoding: "Windows-1252" };
+  }
+}
+
+/** The rows of a table, each a list of cells, and its delimiter. Blank lines are left out. */
+export function parse(text) {
+  const delimiter = delimiterOf(text);
+  const rows = [];
+  let row = [], cell = "", quoted = false, at = 0;
+  const endRow = () => {
+    row.push(cell);
+    if (row.length > 1 || row[0].trim()) rows.push(row);
+    row = [];
+    cell = "";
+  };
+  while (at < text.length) {
+    const character = text[at++];
+    if (quoted) {
+      if (character !== '"') cell += character;
+      else if (text[at] === '"') { cell += '"'; at++; }
+      else quoted = false;
+    } else if (character === '"' && cell === "") quoted = true;
+    else if (character === delimiter) { row.push(cell); cell = ""; }
+    else if (character === "\n" || character === "\r") {
+      if (character === "\r" && text[at] === "\n") at++;
+      endRow();
+    } else cell += character;
+  }
+  if (cell || row.length) endRow();
+  return { rows, delimiter };
+}
+
+/** Rows as text. Every line ends, and only cells that need it are quoted. */
+export function write(rows, delimiter = ",") {
+  const quote = (value) => {
+    const cell = String(value ?? "");
+    return cell.includes(delimiter) || /["\r\n]/.test(cell) || /^\s|\s$/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+  };
+  return rows.map((row) => row.map(quote).join(delimiter) + "\r\n").join("");
+}
+
+/** Whether the first row seems to name columns: short words that differ, none of them a number. */
+export function looksLikeHeader(row) {
+  const names = row.map((cell) => cell.trim());
+  return new Set(names).size === names.length && names.every((name) => name && name.length <= 40 && Number.isNaN(Number(name)));
+}
+
+/** The column that probably holds texts: the one named so, or the one with the longest cells. */
+export function textColumn(header, rows) {
+  const named = header.findIndex((name) => /^(text|sentence|review|content|body|message|comment|title|premise)(_?[a1])?$/i.test(name.trim()));
+  if (named >= 0) return named;
+  const lengths = header.map((_, column) => rows.slice(0, 200).reduce((sum, row) => sum + (row[column] ?? "").length, 0));
+  return lengths.indexOf(Math.max(...lengths));
+}
+
+function delimiterOf(text) {
+  const counts = new Map(DELIMITERS.map((delimiter) => [delimiter, 0]));
+  let quoted = false;
+  for (const character of text.slice(0, 20_000)) {
+    if (character === '"') quoted = !quoted;
+    else if (!quoted && character === "\n") break;
+    else if (!quoted && counts.has(character)) counts.set(character, counts.get(character) + 1);
+  }
+  return DELIMITERS.reduce((best, one) => (counts.get(one) > counts.get(best) ? one : best));
+}
