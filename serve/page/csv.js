@@ -14,8 +14,8 @@ export function decode(bytes) {
 }
 
 /** The rows of a table, each a list of cells, and its delimiter. Blank lines are left out. */
-export function parse(text) {
-  const delimiter = delimiterOf(text);
+export function parse(text, delimiters = DELIMITERS) {
+  const delimiter = delimiterOf(text, delimiters);
   const rows = [];
   let row = [], cell = "", quoted = false, at = 0;
   const endRow = () => {
@@ -38,7 +38,7 @@ export function parse(text) {
     } else cell += character;
   }
   if (cell || row.length) endRow();
-  return { rows, delimiter };
+  return { rows, delimiter: delimiter ?? "," };
 }
 
 /** Rows as text. Every line ends, and only cells that need it are quoted. */
@@ -64,13 +64,15 @@ export function textColumn(header, rows) {
   return lengths.indexOf(Math.max(...lengths));
 }
 
-function delimiterOf(text) {
-  const counts = new Map(DELIMITERS.map((delimiter) => [delimiter, 0]));
+/** The delimiter that is most often in the first line, or null: then a line is one cell, with all its commas. */
+function delimiterOf(text, delimiters) {
+  const counts = new Map(delimiters.map((delimiter) => [delimiter, 0]));
   let quoted = false;
   for (const character of text.slice(0, 20_000)) {
     if (character === '"') quoted = !quoted;
     else if (!quoted && character === "\n") break;
     else if (!quoted && counts.has(character)) counts.set(character, counts.get(character) + 1);
   }
-  return DELIMITERS.reduce((best, one) => (counts.get(one) > counts.get(best) ? one : best));
+  const most = delimiters.reduce((best, one) => (counts.get(one) > counts.get(best) ? one : best));
+  return counts.get(most) ? most : null;
 }

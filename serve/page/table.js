@@ -31,7 +31,8 @@ export async function open(file, changed) {
   try {
     if (file.size > LARGEST * 1e6) throw new Error(`${file.name} has more than ${LARGEST} MB. Split it, or use pocketbert predict.`);
     const { text, encoding } = decode(await file.arrayBuffer());
-    const parsed = parse(text.replace(/^\ufeff/, ""));
+    // A line of a .txt is a text, commas and all, unless there are tabs.
+    const parsed = parse(text.replace(/^\ufeff/, ""), file.name.endsWith(".txt") ? ["\t"] : undefined);
     if (!parsed.rows.length) throw new Error(`${file.name} is empty.`);
     use({ name: file.name, encoding, records: parsed.rows, delimiter: parsed.delimiter });
     changed();
