@@ -39,37 +39,57 @@ class _Part:
     def words(self, weights: NDArray[np.float64]) -> list[Word]:
         """The words with their weights; those that the model does not read have none."""
         texts = [self.text[start:end] for start, end in self.spans]
-        known: list[float | None] = [round(float(weight), 6) for weight in weights]
-        return [Word(word=text, weight=weight) for text, weight in zip(texts, known + [None] * len(texts), strict=False)]
+        known: list[float | None] = [round(float(weight), 4) for weight in weights]
+        return [
+            Word(word=text, weight=weight) for text, weight in zip(texts, known + [None] * len(texts), strict=False)
+        ]
 
 
-def explain(session: BundleSession, request: Request, limits: Limits) -> tuple[FloatArray, list[list[Word]]]:
-    """Classify a text or pair with all its words, and without each word that the model reads.
+@dataclass(frozen=True)
+class Erasures:
+    """A text or pair, and what is left of it without each word that the model reads."""
 
-    The weight of a word is `log_odds(whole text) - log_odds(text without the word)` of the label that the whole text gets (leave
-    one out, erasure: Li et al. 2016, arXiv 1612.08220, equation 1, with the log-odds for the log-likelihood). It is what `/classify`
-    answers to these texts, and no approximation. Weights do not add up: of two words that say the same, each may be missed little.
+    request: Request  # all of them as a list: first the whole, then without each word of `text`, then of `text_b`
+    parts: list[_Part]
 
-    :returns: the logits of the whole text (C,), and for each text of the request its words.
-    :raises RefusedError: the request is a list (422); the texts to classify are more than `limits` allow in one request (413); no
-        token is left without a word (422).
+
+def erase_words(encoder: TextEncoder, request: Request, limits: Limits) -> Erasures:
+    """Leave out each word of a text or pair.
+
+    :raises RefusedError: the request is a list (422); all that is to be classified is more than `limits` allow in one request (413).
     """
     if request.is_list:
         raise RefusedError("text: must be a string; words are explained for one text at a time")
-    parts = _parts(session.encoder, [*request.texts, *(request.texts_b or [])])
+    parts = _parts(encoder, [*request.texts, *(request.texts_b or [])])
     _check_size(parts, limits)
-    variants = [tuple(part.text for part in parts)]
+    rows = [tuple(part.text for part in parts)]
     for i, part in enumerate(parts):
         for word in range(part.read):
-            variants.append(tuple(part.without(word) if i == j else other.text for j, other in enumerate(parts)))
-    texts, *texts_b = (list(column) for column in zip(*variants, strict=True))
-    encoded = session.encoder.encode(texts, texts_b[0] if texts_b else None)
+            rows.append(tuple(part.without(word) if i == j else other.text for j, other in enumerate(parts)))
+    texts, *texts_b = (list(column) for column in zip(*rows, strict=True))
+    erased = Request(text=texts, text_b=texts_b[0] if texts_b else None, scores=request.scores, domain=request.domain)
+    return Erasures(erased, parts)
+
+
+def explain(session: BundleSession, erasures: Erasures) -> tuple[FloatArray, list[list[Word]]]:
+    """Classify a text or pair with all its words, and without each word.
+
+    The weight of a word is `log_odds(whole text) - log_odds(text without the word)` of the label that the whole text gets. That is
+    erasure (Li, Monroe and Jurafsky 2016, arXiv 1612.08220), but with a difference of log-odds where the paper has a relative
+    difference of log-likelihoods, which grows without bound where the model is sure. It is the difference between what `/classify`
+    answers to these texts, and no approximation. Weights do not add up to anything: of two words that say the same, each may be
+    missed little.
+
+    :returns: the logits of the whole text (C,), and the words of each text of the request.
+    :raises RefusedError: no token is left without one of the words.
+    """
+    encoded = session.encoder.encode(erasures.request.texts, erasures.request.texts_b)
     if not all(map(len, encoded)):
         raise RefusedError("text: no token of the vocabulary is left without one of its words; send more words")
     logits = session.logits(encoded)
     odds = log_odds(logits, int(logits[0].argmax()))
-    weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in parts])[:-1])
-    return logits[0], [part.words(own) for part, own in zip(parts, weights, strict=True)]
+    weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in erasures.parts])[:-1])
+    return logits[0], [part.words(own) for part, own in zip(erasures.parts, weights, strict=True)]
 
 
 def log_odds(logits: FloatArray, label: int) -> NDArray[np.float64]:
@@ -79,7 +99,7 @@ def log_odds(logits: FloatArray, label: int) -> NDArray[np.float64]:
 
 
 def _parts(encoder: TextEncoder, texts: list[str]) -> list[_Part]:
-    encoding = encoder.tokenizer.encode(*texts)
+    encoding = encoder.tokenizer.encode(texts[0], texts[1] if len(texts) > 1 else None)
     parts = []
     for i, text in enumerate(texts):
         ends = [end for (_, end), part in zip(encoding.offsets, encoding.sequence_ids, strict=True) if part == i]

@@ -110,7 +110,7 @@ class Word(BaseModel):
     word: str
     weight: float | None = Field(
         None,
-        description="How much the log-odds of the label fall without the word: above 0 it speaks for the label, below 0 "
+        description="How much the log-odds of the label fall without the word, to four decimals: above 0 it speaks for the label, below 0 "
         "against it. Absent if the model does not read the word, because the text is cut before it.",
     )
 

@@ -69,7 +69,9 @@ def _classify(info: Info) -> Json:
 
 
 def _explain(info: Info) -> Json:
-    operation = _operation("Label and probability of a text, and how much each of its words speaks for the label", Explanation)
+    operation = _operation(
+        "Label and probability of a text, and how much each of its words speaks for the label", Explanation
+    )
     operation["description"] = (
         "The text is classified again without each of its words. A word's weight is by how much the log-odds of the label, "
         "log(p / (1 - p)), fall without it. All these texts together keep to the limits of one request to /classify; a list "

@@ -31,6 +31,9 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+export const duration = (milliseconds) =>
+  milliseconds < 1000 ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+
 /** A list of bars, one for each [name, share, words in place of the share]. The first is emphasised. */
 export function showBars(list, rows, most = 6) {
   list.replaceChildren(...rows.slice(0, most).map(([name, share, words]) => {

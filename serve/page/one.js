@@ -1,6 +1,6 @@
 // The tab for one text: an answer while you type, and on request what each word does.
 
-import { count, find, make, percent, say, showBars, showFacts, tell } from "./dom.js";
+import { count, duration, find, make, percent, say, showBars, showFacts, tell } from "./dom.js";
 import { ask } from "./service.js";
 
 const PAUSE = 200; // milliseconds without a key until the text is sent
@@ -78,8 +78,8 @@ function showAnswer(answer, { milliseconds, inService }, asked) {
     answer.unsure && { notable: "unsure" },
     answer.truncated && { notable: `cut: only the first ${served.max_length} tokens were read` },
     answer.model && `answered by the ${answer.model}`,
-    inService !== null && `${inService.toFixed(1)} ms in the service`,
-    `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms until here`,
+    inService !== null && `${duration(inService)} in the service`,
+    `${duration(milliseconds)} until here`,
   ]);
   // Each key brings an answer. It is read out only if it is a new one or was asked for.
   if (asked || answer.label !== said) say(`${answer.label}, ${percent(answer.score)}${answer.truncated ? ", the text was cut" : ""}`);

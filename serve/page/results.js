@@ -1,7 +1,7 @@
 // The answers to many texts: a summary, a table, a CSV.
 
 import { write } from "./csv.js";
-import { count, find, make, percent, showBars, showFacts } from "./dom.js";
+import { count, duration, find, make, percent, showBars, showFacts } from "./dom.js";
 
 const STEP = 100; // rows that are shown, and that "Show more" adds
 const ORDERS = {
@@ -64,7 +64,7 @@ function facts({ rows, milliseconds }, answered) {
   const models = tally(answered.filter((row) => row.answer.model).map((row) => [row.answer.model, 1]));
   return [
     compared.length && { notable: `${percent(right / compared.length)} have the known label` },
-    answered.length && `${(milliseconds / 1000).toFixed(1)} s`,
+    answered.length && duration(milliseconds),
     answered.length >= STEP && `${count(Math.round((1000 * answered.length) / milliseconds), "text")} a second`,
     ...models.map(([model, texts]) => `${texts.toLocaleString("en")} by the ${model}`),
     number((row) => row.answer?.unsure, "unsure"),

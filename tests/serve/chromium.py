@@ -9,10 +9,19 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import uvicorn
+
+from serve.app import create_app
+from serve.predictor import Predictor
+from serve.settings import Settings
 
 PATIENCE = 20  # seconds; much more than anything takes, because the machine may be busy
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -42,6 +51,26 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+@contextmanager
+def served(bundle: Path, **settings: Any) -> Iterator[str]:
+    """The address of a server of the bundle in this process.
+
+    :param settings: fields of `Settings`.
+    """
+    app = create_app(Predictor(Settings(bundle=bundle, **settings)))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+
+
 class Chromium:
     """One page in a browser of its own. `events` are the protocol's events, in order.
 
@@ -54,7 +83,17 @@ class Chromium:
         read, theirs = os.pipe()
         ours, write = os.pipe()
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        command = [sys.executable, "-c", LAUNCH, str(ours), str(theirs), browser, *FLAGS, *sandbox, f"--user-data-dir={profile}"]
+        command = [
+            sys.executable,
+            "-c",
+            LAUNCH,
+            str(ours),
+            str(theirs),
+            browser,
+            *FLAGS,
+            *sandbox,
+            f"--user-data-dir={profile}",
+        ]
         self.process = subprocess.Popen(
             command, pass_fds=(ours, theirs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -107,7 +146,11 @@ class Chromium:
 
         The browser logs each answer of 400 and above, too. Those to a POST are left out: the page expects them.
         """
-        posts = {event["requestId"] for event in self.named("Network.requestWillBeSent") if event["request"]["method"] == "POST"}
+        posts = {
+            event["requestId"]
+            for event in self.named("Network.requestWillBeSent")
+            if event["request"]["method"] == "POST"
+        }
         thrown = [str(event["exceptionDetails"]) for event in self.named("Runtime.exceptionThrown")]
         entries = [event["entry"] for event in self.named("Log.entryAdded")]
         logged = [str(one) for one in entries if one["level"] == "error" and one.get("networkRequestId") not in posts]
@@ -136,7 +179,9 @@ class Chromium:
     def open(self, address: str, size: tuple[int, int] = (1280, 800), **features: str) -> None:
         """Open an address, with a size in CSS pixels and media features such as `prefers_color_scheme="dark"`."""
         width, height = size
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         media = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.call("Emulation.setEmulatedMedia", features=media)
         self.call("Page.navigate", url=address)
@@ -150,7 +195,9 @@ class Chromium:
         """Press and release a key of `KEYS`."""
         options: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": 2 if control else 0}
         text = {"Enter": "\r", " ": " "}.get(key)
-        self.call("Input.dispatchKeyEvent", type="keyDown", **options, **({"text": text} if text and not control else {}))
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", **options, **({"text": text} if text and not control else {})
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", **options)
 
     def drop(self, file: Path) -> None:

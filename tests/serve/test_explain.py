@@ -40,7 +40,7 @@ def test_a_weight_is_the_difference_of_the_log_odds_without_the_word(client: Cli
     label = ["negative", "positive"].index(answer["label"])
     expected = [log_odds_of(tiny_bundle, label, text) - log_odds_of(tiny_bundle, label, one) for one in without]
     assert [one["word"] for one in answer["words"]] == text.split()
-    assert [one["weight"] for one in answer["words"]] == pytest.approx(expected, abs=1e-4)
+    assert [one["weight"] for one in answer["words"]] == pytest.approx(expected, abs=2e-4)
     # A test of the test: the words that count are not those that do not.
     assert max(map(abs, expected)) > 1
 
@@ -59,10 +59,10 @@ def test_both_texts_of_a_pair_are_explained(pair_client: Client, tiny_pair_bundl
     first, second = answer["words"][3], answer["words_b"][2]
     assert (first["word"], second["word"]) == ("bad", "good")
     assert first["weight"] == pytest.approx(
-        whole - log_odds_of(tiny_pair_bundle, 1, "the film was", "it is good"), abs=1e-4
+        whole - log_odds_of(tiny_pair_bundle, 1, "the film was", "it is good"), abs=2e-4
     )
     assert second["weight"] == pytest.approx(
-        whole - log_odds_of(tiny_pair_bundle, 1, "the film was bad", "it is"), abs=1e-4
+        whole - log_odds_of(tiny_pair_bundle, 1, "the film was bad", "it is"), abs=2e-4
     )
 
 
@@ -75,7 +75,7 @@ def test_label_and_scores_are_those_of_classify(client: Client) -> None:
 
 def test_the_only_word_is_compared_with_no_word(client: Client, tiny_bundle: Path) -> None:
     expected = log_odds_of(tiny_bundle, 1, "good") - log_odds_of(tiny_bundle, 1, "")
-    assert weights(client, text=" good ") == [("good", pytest.approx(expected, abs=1e-4))]
+    assert weights(client, text=" good ") == [("good", pytest.approx(expected, abs=2e-4))]
 
 
 def test_chinese_and_japanese_characters_are_words(client: Client) -> None:
@@ -91,7 +91,7 @@ def test_words_behind_the_cut_have_no_weight(make_bundle: MakeBundle) -> None:
     assert [weight is not None for _, weight in found] == [True] * 6 + [False] * 3
     # Without "good" the first "bad" comes into the window, so the weight holds both.
     expected = log_odds_of(directory, 1, text) - log_odds_of(directory, 1, "film is the a very bad")
-    assert found[0] == ("good", pytest.approx(expected, abs=1e-4))
+    assert found[0] == ("good", pytest.approx(expected, abs=2e-4))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,11 @@ def test_words_behind_the_cut_have_no_weight(make_bundle: MakeBundle) -> None:
     [
         ({"text": ["good"]}, 422, "text: must be a string; words are explained for one text at a time"),
         ({"text": "good " * 8}, 413, "text: 8 words; at most 7 can be explained, so send fewer"),
-        ({"text": "good " + "x" * 4_900 + " a b c"}, 413, "text: 4911 characters; at most 3333 can be explained with 5 "),
+        (
+            {"text": "good " + "x" * 4_900 + " a b c"},
+            413,
+            "text: 4911 characters; at most 3333 can be explained with 5 ",
+        ),
         ({"text": ""}, 422, "text: blank"),
         ({"text": "good", "words": 3}, 422, "'words': unknown field"),
         ({"text": "x" * 5_001}, 413, "text: 5001 characters; send at most 5000"),

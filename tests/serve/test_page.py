@@ -55,7 +55,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_has_no_inline_script_or_style
 
 def test_no_script_makes_markup_from_a_string() -> None:
     for script in FOLDER.glob("*.js"):
-        found = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", script.read_text())
+        found = re.findall(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", script.read_text()
+        )
         assert not found, script.name
 
 

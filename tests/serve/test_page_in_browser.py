@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 
 from export.bundle import MANIFEST
-from serve.app import create_app
-from serve.predictor import Predictor
-from serve.settings import Settings
 from tests.conftest import MakeBundle
-from tests.serve.chromium import PATIENCE, Chromium, find_chromium
+from tests.serve.chromium import PATIENCE, Chromium, find_chromium, served
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here; Debian's package is `chromium`")
+LIMITS = {"max_texts": 12, "max_characters": 500}
 EVIL = '<img src=x onerror="document.title=1">'
 # What a screen reader would call each thing that takes the focus.
 NAMES_OF_CONTROLS = """
@@ -30,26 +25,9 @@ NAMES_OF_CONTROLS = """
 """
 
 
-@contextmanager
-def served(bundle: Path) -> Iterator[str]:
-    """The address of a server of the bundle in this process, with small limits."""
-    app = create_app(Predictor(Settings(bundle=bundle, max_texts=12, max_characters=500)))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE)
-
-
 @pytest.fixture(scope="module")
 def address(tiny_bundle: Path) -> Iterator[str]:
-    with served(tiny_bundle) as address:
+    with served(tiny_bundle, **LIMITS) as address:
         yield address
 
 
@@ -144,7 +122,7 @@ def test_labels_and_names_of_a_bundle_are_never_taken_for_markup(chromium: Chrom
     manifest = json.loads((directory / MANIFEST).read_text())
     (directory / MANIFEST).write_text(json.dumps(manifest | {"labels": [EVIL, f"<b>{EVIL}"], "name": EVIL}))
     chromium.events.clear()
-    with served(directory) as address:
+    with served(directory, **LIMITS) as address:
         open_page(chromium, address)
         chromium.type("bad")
         chromium.evaluate("document.getElementById('explain').click()")
@@ -159,7 +137,9 @@ def test_labels_and_names_of_a_bundle_are_never_taken_for_markup(chromium: Chrom
 
 def test_the_browser_refuses_markup_from_a_string_and_scripts_in_the_page(browser: Chromium) -> None:
     # So a mistake in a later script does nothing.
-    refused = """(() => { try { document.body.innerHTML = "<p>"; return "taken" } catch (error) { return error.name } })()"""
+    refused = (
+        """(() => { try { document.body.innerHTML = "<p>"; return "taken" } catch (error) { return error.name } })()"""
+    )
     assert browser.evaluate(refused) == "TypeError"
     inline = "document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))"
     with pytest.raises(AssertionError, match="TypeError"):
@@ -186,7 +166,9 @@ def test_a_dropped_table_comes_back_with_labels(browser: Chromium, tmp_path: Pat
     chosen = "[...document.querySelectorAll('#table-choice select')].filter((one) => one.checkVisibility()).map((one) => one.selectedOptions[0].text)"
     assert browser.evaluate(chosen) == ["review", "sentiment"]
     browser.press("Enter")  # the button has the focus
-    browser.wait_for("document.getElementById('run').innerText === 'Classify all' && document.querySelector('#results td')")
+    browser.wait_for(
+        "document.getElementById('run').innerText === 'Classify all' && document.querySelector('#results td')"
+    )
     assert browser.text("many-title") == "27 texts"
     assert "96.3 % have the known label" in browser.text("many-facts")  # 26 of 27
     assert "2 not classified" in browser.text("many-facts")
@@ -217,7 +199,7 @@ def test_pasted_lines_are_classified_and_ordered_by_score(browser: Chromium) -> 
     [
         ('a,b\r\n"x, ""y""\nz",2\r\n', [["a", "b"], ['x, "y"\nz', "2"]]),
         ("a;b\n1,5;2", [["a", "b"], ["1,5", "2"]]),
-        ("a\tb\n\n\t\nit's \"so\"\t", [["a", "b"], ["", ""], ['it\'s "so"', ""]]),
+        ('a\tb\n\n\t\nit\'s "so"\t', [["a", "b"], ["", ""], ['it\'s "so"', ""]]),
         ("one column\nof text, with commas", [["one column"], ["of text, with commas"]]),
         ('"open', [["open"]]),
         ("", []),
@@ -233,7 +215,7 @@ def test_a_table_is_read_and_written_again(browser: Chromium, text: str, rows: l
 
 def test_a_pair_has_two_fields(chromium: Chromium, tiny_pair_bundle: Path) -> None:
     chromium.events.clear()
-    with served(tiny_pair_bundle) as address:
+    with served(tiny_pair_bundle, **LIMITS) as address:
         open_page(chromium, address)
         chromium.type("bad")
         assert chromium.text("one-label") == "No answer yet"
