@@ -16,29 +16,39 @@ export function decode(bytes) {
 /** The rows of a table, each a list of cells, and its delimiter. Blank lines are left out. */
 export function parse(text, delimiters = DELIMITERS) {
   const delimiter = delimiterOf(text, delimiters);
+  const plain = new RegExp(`[^${delimiter ?? ""}\r\n]*`, "y"); // what stands in a cell outside of quotes
   const rows = [];
-  let row = [], cell = "", quoted = false, at = 0;
-  const endRow = () => {
+  let row = [], at = 0;
+  while (at < text.length) {
+    let cell = "";
+    if (text[at] === '"') [cell, at] = quotedCell(text, at + 1);
+    plain.lastIndex = at;
+    cell += plain.exec(text)[0];
+    at = plain.lastIndex;
     row.push(cell);
+    if (text[at] === delimiter && at + 1 < text.length) {
+      at++;
+      continue;
+    }
+    if (text[at] === delimiter) row.push("");
+    at += text.startsWith("\r\n", at) ? 2 : 1;
     if (row.length > 1 || row[0].trim()) rows.push(row);
     row = [];
-    cell = "";
-  };
-  while (at < text.length) {
-    const character = text[at++];
-    if (quoted) {
-      if (character !== '"') cell += character;
-      else if (text[at] === '"') { cell += '"'; at++; }
-      else quoted = false;
-    } else if (character === '"' && cell === "") quoted = true;
-    else if (character === delimiter) { row.push(cell); cell = ""; }
-    else if (character === "\n" || character === "\r") {
-      if (character === "\r" && text[at] === "\n") at++;
-      endRow();
-    } else cell += character;
   }
-  if (cell || row.length) endRow();
   return { rows, delimiter: delimiter ?? "," };
+}
+
+/** A cell in quotes, from behind the first one, and the place behind the last one. A quote in it is written twice. */
+function quotedCell(text, start) {
+  let cell = "", at = start;
+  for (;;) {
+    const end = text.indexOf('"', at);
+    if (end < 0) return [cell + text.slice(at), text.length];
+    cell += text.slice(at, end);
+    if (text[end + 1] !== '"') return [cell, end + 1];
+    cell += '"';
+    at = end + 2;
+  }
 }
 
 /** Rows as text. Every line ends, and only cells that need it are quoted. */

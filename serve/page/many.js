@@ -7,7 +7,7 @@ import * as table from "./table.js";
 
 const PART = 64; // texts in a request; the service may allow fewer
 const MOST_WAITS = 60;
-const REDRAW = 150; // milliseconds
+const REDRAW = 150; // milliseconds between two looks at the answers, or more: they may take a tenth of the time
 const encoder = new TextEncoder();
 let served, domain, work = null, stopping = null;
 
@@ -76,13 +76,15 @@ async function run() {
 }
 
 async function classify(own, signal) {
-  let drawn = performance.now();
-  results.show(own);
+  let next = 0;
   for (const part of parts(unanswered(own.rows))) {
+    const start = performance.now();
+    if (start >= next) {
+      results.show(own);
+      const end = performance.now();
+      next = end + Math.max(REDRAW, 10 * (end - start));
+    }
     await send(part, own, signal);
-    if (performance.now() - drawn < REDRAW) continue;
-    results.show(own);
-    drawn = performance.now();
   }
 }
 

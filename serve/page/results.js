@@ -9,7 +9,7 @@ const ORDERS = {
   "least sure first": (a, b) => (a.answer?.score ?? 2) - (b.answer?.score ?? 2),
   "other than known first": (a, b) => differs(b) - differs(a),
 };
-let served, shown = STEP, current = null;
+let served, shown = STEP, current = null, drawn = [];
 
 const differs = (row) => Number(Boolean(row.answer) && row.known !== null && row.known !== row.answer.label);
 
@@ -85,13 +85,16 @@ function showTable() {
   const compared = done.some((row) => row.known !== null);
   const order = ORDERS[find("order").value];
   const rows = order ? [...done].sort(order) : done;
+  const visible = rows.slice(0, shown);
   find("results").hidden = !done.length;
   find("order").lastElementChild.hidden = !compared;
-  const names = ["Label", ...(compared ? ["Known"] : []), "Score", ...(served.pair ? ["First text", "Second text"] : ["Text"])];
-  find("results-head").replaceChildren(...names.map((name) => make("th", { scope: "col" }, name)));
-  find("results-body").replaceChildren(...rows.slice(0, shown).map((row) => tableRow(row, compared)));
   find("more").hidden = rows.length <= shown;
   find("more").textContent = `Show more: ${count(rows.length - shown, "text")} left`;
+  if (visible.length === drawn.length && visible.every((row, position) => row === drawn[position])) return;
+  drawn = visible;
+  const names = ["Label", ...(compared ? ["Known"] : []), "Score", ...(served.pair ? ["First text", "Second text"] : ["Text"])];
+  find("results-head").replaceChildren(...names.map((name) => make("th", { scope: "col" }, name)));
+  find("results-body").replaceChildren(...visible.map((row) => tableRow(row, compared)));
 }
 
 function tableRow({ answer, problem, known, text, textB }, compared) {

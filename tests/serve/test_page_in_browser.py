@@ -201,6 +201,8 @@ def test_pasted_lines_are_classified_and_ordered_by_score(browser: Chromium) -> 
         ("a;b\n1,5;2", [["a", "b"], ["1,5", "2"]]),
         ('a\tb\n\n\t\nit\'s "so"\t', [["a", "b"], ["", ""], ['it\'s "so"', ""]]),
         ("one column\nof text, with commas", [["one column"], ["of text, with commas"]]),
+        ('"a"b,"",c\rd,', [["ab", "", "c"], ["d", ""]]),
+        ("a|b]\\^-|c\n|", [["a", "b]\\^-", "c"], ["", ""]]),
         ('"open', [["open"]]),
         ("", []),
     ],
