@@ -97,11 +97,15 @@ async function showWords(body, answer, signal) {
     find("reading-title").replaceChildren("What each word does to ", make("em", {}, explained.label));
     find("reading-text").replaceChildren(...texts.map(([text, own]) => coloured(text, own, scale)));
     find("reading-strongest").replaceChildren(
-      strongest(`For ${explained.label}`, "for", words.filter((word) => word.weight > 0)),
-      strongest("Against", "against", words.filter((word) => word.weight < 0)),
+      strongest("For it", "for", words.filter((word) => word.weight > 0)),
+      strongest("Against it", "against", words.filter((word) => word.weight < 0)),
     );
-    const other = explained.label !== answer.label && ` The student, which is explained here, says ${explained.label}.`;
-    find("reading-note").textContent = `By how much the log-odds fall when the word is left out.${other || ""}`;
+    const notes = [
+      "By how much the log-odds fall when the word is left out.",
+      words.some((word) => word.weight === undefined) && "The model does not read the words in grey: the text is cut before them.",
+      answer.model === "teacher" && `The teacher answered, but what is explained is the student, which says ${explained.label}.`,
+    ];
+    find("reading-note").textContent = notes.filter(Boolean).join(" ");
     tell(find("reading-problem"), null);
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -119,7 +123,7 @@ function coloured(text, words, scale) {
     const start = text.indexOf(word, at);
     paragraph.append(text.slice(at, start));
     const mark = make("span", { className: weight === undefined ? "unread" : weight < 0 ? "against" : "for" }, word);
-    mark.title = weight === undefined ? "not read: the text is cut before it" : signed(weight);
+    mark.title = weight === undefined ? "not read" : signed(weight);
     mark.style.setProperty("--weight", Math.abs(weight ?? 0) / scale);
     paragraph.append(mark);
     at = start + word.length;

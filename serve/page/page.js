@@ -34,6 +34,7 @@ function describe(served) {
   document.title = `${served.name} · pocketbert`;
   find("name").textContent = served.name;
   const facts = [`version ${served.version}`, `${served.precision} on ${served.device}`, count(served.labels.length, "label")];
+  if (served.cascade) facts.push("a teacher for unsure texts");
   find("served").textContent = facts.join(" · ");
   for (const element of document.querySelectorAll(".pair")) element.hidden = !served.pair;
   if (served.pair) find("text-name").textContent = "First text";
