@@ -75,8 +75,7 @@ async def explain(http: HttpRequest) -> Response:
     """`POST /explain`: label and probability of a text, and how much each of its words speaks for the label."""
     predictor: Predictor = http.app.state.predictor
     request = predictor.parse(await _read(http, predictor.limits.body_bytes))
-    erasures = predictor.erase_words(request)
-    return _json(await to_thread.run_sync(predictor.explain, erasures, limiter=http.app.state.batches))
+    return _json(await to_thread.run_sync(predictor.explain, request, limiter=http.app.state.batches))
 
 
 async def info(http: HttpRequest) -> Response:

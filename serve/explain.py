@@ -45,34 +45,8 @@ class _Part:
         ]
 
 
-@dataclass(frozen=True)
-class Erasures:
-    """A text or pair, and what is left of it without each word that the model reads."""
-
-    request: Request  # all of them as a list: first the whole, then without each word of `text`, then of `text_b`
-    parts: list[_Part]
-
-
-def erase_words(encoder: TextEncoder, request: Request, limits: Limits) -> Erasures:
-    """Leave out each word of a text or pair.
-
-    :raises RefusedError: the request is a list (422); all that is to be classified is more than `limits` allow in one request (413).
-    """
-    if request.is_list:
-        raise RefusedError("text: must be a string; words are explained for one text at a time")
-    parts = _parts(encoder, [*request.texts, *(request.texts_b or [])])
-    _check_size(parts, limits)
-    rows = [tuple(part.text for part in parts)]
-    for i, part in enumerate(parts):
-        for word in range(part.read):
-            rows.append(tuple(part.without(word) if i == j else other.text for j, other in enumerate(parts)))
-    texts, *texts_b = (list(column) for column in zip(*rows, strict=True))
-    erased = Request(text=texts, text_b=texts_b[0] if texts_b else None, scores=request.scores, domain=request.domain)
-    return Erasures(erased, parts)
-
-
-def explain(session: BundleSession, erasures: Erasures) -> tuple[FloatArray, list[list[Word]]]:
-    """Classify a text or pair with all its words, and without each word.
+def explain(session: BundleSession, request: Request, limits: Limits) -> tuple[FloatArray, list[list[Word]]]:
+    """Classify a text or pair with all its words, and without each word that the model reads.
 
     The weight of a word is `log_odds(whole text) - log_odds(text without the word)` of the label that the whole text gets. That is
     erasure (Li, Monroe and Jurafsky 2016, arXiv 1612.08220), but with a difference of log-odds where the paper has a relative
@@ -81,15 +55,20 @@ def explain(session: BundleSession, erasures: Erasures) -> tuple[FloatArray, lis
     missed little.
 
     :returns: the logits of the whole text (C,), and the words of each text of the request.
-    :raises RefusedError: no token is left without one of the words.
+    :raises RefusedError: the request is a list, or no token is left without one of the words (422); all that is to be classified is
+        more than `limits` allow in one request (413).
     """
-    encoded = session.encoder.encode(erasures.request.texts, erasures.request.texts_b)
+    if request.is_list:
+        raise RefusedError("text: must be a string; words are explained for one text at a time")
+    parts = _parts(session.encoder, [*request.texts, *(request.texts_b or [])])
+    _check_size(parts, limits)
+    encoded = session.encoder.encode(*_texts_to_classify(parts))
     if not all(map(len, encoded)):
         raise RefusedError("text: no token of the vocabulary is left without one of its words; send more words")
     logits = session.logits(encoded)
     odds = log_odds(logits, int(logits[0].argmax()))
-    weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in erasures.parts])[:-1])
-    return logits[0], [part.words(own) for part, own in zip(erasures.parts, weights, strict=True)]
+    weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in parts])[:-1])
+    return logits[0], [part.words(own) for part, own in zip(parts, weights, strict=True)]
 
 
 def log_odds(logits: FloatArray, label: int) -> NDArray[np.float64]:
@@ -106,6 +85,15 @@ def _parts(encoder: TextEncoder, texts: list[str]) -> list[_Part]:
         spans = [match.span() for match in _WORD.finditer(text)]
         parts.append(_Part(text, spans, sum(start < max(ends, default=0) for start, _ in spans)))
     return parts
+
+
+def _texts_to_classify(parts: list[_Part]) -> list[list[str]]:
+    """The whole, then all without one word, as a list for each text of a pair, or as the only list."""
+    rows = [[part.text for part in parts]]
+    for i, part in enumerate(parts):
+        for word in range(part.read):
+            rows.append([part.without(word) if i == j else other.text for j, other in enumerate(parts)])
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _check_size(parts: list[_Part], limits: Limits) -> None:

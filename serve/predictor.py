@@ -10,7 +10,7 @@ from compress.runtime.encode import Encoded, pad_batch
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, softmax
-from serve.explain import Erasures, erase_words, explain
+from serve.explain import explain
 from serve.messages import Explanation, Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
 
@@ -94,20 +94,12 @@ class Predictor:
         predictions = [self._prediction(row, request.scores) for row in rows]
         return Predictions(results=predictions) if request.is_list else predictions[0]
 
-    def erase_words(self, request: Request) -> Erasures:
-        """What is to be classified to explain a checked request.
-
-        :raises RefusedError: see `serve.explain.erase_words`.
-        """
-        return erase_words(self.sessions[request.domain or self.default_domain].encoder, request, self.limits)
-
-    def explain(self, erasures: Erasures) -> Explanation:
-        """Classify a text or pair, and say what each of its words does to the answer.
+    def explain(self, request: Request) -> Explanation:
+        """Answer a checked request for one text or pair, and say what each of its words does to the answer.
 
         :raises RefusedError: see `serve.explain.explain`.
         """
-        request = erasures.request
-        logits, words = explain(self.sessions[request.domain or self.default_domain], erasures)
+        logits, words = explain(self.sessions[request.domain or self.default_domain], request, self.limits)
         prediction = self._prediction(softmax(logits), request.scores)
         return Explanation(**prediction.model_dump(), words=words[0], words_b=words[1] if self.pair else None)
 
