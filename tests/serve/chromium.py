@@ -172,6 +172,13 @@ class Chromium:
             time.sleep(0.03)
         raise AssertionError(f"still not true: {expression}; the page says {self.evaluate('document.body.innerText')}")
 
+    def wait_for_event(self, method: str) -> None:
+        """Wait until there is an event of a kind."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.named(method) and time.monotonic() < deadline:
+            self.evaluate("0")  # the browser's answer comes behind the events before it
+        assert self.named(method), f"no event {method}"
+
     def text(self, element: str) -> str:
         """What an element shows, by its id."""
         return self.evaluate(f"document.getElementById({json.dumps(element)}).innerText")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import time
@@ -194,25 +195,24 @@ def test_pasted_lines_are_classified_and_ordered_by_score(browser: Chromium) -> 
     assert "bad is a good film" in browser.text("results-body").split("\n")[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [
-        ('a,b\r\n"x, ""y""\nz",2\r\n', [["a", "b"], ['x, "y"\nz', "2"]]),
-        ("a;b\n1,5;2", [["a", "b"], ["1,5", "2"]]),
-        ('a\tb\n\n\t\nit\'s "so"\t', [["a", "b"], ["", ""], ['it\'s "so"', ""]]),
-        ("one column\nof text, with commas", [["one column"], ["of text, with commas"]]),
-        ('"a"b,"",c\rd,', [["ab", "", "c"], ["d", ""]]),
-        ("a|b]\\^-|c\n|", [["a", "b]\\^-", "c"], ["", ""]]),
-        ('"open', [["open"]]),
-        ("", []),
-    ],
-)
-def test_a_table_is_read_and_written_again(browser: Chromium, text: str, rows: list[list[str]]) -> None:
-    read = f"import('/page/csv.js').then((csv) => csv.parse({json.dumps(text)}))"
-    found = browser.evaluate(read)
-    assert found["rows"] == rows
-    again = f"import('/page/csv.js').then((csv) => csv.parse(csv.write({json.dumps(rows)}, {json.dumps(found['delimiter'])})).rows)"
-    assert browser.evaluate(again) == rows
+TABLES = [
+    ('a,b\r\n"x, ""y""\nz",2\r\n', [["a", "b"], ['x, "y"\nz', "2"]]),
+    ("a;b\n1,5;2", [["a", "b"], ["1,5", "2"]]),
+    ('a\tb\n\n\t\nit\'s "so"\t', [["a", "b"], ["", ""], ['it\'s "so"', ""]]),
+    ("one column\nof text, with commas", [["one column"], ["of text, with commas"]]),
+    ('"a"b,"",c\rd,', [["ab", "", "c"], ["d", ""]]),
+    ("a|b]\\^-|c\n|", [["a", "b]\\^-", "c"], ["", ""]]),
+    ('"open', [["open"]]),
+    ("", []),
+]
+
+
+def test_tables_are_read_and_written_again(browser: Chromium) -> None:
+    for text, rows in TABLES:
+        found = browser.evaluate(f"import('/page/csv.js').then((csv) => csv.parse({json.dumps(text)}))")
+        assert found["rows"] == rows
+        written = f"csv.write({json.dumps(rows)}, {json.dumps(found['delimiter'])})"
+        assert browser.evaluate(f"import('/page/csv.js').then((csv) => csv.parse({written}).rows)") == rows
 
 
 def test_a_pair_has_two_fields(chromium: Chromium, tiny_pair_bundle: Path) -> None:
@@ -245,3 +245,51 @@ def test_a_refusal_is_shown_in_the_words_of_the_service(browser: Chromium) -> No
     browser.type("good")
     wait_for_verdict(browser, "positive")
     assert browser.text("one-problem") == ""
+
+
+def answer_in_place_of_the_service(browser: Chromium, path: str, status: int, **headers: str) -> None:
+    """Answer the next request for a path with a refusal."""
+    browser.wait_for_event("Fetch.requestPaused")
+    event = browser.named("Fetch.requestPaused")[-1]
+    assert urlsplit(event["request"]["url"]).path == path
+    browser.call(
+        "Fetch.fulfillRequest",
+        requestId=event["requestId"],
+        responseCode=status,
+        responseHeaders=[{"name": name.replace("_", "-"), "value": value} for name, value in headers.items()],
+        body=base64.b64encode(b'{"error": "not now"}').decode(),
+    )
+    browser.call("Fetch.disable")
+
+
+def test_a_busy_service_is_asked_again_when_it_says_so(browser: Chromium) -> None:
+    browser.evaluate("document.getElementById('tab-many').click(), document.getElementById('lines').focus()")
+    browser.type("good\nbad")
+    browser.call("Fetch.enable", patterns=[{"urlPattern": "*/classify"}])
+    browser.evaluate("document.getElementById('run').click()")
+    answer_in_place_of_the_service(browser, "/classify", 429, Retry_After="1")
+    browser.wait_for(
+        "document.getElementById('many-problem').textContent === 'The service is busy; the next try is in 1 s.'"
+    )
+    browser.wait_for("document.querySelectorAll('#results-body tr').length === 2")
+    assert browser.text("many-problem") == ""
+
+
+def test_a_service_that_wants_a_token_gets_it_with_each_request(browser: Chromium) -> None:
+    browser.call("Fetch.enable", patterns=[{"urlPattern": "*/info"}])
+    browser.call("Page.reload")
+    answer_in_place_of_the_service(browser, "/info", 401)
+    browser.wait_for("document.getElementById('token-form').checkVisibility()")
+    assert browser.text("trouble") == "not now"
+    browser.events[:] = [event for event in browser.events if event["method"] != "Log.entryAdded"]  # it logs the 401
+    browser.evaluate("document.getElementById('token').focus()")
+    browser.type("s3cret")
+    browser.press("Enter")
+    browser.wait_for("document.activeElement === document.getElementById('text')")
+    browser.type("good")
+    wait_for_verdict(browser, "positive")
+    sent = [event["request"] for event in browser.named("Network.requestWillBeSent")]
+    tokens = {urlsplit(one["url"]).path: one["headers"].get("Authorization") for one in sent}
+    assert tokens["/classify"] == tokens["/info"] == "Bearer s3cret"
+    assert tokens["/"] is None
+    browser.evaluate("sessionStorage.clear()")
