@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
+from serve.page import page_routes
 from serve.predictor import Predictor
 
 TEXTS = Counter("pocketbert_texts", "Texts (or pairs) classified, by the label they got.", ["label"])
@@ -27,22 +28,29 @@ SECONDS = Histogram(
 )
 
 
-def create_app(predictor: Predictor | None = None) -> Starlette:
+def create_app(predictor: Predictor | None = None, *, page: bool = True) -> Starlette:
     """Make the application.
 
     :param predictor: answers the requests. Without it, set `app.state.predictor` before the first request.
+    :param page: whether `/` is the page for people. Otherwise it is the OpenAPI page, as `/docs` always is.
     """
     app = Starlette(
         routes=[
             Route("/classify", classify, methods=["POST"]),
+            Route("/explain", explain, methods=["POST"]),
             Route("/info", info),
             # BentoML has a page and a document at these paths too, but they do not mention a mounted application.
-            Route("/", docs),
+            *(page_routes() if page else [Route("/", docs)]),
             Route("/docs", docs),
             Route("/docs.json", openapi),
             Route("/openapi.json", openapi),
         ],
-        exception_handlers={RefusedError: _on_refused, HTTPException: _on_http_error, Exception: _on_failure},
+        exception_handlers={
+            RefusedError: _on_refused,
+            ClientDisconnect: _on_disconnect,
+            HTTPException: _on_http_error,
+            Exception: _on_failure,
+        },
     )
     app.state.predictor = predictor
     # One batch at a time. The batch already uses all threads of the worker; a second batch would only take more memory.
@@ -53,11 +61,7 @@ def create_app(predictor: Predictor | None = None) -> Starlette:
 async def classify(http: HttpRequest) -> Response:
     """`POST /classify`: label and probability of a text, or of each text of a list."""
     predictor: Predictor = http.app.state.predictor
-    try:
-        body = await _read(http, predictor.limits.body_bytes)
-    except ClientDisconnect:
-        return Response(status_code=400)  # the client is gone and does not read it
-    request = predictor.parse(body)
+    request = predictor.parse(await _read(http, predictor.limits.body_bytes))
     if predictor.is_quick(request):
         answer = _timed(predictor.classify, request)
     else:
@@ -65,6 +69,13 @@ async def classify(http: HttpRequest) -> Response:
     for prediction in answer.results if isinstance(answer, Predictions) else [answer]:
         TEXTS.labels(prediction.label).inc()
     return _json(answer)
+
+
+async def explain(http: HttpRequest) -> Response:
+    """`POST /explain`: label and probability of a text, and how much each of its words speaks for the label."""
+    predictor: Predictor = http.app.state.predictor
+    request = predictor.parse(await _read(http, predictor.limits.body_bytes))
+    return _json(await to_thread.run_sync(predictor.explain, request, limiter=http.app.state.batches))
 
 
 async def info(http: HttpRequest) -> Response:
@@ -114,6 +125,10 @@ def _json(model: BaseModel, status: int = 200) -> Response:
 async def _on_refused(_: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     return _json(Refusal(error=str(error)), error.status)
+
+
+async def _on_disconnect(_: HttpRequest, __: Exception) -> Response:
+    return Response(status_code=400)  # the client is gone and does not read it
 
 
 async def _on_http_error(http: HttpRequest, error: Exception) -> Response:

@@ -104,6 +104,24 @@ class Predictions(BaseModel):
     results: list[Prediction]
 
 
+class Word(BaseModel):
+    """A word of an explained text."""
+
+    word: str
+    weight: float | None = Field(
+        None,
+        description="How much the log-odds of the label fall without the word, to four decimals: above 0 it speaks for the label, below 0 "
+        "against it. Absent if the model does not read the word, because the text is cut before it.",
+    )
+
+
+class Explanation(Prediction):
+    """The answer of `POST /explain`: the prediction, and what each word does to it."""
+
+    words: list[Word] = Field(description="The words of `text` in order: what stands between white space.")
+    words_b: list[Word] | None = Field(None, description="The words of `text_b`.")
+
+
 class Refusal(BaseModel):
     """The answer to a refused request."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve.messages import Info, Prediction, Predictions, Refusal, Request
+from serve.messages import Explanation, Info, Prediction, Predictions, Refusal, Request
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ def document(info: Info) -> Json:
 
     It states the limits. It has `text_b` only for a bundle that classifies pairs, and `domain` only for one with domains.
     """
-    models = (Request, Prediction, Predictions, Refusal, Info)
+    models = (Request, Prediction, Predictions, Explanation, Refusal, Info)
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
@@ -49,6 +49,7 @@ def document(info: Info) -> Json:
         },
         "paths": {
             "/classify": {"post": _classify(info)},
+            "/explain": {"post": _explain(info)},
             "/info": {"get": _operation("The bundle, its labels, the precision and the limits", Info)},
             "/livez": {"get": _plain("200 while the process runs")},
             "/readyz": {"get": _plain("200 once the model is loaded")},
@@ -59,20 +60,39 @@ def document(info: Info) -> Json:
 
 
 def _classify(info: Info) -> Json:
-    example: Json = {"text": "a charming film"}
-    if info.pair:
-        example["text_b"] = "a film that charms"
-    too_large = f"Over {info.max_bytes} bytes, {info.max_texts} texts, or {info.max_characters} characters in a text"
-    invalid = "The body is not JSON, or a field is wrong, missing, unknown or blank"
     operation = _operation("Label and probability of a text, or of each text of a list", Prediction, Predictions)
     operation["description"] = (
         "One text is answered by a Prediction, a list by Predictions. The body is read as UTF-8 JSON whatever the "
         f"content type says. A text is cut at {info.max_length} tokens."
     )
-    operation["requestBody"] = {"required": True, **_json(_reference(Request), example=example)}
-    operation["responses"]["413"] = {"description": too_large, **_json(_reference(Refusal))}
-    operation["responses"]["422"] = {"description": invalid, **_json(_reference(Refusal))}
-    return operation
+    return operation | _body(info, operation["responses"])
+
+
+def _explain(info: Info) -> Json:
+    operation = _operation(
+        "Label and probability of a text, and how much each of its words speaks for the label", Explanation
+    )
+    operation["description"] = (
+        "The text is classified again without each of its words. A word's weight is by how much the log-odds of the label, "
+        "log(p / (1 - p)), fall without it. All these texts together keep to the limits of one request to /classify; a list "
+        "is refused."
+    )
+    return operation | _body(info, operation["responses"])
+
+
+def _body(info: Info, responses: Json) -> Json:
+    """The body that /classify and /explain take, and the refusals of a wrong one beside the other `responses`."""
+    example: Json = {"text": "a charming film"}
+    if info.pair:
+        example["text_b"] = "a film that charms"
+    too_large = f"Over {info.max_bytes} bytes, {info.max_texts} texts, or {info.max_characters} characters in a text"
+    invalid = "The body is not JSON, or a field is wrong, missing, unknown or blank"
+    refusals = {
+        "413": {"description": too_large, **_json(_reference(Refusal))},
+        "422": {"description": invalid, **_json(_reference(Refusal))},
+    }
+    body = {"required": True, **_json(_reference(Request), example=example)}
+    return {"requestBody": body, "responses": responses | refusals}
 
 
 def _specialise(request: Json, info: Info) -> None:

@@ -10,7 +10,8 @@ from compress.runtime.encode import Encoded, pad_batch
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, softmax
-from serve.messages import Info, Prediction, Predictions, RefusedError, Request, item_name
+from serve.explain import explain
+from serve.messages import Explanation, Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
 
 INLINE_CHARACTERS = 2_000  # the longest text that is answered on the event loop
@@ -92,6 +93,15 @@ class Predictor:
         rows = softmax(session.logits(encoded))
         predictions = [self._prediction(row, request.scores) for row in rows]
         return Predictions(results=predictions) if request.is_list else predictions[0]
+
+    def explain(self, request: Request) -> Explanation:
+        """Answer a checked request for one text or pair, and say what each of its words does to the answer.
+
+        :raises RefusedError: see `serve.explain.explain`.
+        """
+        logits, words = explain(self.sessions[request.domain or self.default_domain], request, self.limits)
+        prediction = self._prediction(softmax(logits), request.scores)
+        return Explanation(**prediction.model_dump(), words=words[0], words_b=words[1] if self.pair else None)
 
     def _prediction(self, probabilities: FloatArray, with_scores: bool) -> Prediction:
         best = int(probabilities.argmax())

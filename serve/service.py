@@ -36,7 +36,7 @@ if serve_address() is not None:
         raise _as_bentoml_error(
             UserError(f"no directory for metrics ({error.strerror}); set TMPDIR to a directory that can be written")
         ) from None
-app = create_app()
+app = create_app(page=SETTINGS.page)
 
 
 # A mounted application: a request through `@bentoml.api` takes twice the time.

@@ -14,6 +14,7 @@ from export.bundle import newest_bundle
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
+ALLOWED = {"device": " or ".join(get_args(Device)), "page": "on or off"}  # for messages; all other fields are counts
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     max_texts: PositiveInt = 256
     max_characters: PositiveInt = 20_000
     max_bytes: PositiveInt = 1_048_576
+    page: bool = True  # the page for people at /; off: the OpenAPI page is there
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -71,5 +73,6 @@ class Settings(BaseSettings):
 def _user_error(error: ValidationError) -> UserError:
     problem = error.errors(include_url=False)[0]
     field = str(problem["loc"][0])
-    allowed = " or ".join(get_args(Device)) if field == "device" else "a whole number above 0"
-    return UserError(f"POCKETBERT_{field.upper()}={problem['input']}: set it to {allowed}")
+    return UserError(
+        f"POCKETBERT_{field.upper()}={problem['input']}: set it to {ALLOWED.get(field, 'a whole number above 0')}"
+    )

@@ -146,7 +146,7 @@ def test_the_commands_of_the_documents_work(reader: Reader) -> None:
 
 
 def test_the_service_answers_as_documented(reader: Reader) -> None:
-    assert len(reader.answers) == 2
+    assert len(reader.answers) == 3
     for documented, given in reader.answers:
         assert shape(documented) == shape(given)
 

@@ -118,7 +118,9 @@ def link_distribution(distribution: metadata.Distribution, packages: Path) -> No
 def test_every_module_is_in_the_wheel_and_typed(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(file.relative_to(ROOT)) for package in PACKAGES for file in (ROOT / package).rglob("*.py")}
-    assert sources <= names
+    page = {f"serve/page/{file.name}" for file in (ROOT / "serve" / "page").iterdir() if file.is_file()}
+    assert {"serve/page/index.html", "serve/page/page.js", "serve/page/page.css"} < page
+    assert sources | page <= names
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "recipes/"))]
 
@@ -176,6 +178,8 @@ def test_it_serves_outside_of_the_repository(environment: Path, tiny_bundle: Pat
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS) as client:
             wait_until_ready(client)
             assert client.post("/classify", json={"text": "a good film"}).json()["label"] == "positive"
+            assert client.get("/").headers["content-security-policy"].startswith("default-src 'none'")
+            assert client.get("/page/page.js").headers["content-type"].startswith("text/javascript")
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=START_SECONDS)

@@ -20,9 +20,10 @@ import json, sys
 from pathlib import Path
 for name in ("torch", "transformers", "datasets", "accelerate", "onnx", "optimum", "sklearn", "pandas"):
     sys.modules[name] = None  # an import of it raises ImportError
-from serve.service import SETTINGS, Predictor
+from serve.service import SETTINGS, Predictor, app
 predictor = Predictor(SETTINGS)
 answer = predictor.classify(predictor.parse(b'{"text": "a good film"}'))
+assert {"/", "/page/page.js", "/page/page.css"} <= {route.path for route in app.routes}
 here = Path.cwd()
 files = [Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)]
 print(json.dumps({"label": answer.label, "files": [str(f.relative_to(here)) for f in files if f.is_relative_to(here)]}))
@@ -38,7 +39,7 @@ def bento(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["bentoml"]["build"]["include"]
     included = PathSpec.from_lines("gitwildmatch", patterns)
     directory = tmp_path_factory.mktemp("bento")
-    sources = [file for package in ("compress", "export", "serve", "bench") for file in (ROOT / package).rglob("*.py")]
+    sources = [file for package in ("compress", "export", "serve", "bench") for file in (ROOT / package).rglob("*.*")]
     files = {file.relative_to(ROOT): file for file in sources}
     files |= {Path("artifacts/tiny/bundle") / file.name: file for file in tiny_bundle.iterdir()}
     for name, file in files.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from serve.messages import Prediction, Predictions
+from serve.messages import Explanation, Prediction, Predictions
 from tests.serve.conftest import Client
 
 
@@ -25,8 +25,9 @@ def test_every_reference_leads_to_a_schema(client: Client) -> None:
 
 def test_the_document_has_every_path_of_the_application(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    assert {"/classify", "/info", "/livez", "/readyz", "/metrics"} == set(paths)
-    assert set(paths["/classify"]["post"]["responses"]) == {"200", "413", "422"}
+    assert {"/classify", "/explain", "/info", "/livez", "/readyz", "/metrics"} == set(paths)
+    for path in ("/classify", "/explain"):
+        assert set(paths[path]["post"]["responses"]) == {"200", "413", "422"}
 
 
 def test_limits_and_labels_are_those_of_the_running_service(client: Client) -> None:
@@ -49,20 +50,23 @@ def test_text_b_is_in_the_document_and_required_only_for_pairs(client: Client, p
 def test_the_example_of_the_document_is_answered(client: Client, pair_client: Client) -> None:
     for one in (client, pair_client):
         body = one.get("/openapi.json").json()["paths"]["/classify"]["post"]["requestBody"]
-        assert one.classify(**body["content"]["application/json"]["example"]).status_code == 200
+        example = body["content"]["application/json"]["example"]
+        assert one.classify(**example).status_code == 200
+        assert one.request("POST", "/explain", json=example).status_code == 200
 
 
 def test_answers_are_valid_by_the_models_of_the_document(client: Client) -> None:
     Prediction.model_validate(client.classify(text="good", scores=True).json(), strict=True)
+    explanation = client.request("POST", "/explain", json={"text": "a good film"}).json()
+    Explanation.model_validate(explanation, strict=True)
     Predictions.model_validate(client.classify(text=["good", "bad"], scores=True).json(), strict=True)
 
 
 def test_the_page_names_no_other_host(client: Client) -> None:
-    for path in ("/", "/docs"):
-        page = client.get(path)
-        assert page.headers["content-type"].startswith("text/html")
-        assert all(address.startswith("./") for address in re.findall(r'(?:src|href|url)[=:] ?"([^"]+)"', page.text))
-        assert "://" not in page.text
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert all(address.startswith("./") for address in re.findall(r'(?:src|href|url)[=:] ?"([^"]+)"', page.text))
+    assert "://" not in page.text
 
 
 def test_the_path_of_bentoml_s_document_gives_the_same_document(client: Client) -> None:
