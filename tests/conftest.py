@@ -25,23 +25,31 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 MakeBundle = Callable[..., Path]
 
 
-def make_tiny_bundle(directory: Path, *, pair: bool = False, name: str = "tiny", max_length: int = 64) -> Path:
+def make_tiny_bundle(
+    directory: Path,
+    *,
+    pair: bool = False,
+    name: str = "tiny",
+    max_length: int = 64,
+    labels: tuple[str, str] | None = None,
+) -> Path:
     """Write a bundle that counts words: "good" speaks for one label, "bad" for the other.
 
-    Single texts are "negative" or "positive". With `pair`, the second text is "worse" or "better" than the first.
+    Single texts are "negative" or "positive". With `pair`, the second text is "worse" or "better" than the first. `labels` are
+    other names for the two.
     """
     directory.mkdir(parents=True)
     tokenizer = _tokenizer()
     tokenizer.save(str(directory / TOKENIZER))
     onnx.save(_word_counter(tokenizer, pair=pair), directory / "model.fp32.onnx")
-    labels = ["worse", "better"] if pair else ["negative", "positive"]
-    (directory / GOLDEN).write_text(_golden(directory, labels, pair=pair).model_dump_json(), encoding="utf-8")
+    names = list(labels or (("worse", "better") if pair else ("negative", "positive")))
+    (directory / GOLDEN).write_text(_golden(directory, names, pair=pair).model_dump_json(), encoding="utf-8")
     manifest = Manifest(
         format=FORMAT,
         name=name,
         version="1",
         created="2025-01-01T00:00:00+00:00",
-        labels=labels,
+        labels=names,
         max_length=max_length,
         pair=pair,
         pad_token_id=tokenizer.token_to_id("[PAD]"),

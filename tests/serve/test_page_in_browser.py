@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from export.bundle import MANIFEST
-from tests.conftest import MakeBundle
+from tests.conftest import make_tiny_bundle
 from tests.serve.chromium import PATIENCE, Chromium, find_chromium, served
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here; Debian's package is `chromium`")
@@ -118,10 +117,8 @@ def test_a_text_is_never_taken_for_markup(browser: Chromium) -> None:
     assert browser.evaluate("document.title") == "tiny · pocketbert"
 
 
-def test_labels_and_names_of_a_bundle_are_never_taken_for_markup(chromium: Chromium, make_bundle: MakeBundle) -> None:
-    directory = make_bundle()
-    manifest = json.loads((directory / MANIFEST).read_text())
-    (directory / MANIFEST).write_text(json.dumps(manifest | {"labels": [EVIL, f"<b>{EVIL}"], "name": EVIL}))
+def test_labels_and_names_of_a_bundle_are_never_taken_for_markup(chromium: Chromium, tmp_path: Path) -> None:
+    directory = make_tiny_bundle(tmp_path / "bundle", name=EVIL, labels=(EVIL, f"<b>{EVIL}"))
     chromium.events.clear()
     with served(directory, **LIMITS) as address:
         open_page(chromium, address)
