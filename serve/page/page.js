@@ -57,8 +57,10 @@ async function open() {
     document.querySelector("main").hidden = false;
     find("text").focus();
   } catch (error) {
-    tell(find("trouble"), error.message);
-    find("token-form").hidden = error.status !== 401;
+    const asked = error.status === 401;
+    tell(find("trouble"), !asked ? error.message : find("token").value ? "The service does not take this token." : null);
+    find("token-form").hidden = !asked;
+    if (asked) find("token").focus();
   }
 }
 
