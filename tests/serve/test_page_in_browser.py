@@ -244,8 +244,10 @@ def test_a_refusal_is_shown_in_the_words_of_the_service(browser: Chromium) -> No
     assert browser.text("one-problem") == ""
 
 
-def answer_in_place_of_the_service(browser: Chromium, path: str, status: int, **headers: str) -> None:
-    """Answer the next request for a path with a refusal."""
+def answer_in_place_of_the_service(
+    browser: Chromium, path: str, status: int, content: str = '{"error": "not now"}', **headers: str
+) -> None:
+    """Answer the next request for a path."""
     browser.wait_for_event("Fetch.requestPaused")
     event = browser.named("Fetch.requestPaused")[-1]
     assert urlsplit(event["request"]["url"]).path == path
@@ -254,7 +256,7 @@ def answer_in_place_of_the_service(browser: Chromium, path: str, status: int, **
         requestId=event["requestId"],
         responseCode=status,
         responseHeaders=[{"name": name.replace("_", "-"), "value": value} for name, value in headers.items()],
-        body=base64.b64encode(b'{"error": "not now"}').decode(),
+        body=base64.b64encode(content.encode()).decode(),
     )
     browser.call("Fetch.disable")
 
@@ -270,6 +272,15 @@ def test_a_busy_service_is_asked_again_when_it_says_so(browser: Chromium) -> Non
     )
     browser.wait_for("document.querySelectorAll('#results-body tr').length === 2")
     assert browser.text("many-problem") == ""
+
+
+def test_the_model_that_answered_is_named(browser: Chromium) -> None:
+    browser.call("Fetch.enable", patterns=[{"urlPattern": "*/classify"}])
+    browser.type("good")
+    answer = {"label": "bad", "score": 0.6, "scores": {"bad": 0.6, "good": 0.4}, "model": "teacher", "unsure": True}
+    answer_in_place_of_the_service(browser, "/classify", 200, json.dumps(answer))
+    wait_for_verdict(browser, "bad")
+    assert browser.text("one-facts").split("\n")[:2] == ["unsure", "answered by the teacher"]
 
 
 def test_a_service_that_wants_a_token_gets_it_with_each_request(browser: Chromium) -> None:
