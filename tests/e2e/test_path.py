@@ -19,6 +19,7 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from export.bundle import Bundle
 from export.session import BundleSession
+from export.verify import verify_bundle
 from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
 
 STAGES = ("teacher", "linear", "augmented", "teacher_outputs", "search", "trials", "architecture", "student", "bundle")
@@ -59,6 +60,7 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
     assert manifest.default == "int8"
     assert manifest.models["int8"].passed
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
+    assert sum("golden examples" in line for line in verify_bundle(bundle)) == 2
     session = BundleSession(bundle)
     texts = [text for text, _ in sentences(60, seed=9)]
     labels = [manifest.labels.index(label) for _, label in sentences(60, seed=9)]

@@ -15,8 +15,10 @@ from compress.pipeline.per_domain import compress_per_domain, domain_workspace
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
+from export.evaluation import check_accuracy, read_labelled
 from export.per_domain import build_domain_bundle
 from export.session import BundleSession
+from export.verify import verify_bundle
 from tests.serve.conftest import serve
 from tests.tiny_task import DOMAIN_RECIPE, domain_sentences, tiny_teacher, write_tsv
 
@@ -79,6 +81,10 @@ def test_each_domain_has_its_student_and_the_bundle_routes_to_it(
         right = session.predict([corpus.texts[i] for i in rows]).argmax(axis=1) == np.asarray(corpus.labels)[rows]
         assert entry.models[session.precision].dev_accuracy == pytest.approx(right.mean(), abs=1e-4)
         assert entry.provenance["recipe"]["domains"]["student"] == domain
+    assert sum("golden examples" in line for line in verify_bundle(bundle)) == 6  # two models for each domain
+    measured = list(check_accuracy(bundle, read_labelled(tmp_path / "tiny.toml", manifest), "cpu"))
+    assert [line.split(": ")[0] for line in measured[:2]] == ["films/../tv, fp32", "films/../tv, int8"]
+    assert len(measured) == 6
     client = serve(bundle.directory)
     assert client.classify(text="a good film", domain="films/../tv").status_code == 200
     assert client.classify(text="a good film", domain="films").status_code == 422
