@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.corpus import Split
+from compress.data.corpus import Split, texts_of_domains
 from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -35,12 +35,10 @@ class LabelledTexts:
         """
         if domain is None:
             return self.split
-        rows = [i for i, of in enumerate(self.split.domains or []) if of == domain]
-        if not rows:
+        found = texts_of_domains(self.split, {domain})
+        if not len(found):
             raise UserError(f"{self.place}: no text of the domain {domain!r}, for which the bundle has a student")
-        split = self.split
-        texts_b = [split.texts_b[i] for i in rows] if split.texts_b else None
-        return Split([split.texts[i] for i in rows], texts_b, [split.labels[i] for i in rows], None)
+        return found
 
 
 def read_labelled(path: Path, manifest: Manifest, **columns: str | None) -> LabelledTexts:

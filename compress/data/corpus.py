@@ -224,7 +224,7 @@ def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
     :raises UserError: as `check_domains`, or a split has no text of these domains, or train only those of one class.
     """
     check_domains(corpus, chosen, key)
-    splits = {name: _rows_of(split, chosen) for name, split in corpus.splits.items()}
+    splits = {name: texts_of_domains(split, chosen) for name, split in corpus.splits.items()}
     names = ", ".join(sorted(chosen)) or "any domain that is left"
     for name, split in splits.items():
         if not len(split):
@@ -236,7 +236,8 @@ def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
     return replace(corpus, splits=splits)
 
 
-def _rows_of(split: Split, chosen: Collection[str]) -> Split:
+def texts_of_domains(split: Split, chosen: Collection[str]) -> Split:
+    """The texts of a split that are of the chosen domains; none if it has no domains."""
     rows = [i for i, domain in enumerate(split.domains or []) if domain in chosen]
     return Split(
         [split.texts[i] for i in rows],
