@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle
+from export.bundle import MANIFEST, Bundle, file_entry
+from export.golden import GOLDEN
 from serve.bundle_choice import PREVIOUS, STATE, SWAP, choose, make_state, read_choice, state_directory, write_choice
 from serve.predictor import Predictor
 from serve.settings import Settings
@@ -91,6 +92,20 @@ def test_a_bundle_that_clients_do_not_know_is_taken_only_if_asked_for(state: Pat
     assert swapped(state, bundle=pairs, other_labels=True).bundle == Bundle(pairs).sha256
 
 
+def test_a_bundle_that_answers_otherwise_than_at_its_export_is_refused(state: Path, make_bundle: MakeBundle) -> None:
+    old = choose(make_bundle("old"), state)
+    write_choice(old, state)
+    new = make_bundle("new")
+    golden = json.loads((new / GOLDEN).read_text())
+    golden["logits"]["fp32"][0][0] += 1.0
+    (new / GOLDEN).write_text(json.dumps(golden))
+    manifest = json.loads((new / MANIFEST).read_text())
+    manifest["files"][GOLDEN] = file_entry(new / GOLDEN).model_dump()
+    (new / MANIFEST).write_text(json.dumps(manifest))
+    assert "away from that at export" in str(swapped(state, bundle=new).error)
+    assert read_choice(state) == old
+
+
 def test_a_swap_without_a_cause_is_one_line(state: Path, make_bundle: MakeBundle) -> None:
     old = choose(make_bundle("old"), state)
     write_choice(old, state)
@@ -104,7 +119,7 @@ def test_only_the_files_that_the_manifest_lists_are_copied(state: Path, make_bun
     bundle = make_bundle()
     (bundle / "model.fp32.onnx.data").write_bytes(b"weights that nobody hashed")
     copied = choose(bundle, state).copied
-    assert sorted(file.name for file in copied.iterdir()) == [MANIFEST, "model.fp32.onnx", "tokenizer.json"]
+    assert sorted(file.name for file in copied.iterdir()) == [GOLDEN, MANIFEST, "model.fp32.onnx", "tokenizer.json"]
 
 
 def test_the_server_s_directory_is_its_user_s_alone(state: Path) -> None:
