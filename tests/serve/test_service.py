@@ -120,8 +120,14 @@ def test_a_client_that_sends_too_much_can_read_why(server: httpx.Client) -> None
 
 
 def test_the_page_and_what_it_loads_are_served(server: httpx.Client) -> None:
-    assert "swagger-ui" in server.get("/").text
-    for path in ("/static_content/swagger-ui-bundle.js", "/static_content/swagger-ui.css", "/openapi.json"):
+    assert "<!DOCTYPE html>" in server.get("/").text
+    assert "swagger-ui" in server.get("/docs").text
+    for path in (
+        "/page/page.js",
+        "/static_content/swagger-ui-bundle.js",
+        "/static_content/swagger-ui.css",
+        "/openapi.json",
+    ):
         assert server.get(path).status_code == 200
 
 
