@@ -113,13 +113,16 @@ class Manifest(_Part):
 class Bundle:
     """A bundle whose files have been checked.
 
+    `sha256` is the hash of the manifest. The manifest has the hash of every other file, so it names this bundle and no other.
+
     :raises UserError: the directory holds no bundle, the bundle has another format version, a file is missing, truncated or
-        altered, or the labels are not those, or not in the order, for which the models were made.
+        altered, the manifest names a file outside the directory, or the labels are not those, or not in the order, for which the
+        models were made.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.manifest = _read_manifest(directory)
+        self.manifest, self.sha256 = _read_manifest(directory)
         for name, entry in self.manifest.files.items():
             _verify(directory / name, entry)
         for domain in self.parts:
@@ -216,10 +219,12 @@ def file_entry(path: Path) -> FileEntry:
         return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def _read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """The manifest and the SHA-256 of its file."""
     path = directory / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        content = json.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{directory}: no {MANIFEST}, so no bundle; make one with `{HOW_TO_MAKE}`") from None
     except (OSError, ValueError) as error:
@@ -239,14 +244,21 @@ def _read_manifest(directory: Path) -> Manifest:
     if unknown := next((name for name in named if name not in manifest.files), None):
         raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")
     if outside := next((name for name in manifest.files if not _is_inside(name)), None):
-        raise UserError(f"{path}: the file {outside} is not inside the bundle; use no bundle of unknown origin")
-    return manifest
+        raise UserError(f"{path}: the file {outside!a} is not inside the bundle; use no bundle of unknown origin")
+    return manifest, hashlib.sha256(raw).hexdigest()
 
 
 def _is_inside(name: str) -> bool:
     """Whether the name of a file leads to a place in the bundle's directory, on every system."""
     parts = PurePosixPath(name).parts
-    return bool(parts) and ".." not in parts and not name.startswith("/") and "\\" not in name and ":" not in parts[0]
+    return (
+        bool(parts)
+        and ".." not in parts
+        and not name.startswith("/")
+        and "\\" not in name
+        and ":" not in parts[0]
+        and "\0" not in name
+    )
 
 
 def _verify(path: Path, entry: FileEntry) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic, perf_counter
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from prometheus_client import Counter, Histogram
@@ -15,11 +16,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
+from serve.admin import reload
+from serve.admission import Admission, ClientLeftError
+from serve.messages import Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
 from serve.page import page_routes
 from serve.predictor import Predictor
 
+Answer = TypeVar("Answer")
+BUNDLE_HEADER = "x-bundle-sha256"
+TIMEOUT_HEADER = "x-request-timeout-ms"
+CLIENT_LEFT = 499  # nginx's number for it; only the metrics see it
 TEXTS = Counter("pocketbert_texts", "Texts (or pairs) classified, by the label they got.", ["label"])
 SECONDS = Histogram(
     "pocketbert_inference_seconds",
@@ -28,17 +35,19 @@ SECONDS = Histogram(
 )
 
 
-def create_app(predictor: Predictor | None = None, *, page: bool = True) -> Starlette:
+def create_app(predictor: Predictor | None = None, *, page: bool = True, max_queue_ms: int = 500) -> Starlette:
     """Make the application.
 
     :param predictor: answers the requests. Without it, set `app.state.predictor` before the first request.
     :param page: whether `/` is the page for people. Otherwise it is the OpenAPI page, as `/docs` always is.
+    :param max_queue_ms: a request that would wait longer before it runs is refused with 429.
     """
     app = Starlette(
         routes=[
             Route("/classify", classify, methods=["POST"]),
             Route("/explain", explain, methods=["POST"]),
             Route("/info", info),
+            Route("/admin/reload", reload, methods=["POST"]),
             # BentoML has a page and a document at these paths too, but they do not mention a mounted application.
             *(page_routes() if page else [Route("/", docs)]),
             Route("/docs", docs),
@@ -47,12 +56,15 @@ def create_app(predictor: Predictor | None = None, *, page: bool = True) -> Star
         ],
         exception_handlers={
             RefusedError: _on_refused,
-            ClientDisconnect: _on_disconnect,
+            ClientDisconnect: _on_client_left,
+            ClientLeftError: _on_client_left,
             HTTPException: _on_http_error,
             Exception: _on_failure,
         },
     )
     app.state.predictor = predictor
+    app.state.server = None  # the directory of the server (`serve.bundle_choice`), if its bundle may be changed
+    app.state.admission = Admission(max_queue_ms / 1000)
     # One batch at a time. The batch already uses all threads of the worker; a second batch would only take more memory.
     app.state.batches = CapacityLimiter(1)
     return app
@@ -61,21 +73,54 @@ def create_app(predictor: Predictor | None = None, *, page: bool = True) -> Star
 async def classify(http: HttpRequest) -> Response:
     """`POST /classify`: label and probability of a text, or of each text of a list."""
     predictor: Predictor = http.app.state.predictor
-    request = predictor.parse(await _read(http, predictor.limits.body_bytes))
-    if predictor.is_quick(request):
-        answer = _timed(predictor.classify, request)
-    else:
-        answer = await to_thread.run_sync(_timed, predictor.classify, request, limiter=http.app.state.batches)
+    request = await read_request(http, predictor)
+    answer, times = await run_in_turn(http, predictor, predictor.classify, request, predictor.seconds(request))
     for prediction in answer.results if isinstance(answer, Predictions) else [answer]:
         TEXTS.labels(prediction.label).inc()
-    return _json(answer)
+    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": times})
+
+
+async def read_request(http: HttpRequest, predictor: Predictor) -> Request:
+    """Read and check the body of a request.
+
+    :raises RefusedError: 413, 422.
+    """
+    return predictor.parse(await _read(http, predictor.limits.body_bytes))
+
+
+async def run_in_turn(
+    http: HttpRequest, predictor: Predictor, function: Callable[[Request], Answer], request: Request, seconds: float
+) -> tuple[Answer, str]:
+    """Call `function` with a request when its turn has come, on the event loop if it is quick and in a thread otherwise.
+
+    :param seconds: the forecast of its time.
+    :returns: its result, and the value of a Server-Timing header: the milliseconds of waiting and running.
+    :raises RefusedError: 429, too much work waits; 504, the client's time is over; and those of `function`.
+    :raises ClientLeftError: the client left before the turn came.
+    """
+    admission: Admission = http.app.state.admission
+    quick = predictor.is_quick(seconds)
+    lane = admission.loop if quick else admission.thread
+    ticket = await lane.enter(seconds, deadline=_deadline(http), has_left=lambda: _has_left(http))
+    try:
+        if quick:
+            answer = _timed(function, request)
+        else:
+            answer = await to_thread.run_sync(_timed, function, request, limiter=http.app.state.batches)
+    finally:
+        lane.leave(ticket)
+    waited, ran = ticket.began - ticket.joined, monotonic() - ticket.began
+    return answer, f"queue;dur={1000 * waited:.2f}, run;dur={1000 * ran:.2f}"
 
 
 async def explain(http: HttpRequest) -> Response:
     """`POST /explain`: label and probability of a text, and how much each of its words speaks for the label."""
     predictor: Predictor = http.app.state.predictor
-    request = predictor.parse(await _read(http, predictor.limits.body_bytes))
-    return _json(await to_thread.run_sync(predictor.explain, request, limiter=http.app.state.batches))
+    request = await read_request(http, predictor)
+    words = sum(len(text.split()) for text in [*request.texts, *(request.texts_b or [])])
+    seconds = predictor.seconds(request) * (1 + words)  # the text is classified again without each of them
+    answer, times = await run_in_turn(http, predictor, predictor.explain, request, seconds)
+    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": times})
 
 
 async def info(http: HttpRequest) -> Response:
@@ -93,12 +138,37 @@ async def docs(_: HttpRequest) -> Response:
     return HTMLResponse(PAGE)
 
 
-def _timed(function: Callable[[Request], Prediction | Predictions], request: Request) -> Prediction | Predictions:
+def _timed(function: Callable[[Request], Answer], request: Request) -> Answer:
     # Called inside the thread, so that the wait for a free thread is not counted.
     start = perf_counter()
     answer = function(request)
     SECONDS.observe(perf_counter() - start)
     return answer
+
+
+def _has_left(http: HttpRequest) -> bool:
+    """Whether the client has closed the connection. It does not wait: `is_disconnected` waits for a turn of the event loop."""
+    step = http.receive()
+    try:
+        step.send(None)  # type: ignore[attr-defined]
+    except StopIteration as end:
+        return end.value["type"] == "http.disconnect"
+    finally:
+        step.close()  # type: ignore[attr-defined]
+    return False
+
+
+def _deadline(http: HttpRequest) -> float | None:
+    """The time (`monotonic`) until which the client waits, from a header. None: it did not say.
+
+    :raises RefusedError: the header is not a number of milliseconds.
+    """
+    given = http.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+        raise RefusedError(f"{TIMEOUT_HEADER}: must be a whole number of milliseconds")
+    return monotonic() + int(given) / 1000
 
 
 async def _read(http: HttpRequest, limit: int) -> bytes:
@@ -118,17 +188,18 @@ async def _read(http: HttpRequest, limit: int) -> bytes:
     return bytes(body)
 
 
-def _json(model: BaseModel, status: int = 200) -> Response:
-    return Response(model.model_dump_json(exclude_none=True), status, media_type="application/json")
+def _json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(model.model_dump_json(exclude_none=True), status, headers, media_type="application/json")
 
 
 async def _on_refused(_: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return _json(Refusal(error=str(error)), error.status)
+    headers = None if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return _json(Refusal(error=str(error)), error.status, headers)
 
 
-async def _on_disconnect(_: HttpRequest, __: Exception) -> Response:
-    return Response(status_code=400)  # the client is gone and does not read it
+async def _on_client_left(_: HttpRequest, __: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _on_http_error(http: HttpRequest, error: Exception) -> Response:

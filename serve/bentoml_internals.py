@@ -8,7 +8,11 @@ Used, and why there is no public way:
   only, and the hook `bentoml.on_deployment` gets no arguments.
 - `BentoMLContainer.prometheus_multiproc_dir`: where the workers of a server count for `/metrics`. By default it is one directory
   for all servers of a user, which each server empties when it starts.
+- `Arbiter`, the circus supervisor of the workers: see `serve.supervisor`. BentoML has it listen for commands on a TCP port that
+  every user of the machine can reach.
+- The option `--fd` of its worker: the number of the socket at which all workers listen.
 - `do_not_track`: BentoML remembers what BENTOML_DO_NOT_TRACK was before the service was imported.
+- `Service.to_asgi`, a public method, is replaced: a middleware that is added in the public way lies inside BentoML's own layers.
 
 If BentoML moves one of them, this import fails and so does `bentoml serve`. If BentoML renames the options of its command
 line, `serve_address` returns None and a port in use is no longer reported in one line. `tests/serve/test_bentoml_internals.py`
@@ -17,13 +21,18 @@ fails in both cases.
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
+from bentoml._internal.utils.circus import Arbiter as Arbiter
+from starlette.types import ASGIApp
 
 
 def serve_address() -> tuple[str, int] | None:
@@ -36,16 +45,34 @@ def serve_address() -> tuple[str, int] | None:
     return host, port
 
 
-def use_own_metrics_directory() -> None:
-    """Let the workers of this server count in a directory of their own, which is removed when the server ends.
+def listening_socket() -> socket.socket | None:
+    """In a worker, the socket at which it listens. It is the supervisor's, and open already when the service is imported."""
+    context = click.get_current_context(silent=True)
+    number = None if context is None else context.params.get("fd")
+    return None if number is None else socket.socket(fileno=os.dup(number))
+
+
+def use_metrics_directory(directory: Path) -> None:
+    """Let the workers of this server count in a directory of their own.
 
     To be called in the process of `bentoml serve`, before it starts the workers.
     """
-    directory = tempfile.mkdtemp(prefix="pocketbert-metrics-")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    BentoMLContainer.prometheus_multiproc_dir.set(directory)
+    BentoMLContainer.prometheus_multiproc_dir.set(str(directory))
 
 
 def read_telemetry_setting_again() -> None:
     """Let BentoML obey `compress.runtime.telemetry`, which is imported after BentoML."""
     do_not_track.cache_clear()
+
+
+def put_around(service: bentoml.Service[Any], wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Have the workers of a service run `wrap(application)` instead of the application that BentoML makes."""
+    kind: Any = type(service)
+
+    class Wrapped(kind):
+        __slots__ = ()
+
+        def to_asgi(self, is_main: bool = True) -> ASGIApp:
+            return wrap(super().to_asgi(is_main=is_main))
+
+    service.__class__ = Wrapped

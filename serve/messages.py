@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Annotated
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -12,17 +13,20 @@ from serve.settings import Limits
 
 # fail_fast stops at the first wrong item. Otherwise a megabyte of wrong items would make as many error objects.
 Texts = str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # Unicode categories: control, format (zero width) and separators
+FILLERS = set("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe0e\ufe0f\uffa0")  # of other categories, and invisible too
 
 
 class RefusedError(Exception):
     """A request that is refused.
 
-    The message is one line with the field and the cure. `status` is the HTTP status: 413 (too large) or 422 (not valid).
+    The message is one line with the field and the cure. `status` is the HTTP status: 413 (too large), 422 (not valid), 429 (too
+    much work waits; `retry_after` is the number of seconds after which to try again) or 504 (the client's time is over).
     """
 
-    def __init__(self, message: str, status: int = 422) -> None:
+    def __init__(self, message: str, status: int = 422, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
 
 
 class Request(BaseModel):
@@ -96,6 +100,9 @@ class Prediction(BaseModel):
     scores: dict[str, float] | None = Field(
         None, description="Probability of every label, the most probable first. Only if the request asked for it."
     )
+    truncated: bool | None = Field(
+        None, description="True if the text was longer than `max_length` tokens and was cut."
+    )
 
 
 class Predictions(BaseModel):
@@ -134,6 +141,7 @@ class Info(BaseModel):
     name: str
     version: str = Field(description="Version of the bundle.")
     created: str
+    bundle: str = Field(description="SHA-256 of the bundle's manifest. Answers name it in the header X-Bundle-SHA256.")
     precision: str
     device: str
     threads: int
@@ -165,8 +173,12 @@ def _check_texts(field: str, texts: str | list[str], limits: Limits | None) -> N
         if limits and len(text) > limits.characters:
             name = item_name(field, row, texts)
             raise RefusedError(f"{name}: {len(text)} characters; send at most {limits.characters} in one text", 413)
-        if not text.strip():
+        if not any(map(_is_visible, text)):
             raise RefusedError(f"{item_name(field, row, texts)}: blank; send a text with at least one word")
+
+
+def _is_visible(character: str) -> bool:
+    return category(character) not in INVISIBLE and character not in FILLERS
 
 
 def _check_pairs(text: str | list[str], text_b: str | list[str]) -> None:

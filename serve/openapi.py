@@ -52,7 +52,7 @@ def document(info: Info) -> Json:
             "/explain": {"post": _explain(info)},
             "/info": {"get": _operation("The bundle, its labels, the precision and the limits", Info)},
             "/livez": {"get": _plain("200 while the process runs")},
-            "/readyz": {"get": _plain("200 once the model is loaded")},
+            "/readyz": {"get": _plain("200 once the model is loaded, 503 before that and while the worker stops")},
             "/metrics": {"get": _plain("Prometheus metrics")},
         },
         "components": {"schemas": components},
@@ -87,18 +87,29 @@ def _body(info: Info, responses: Json) -> Json:
         example["text_b"] = "a film that charms"
     too_large = f"Over {info.max_bytes} bytes, {info.max_texts} texts, or {info.max_characters} characters in a text"
     invalid = "The body is not JSON, or a field is wrong, missing, unknown or blank"
+    busy = "Too much work waits; the header Retry-After says after how many seconds to try again"
+    late = "The time of X-Request-Timeout-Ms was over before the request's turn"
     refusals = {
         "413": {"description": too_large, **_json(_reference(Refusal))},
         "422": {"description": invalid, **_json(_reference(Refusal))},
+        "429": {"description": busy, **_json(_reference(Refusal))},
+        "504": {"description": late, **_json(_reference(Refusal))},
     }
     body = {"required": True, **_json(_reference(Request), example=example)}
-    return {"requestBody": body, "responses": responses | refusals}
+    timeout = {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "description": "How long you wait. A request that cannot be answered by then is not run.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+    }
+    return {"requestBody": body, "parameters": [timeout], "responses": responses | refusals}
 
 
 def _specialise(request: Json, info: Info) -> None:
     properties = request["properties"]
     string, array = properties["text"]["anyOf"]
-    string["maxLength"] = array["items"]["maxLength"] = info.max_characters
+    for text in (string, array["items"]):
+        text.update(minLength=1, maxLength=info.max_characters)
     array["maxItems"] = info.max_texts
     domain = properties.pop("domain")
     if info.domains:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from export.session import BundleSession, FloatArray, softmax
 from serve.explain import explain
 from serve.messages import Explanation, Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
+from serve.timing import measure
 
-INLINE_CHARACTERS = 2_000  # the longest text that is answered on the event loop
+LONGEST_ON_EVENT_LOOP = 0.002  # seconds; a request that takes longer is answered in a thread
 WARM_UP_LENGTHS = (4, 16, 32, 64, 128, 256, 512)  # tokens
 
 
@@ -53,6 +55,7 @@ class Predictor:
             **bundle.manifest.model_dump(include={"name", "version", "created", "labels", "pair", "max_length"}),
             domains=self.domains or None,
             default_domain=self.default_domain,
+            bundle=bundle.sha256,
             precision=self.session.precision,
             device="cpu" if self.on_cpu else "cuda",
             threads=settings.threads,
@@ -62,6 +65,7 @@ class Predictor:
         )
         for session in self.sessions.values():
             self._warm_up(session)
+        self.times = measure(self._answer_one)
 
     def parse(self, body: bytes) -> Request:
         """Read a request body, and check it against the bundle's kind of input and the limits.
@@ -70,15 +74,21 @@ class Predictor:
         """
         return Request.parse(body, pair=self.pair, limits=self.limits, domains=self.domains)
 
-    def is_quick(self, request: Request) -> bool:
-        """Whether to answer on the event loop instead of in a thread.
+    def seconds(self, request: Request) -> float:
+        """How long `classify` will take, forecast from what was measured when the bundle was loaded."""
+        lengths = list(map(len, request.texts))
+        if request.texts_b is not None:
+            lengths = [a + b for a, b in zip(lengths, map(len, request.texts_b), strict=True)]
+        return self.times(lengths)
+
+    def is_quick(self, seconds: float) -> bool:
+        """Whether to answer a request of so many seconds on the event loop instead of in a thread.
 
         A CNN student on a CPU answers one short text in a fraction of a millisecond. A thread would add 0.1 ms to that.
         A longer request on the event loop would make the other clients wait. A GPU always gets the thread, because its
         execution context takes one caller at a time.
         """
-        texts = [*request.texts, *(request.texts_b or [])]
-        return self.on_cpu and len(request.texts) == 1 and sum(map(len, texts)) <= INLINE_CHARACTERS
+        return self.on_cpu and seconds <= LONGEST_ON_EVENT_LOOP
 
     def classify(self, request: Request) -> Prediction | Predictions:
         """Answer a checked request, in the order of its texts.
@@ -87,11 +97,14 @@ class Predictor:
         """
         session = self.sessions[request.domain or self.default_domain]
         encoded = session.encoder.encode(request.texts, request.texts_b)
+        special_tokens = session.encoder.special_tokens
         for row, one in enumerate(encoded):
-            if len(one) == 0:
+            if len(one) <= special_tokens:
                 raise RefusedError(f"{item_name('text', row, request.text)}: holds no token of the vocabulary")
         rows = softmax(session.logits(encoded))
-        predictions = [self._prediction(row, request.scores) for row in rows]
+        predictions = [
+            self._prediction(row, request.scores, one.truncated) for row, one in zip(rows, encoded, strict=True)
+        ]
         return Predictions(results=predictions) if request.is_list else predictions[0]
 
     def explain(self, request: Request) -> Explanation:
@@ -100,16 +113,25 @@ class Predictor:
         :raises RefusedError: see `serve.explain.explain`.
         """
         logits, words = explain(self.sessions[request.domain or self.default_domain], request, self.limits)
-        prediction = self._prediction(softmax(logits), request.scores)
+        truncated = any(word.weight is None for part in words for word in part)
+        prediction = self._prediction(softmax(logits), request.scores, truncated)
         return Explanation(**prediction.model_dump(), words=words[0], words_b=words[1] if self.pair else None)
 
-    def _prediction(self, probabilities: FloatArray, with_scores: bool) -> Prediction:
+    def _answer_one(self, text: str) -> None:
+        """Answer a text, and in a bundle of pairs a pair of its halves, to see how long it takes."""
+        middle = len(text) // 2
+        text, text_b = (text[:middle], text[middle:]) if self.pair else (text, None)
+        with suppress(RefusedError):  # a tokenizer may know none of these words
+            self.classify(Request(text=text, text_b=text_b))
+
+    def _prediction(self, probabilities: FloatArray, with_scores: bool, truncated: bool) -> Prediction:
         best = int(probabilities.argmax())
         scores = None
         if with_scores:
             order = np.argsort(-probabilities, kind="stable")
             scores = {self.labels[i]: round(float(probabilities[i]), 6) for i in order}
-        return Prediction(label=self.labels[best], score=round(float(probabilities[best]), 6), scores=scores)
+        score = round(float(probabilities[best]), 6)
+        return Prediction(label=self.labels[best], score=score, scores=scores, truncated=truncated or None)
 
     def _warm_up(self, session: BundleSession) -> None:
         """Run one text of each of several lengths and check the logits.

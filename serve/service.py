@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import errno
 import gc
+import signal
 import socket
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from ipaddress import ip_address
+from pathlib import Path
 
 import bentoml
 from bentoml.exceptions import BentoMLException
+from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
+from serve import connections, logs
+from serve.admin import Changer
 from serve.app import create_app
-from serve.bentoml_internals import read_telemetry_setting_again, serve_address, use_own_metrics_directory
+from serve.bentoml_internals import (
+    listening_socket,
+    put_around,
+    read_telemetry_setting_again,
+    serve_address,
+    use_metrics_directory,
+)
+from serve.bundle_choice import choose, make_state, read_choice, state_directory, write_choice
+from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import Settings
+from serve.supervisor import cannot_start, harden
+from serve.swap import Swapper, load
 
 
 def _as_bentoml_error(error: UserError) -> BentoMLException:
@@ -23,58 +39,75 @@ def _as_bentoml_error(error: UserError) -> BentoMLException:
     return BentoMLException(" ".join(str(error).split()))
 
 
+STATE: Path | None = None  # what the processes of this server share
+IS_SUPERVISOR = serve_address() is not None
 try:
     SETTINGS = Settings.from_environment()
+    read_telemetry_setting_again()
+    if IS_SUPERVISOR:
+        STATE = make_state()
+        use_metrics_directory(STATE / "metrics")
+        harden(STATE, Swapper(SETTINGS, STATE).start)
+    else:
+        STATE = state_directory()
 except UserError as error:
     raise _as_bentoml_error(error) from None
-
-read_telemetry_setting_again()
-if serve_address() is not None:
-    try:
-        use_own_metrics_directory()
-    except OSError as error:
-        raise _as_bentoml_error(
-            UserError(f"no directory for metrics ({error.strerror}); set TMPDIR to a directory that can be written")
-        ) from None
-app = create_app(page=SETTINGS.page)
+if STATE is not None:
+    logs.set_up(SETTINGS.log)
+app = create_app(page=SETTINGS.page, max_queue_ms=SETTINGS.max_queue_ms)
+if STATE is not None and not IS_SUPERVISOR:
+    connections.install(SETTINGS.read_seconds, app.state.admission, listening_socket())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Changer.listen`; by default it would end the worker
+app.state.server = STATE if SETTINGS.token else None
 
 
 # A mounted application: a request through `@bentoml.api` takes twice the time.
 @bentoml.asgi_app(app)
 @bentoml.service(
     workers=SETTINGS.workers,
-    # BentoML keeps each request in memory for this many seconds, even if it is answered. A full garbage collection
-    # visits all of them.
-    traffic={"timeout": 10},
     # A log line for each request takes as much time as a CNN student. /metrics counts requests by path and status.
     logging={"access": {"enabled": False}},
-    # Spans took half the time of a request, and without an exporter nobody receives them.
-    tracing={"excluded_urls": ["/classify"]},
 )
 class Classifier:
     """Classifies texts with the bundle of POCKETBERT_BUNDLE, or with the newest bundle."""
 
     def __init__(self) -> None:
-        app.state.predictor = Predictor(SETTINGS)
+        choice = None if STATE is None else read_choice(STATE)
+        try:
+            app.state.predictor = Predictor(SETTINGS) if choice is None else load(choice.copied)
+        except UserError as error:
+            cannot_start(STATE, error)
         # All objects that exist now stay until the end. The garbage collector need not visit them again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
 
+    @bentoml.on_startup
+    async def listen(self) -> None:
+        """Close slow connections, and change the bundle when the server says so."""
+        if STATE is not None:
+            connections.GuardedProtocol.sweep()
+            Changer(app, STATE).listen()
+
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Check that a worker can start.
+        """Choose the bundle, and check that a worker can start with it.
 
-        BentoML calls this once before it starts the workers. Without it, a worker that fails would be restarted without end.
+        BentoML calls this once before it starts the workers. Without it, a worker that fails would be the first to know.
 
         :raises BentoMLException: the bundle cannot be served, or the port is in use; BentoML prints it as one line.
         """
-        _check_port()
+        _check_address()
         try:
+            bundle = SETTINGS.bundle_directory()
+            if STATE is not None:
+                choice = choose(bundle, STATE)
+                write_choice(choice, STATE)
+                bundle = choice.copied
             # In a process of its own: the supervisor must keep neither the model nor a GPU context in its memory.
             with ProcessPoolExecutor(max_workers=1) as pool:
-                pool.submit(_load, SETTINGS).result()
+                pool.submit(_load, bundle).result()
         except UserError as error:
             raise _as_bentoml_error(error) from None
         except BrokenProcessPool:
@@ -83,15 +116,30 @@ class Classifier:
             ) from None
 
 
-def _load(settings: Settings) -> None:
-    Predictor(settings)
+def _guard(bentoml_app: ASGIApp) -> ASGIApp:
+    return Guard(app, bentoml_app, SETTINGS)
 
 
-def _check_port() -> None:
+put_around(Classifier, _guard)
+
+
+def _load(directory: Path) -> None:
+    load(directory)
+
+
+def _check_address() -> None:
     address = serve_address()
     if address is None:
         return
     host, port = address
+    if not 0 < port < 65536:
+        raise BentoMLException(f"port {port}: choose one from 1 to 65535 with --port")
+    try:
+        ip_address(host)
+    except ValueError:
+        raise BentoMLException(
+            f"host {host}: give the address of a network card with --host, such as 127.0.0.1"
+        ) from None
     try:
         with socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
@@ -99,3 +147,6 @@ def _check_port() -> None:
         if error.errno == errno.EADDRINUSE:
             cure = "end what listens there or choose another with --port"
             raise BentoMLException(f"port {port} of {host} is in use; {cure}") from None
+        option = "--port" if error.errno == errno.EACCES else "--host"
+        fault = error.strerror or error
+        raise BentoMLException(f"{host}:{port}: cannot listen there ({fault}); choose another with {option}") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, PositiveInt, ValidationError
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
@@ -14,7 +14,27 @@ from export.bundle import newest_bundle
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
-ALLOWED = {"device": " or ".join(get_args(Device)), "page": "on or off"}  # for messages; all other fields are counts
+ALLOWED = {  # what an error message says; all other fields are counts
+    "device": "cpu or cuda",
+    "log": "text or json",
+    "page": "on or off",
+    "drain_seconds": "a whole number, 0 or more",
+    "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
+    "cors": "addresses such as https://example.com, with commas between them, or *",
+}
+
+
+def _token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if len(text) < 16 or not all("!" <= character <= "~" for character in text):
+        raise ValueError
+    return token
+
+
+def _origins(value: str) -> str:
+    if value != "*" and not all(one.strip().startswith(("http://", "https://")) for one in value.split(",")):
+        raise ValueError
+    return value
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,14 @@ class Settings(BaseSettings):
     max_characters: PositiveInt = 20_000
     max_bytes: PositiveInt = 1_048_576
     page: bool = True  # the page for people at /; off: the OpenAPI page is there
+    max_queue_ms: PositiveInt = 500  # a request that would wait longer is refused with 429
+    read_seconds: PositiveInt = 20  # in which a client must send the whole of a request
+    drain_seconds: NonNegativeInt = 0  # how long a worker goes on after SIGTERM, with 503 on /readyz
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None  # of /classify, /explain, /info and /admin
+    cors: Annotated[str, AfterValidator(_origins)] | None = (
+        None  # origins whose pages may ask, with commas between them
+    )
+    log: Literal["text", "json"] = "text"
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -62,6 +90,11 @@ class Settings(BaseSettings):
         """The three `max_*` settings."""
         return Limits(self.max_texts, self.max_characters, self.max_bytes)
 
+    @property
+    def origins(self) -> list[str]:
+        """`cors` as a list."""
+        return [one.strip() for one in self.cors.split(",")] if self.cors else []
+
     def bundle_directory(self) -> Path:
         """The directory of `bundle`, or of the newest bundle under `artifacts` if `bundle` is not set.
 
@@ -73,6 +106,5 @@ class Settings(BaseSettings):
 def _user_error(error: ValidationError) -> UserError:
     problem = error.errors(include_url=False)[0]
     field = str(problem["loc"][0])
-    return UserError(
-        f"POCKETBERT_{field.upper()}={problem['input']}: set it to {ALLOWED.get(field, 'a whole number above 0')}"
-    )
+    given = "..." if field == "token" else problem["input"]
+    return UserError(f"POCKETBERT_{field.upper()}={given}: set it to {ALLOWED.get(field, 'a whole number above 0')}")

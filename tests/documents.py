@@ -47,6 +47,7 @@ NOT_RUN = {
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",
     "python -m bench table ": "trains many students, mostly on data that is not in the tree",
+    "curl -X POST localhost:3000/admin/reload ": "needs a server with a token; tests/serve/test_running_server.py does it",
     'curl localhost:3000/classify -d \'{"text": "A dull read.", "domain"': "needs a bundle of several domains",
 }
 LANGUAGES = {"sh", "toml", "python", "json"}  # a test runs or reads blocks of each

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from compress.runtime.errors import UserError
 
@@ -22,6 +22,7 @@ class Encoded:
     input_ids: IntArray
     type_ids: IntArray  # as the tokenizer gives them: the teacher's token_type_ids
     segments: IntArray  # 1 on tokens of the second text, 0 elsewhere: the student's token_type_ids
+    truncated: bool = False  # whether the text had more tokens than `max_length`
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -53,17 +54,29 @@ class TextEncoder:
         if texts_b is None:
             # Without offsets and without a second text: the fastest call of the tokenizer.
             zeros = np.zeros(self.max_length, np.int64)
-            ids = [np.asarray(e.ids, np.int64) for e in self.tokenizer.encode_batch_fast(list(texts))]
-            return [Encoded(i, zeros[: len(i)], zeros[: len(i)]) for i in ids]
+            return [
+                Encoded(ids := np.asarray(e.ids, np.int64), zeros[: len(ids)], zeros[: len(ids)], self._is_cut(e))
+                for e in self.tokenizer.encode_batch_fast(list(texts))
+            ]
         encodings = self.tokenizer.encode_batch_fast(list(zip(texts, texts_b, strict=True)))
         return [
             Encoded(
                 np.asarray(e.ids, np.int64),
                 np.asarray(e.type_ids, np.int64),
                 np.asarray([part == 1 for part in e.sequence_ids], np.int64),
+                self._is_cut(e),
             )
             for e in encodings
         ]
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens the tokenizer adds to every single text, such as [CLS] and [SEP]. A pair has at least as many."""
+        return self.tokenizer.num_special_tokens_to_add(False)
+
+    def _is_cut(self, encoding: Encoding) -> bool:
+        # A look at the length first: `overflowing` makes objects for all that was cut off.
+        return len(encoding) >= self.max_length and bool(encoding.overflowing)
 
 
 def pad_batch(encoded: Sequence[Encoded], pad_token_id: int) -> dict[str, IntArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -67,10 +68,11 @@ def test_a_pair_is_classified_with_its_texts_in_order(pair_client: Client) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "\x00",
-        "\u200b",
-        "\ufeff",
+        "\x00good",
+        "\u200bgood",
+        "\ufeffgood",
         "\U0001f600" * 50,
+        "\U0001fae9",
         "e\u0301" * 99,
         "\u202egood",
         "[PAD] [CLS]",
@@ -141,3 +143,20 @@ def test_a_short_text_does_not_wait_for_a_large_batch(tiny_bundle: Path) -> None
 
     anyio.run(both)
     assert finished == ["short", "large"]
+
+
+def test_an_answer_names_the_bundle_and_the_time_that_it_took(client: Client) -> None:
+    response = client.classify(text="good")
+    assert response.headers["x-bundle-sha256"] == client.get("/info").json()["bundle"]
+    assert len(response.headers["x-bundle-sha256"]) == 64
+    assert re.fullmatch(r"queue;dur=\d+\.\d\d, run;dur=\d+\.\d\d", response.headers["server-timing"])
+
+
+def test_a_text_that_was_cut_is_said_to_be_cut(client: Client, pair_client: Client) -> None:
+    # 64 tokens, of which two are special.
+    whole, cut = client.classify(text=["good " * 62, "good " * 63]).json()["results"]
+    assert "truncated" not in whole
+    assert cut["truncated"] is True
+    pair = pair_client.classify(text="good " * 99, text_b="bad").json()
+    assert pair["truncated"] is True
+    assert "truncated" not in pair_client.classify(text="good", text_b="bad").json()

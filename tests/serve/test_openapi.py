@@ -27,7 +27,7 @@ def test_the_document_has_every_path_of_the_application(client: Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/classify", "/explain", "/info", "/livez", "/readyz", "/metrics"} == set(paths)
     for path in ("/classify", "/explain"):
-        assert set(paths[path]["post"]["responses"]) == {"200", "413", "422"}
+        assert set(paths[path]["post"]["responses"]) == {"200", "413", "422", "429", "504"}
 
 
 def test_limits_and_labels_are_those_of_the_running_service(client: Client) -> None:
@@ -35,6 +35,7 @@ def test_limits_and_labels_are_those_of_the_running_service(client: Client) -> N
     string, array = document["components"]["schemas"]["Request"]["properties"]["text"]["anyOf"]
     assert string["maxLength"] == array["items"]["maxLength"] == 5_000
     assert (array["minItems"], array["maxItems"]) == (1, 8)
+    assert string["minLength"] == array["items"]["minLength"] == 1  # the service refuses ""
     assert "negative, positive" in document["info"]["description"]
 
 

@@ -103,8 +103,9 @@ def test_requests_texts_and_labels_are_counted(server: httpx.Client) -> None:
         rows = [row for row in metrics if row.startswith(name) and all(label in row for label in labels)]
         return sum(float(row.split()[-1]) for row in rows)
 
-    assert total("bentoml_service_request_total", 'endpoint="/classify"', 'http_response_code="200"') >= 1
-    assert total("bentoml_service_request_total", 'endpoint="/classify"', 'http_response_code="422"') >= 1
+    assert total("pocketbert_requests_total", 'path="/classify"', 'status="200"') >= 1
+    assert total("pocketbert_requests_total", 'path="/classify"', 'status="422"') >= 1
+    assert total("pocketbert_request_seconds_count", 'path="/classify"') >= 2
     assert total("pocketbert_texts_total", 'label="positive"') >= 2
     assert total("pocketbert_inference_seconds_count") >= 1
 
@@ -119,8 +120,14 @@ def test_a_client_that_sends_too_much_can_read_why(server: httpx.Client) -> None
 
 
 def test_the_page_and_what_it_loads_are_served(server: httpx.Client) -> None:
-    assert "swagger-ui" in server.get("/").text
-    for path in ("/static_content/swagger-ui-bundle.js", "/static_content/swagger-ui.css", "/openapi.json"):
+    assert "<!DOCTYPE html>" in server.get("/").text
+    assert "swagger-ui" in server.get("/docs").text
+    for path in (
+        "/page/page.js",
+        "/static_content/swagger-ui-bundle.js",
+        "/static_content/swagger-ui.css",
+        "/openapi.json",
+    ):
         assert server.get(path).status_code == 200
 
 
@@ -149,6 +156,26 @@ def test_a_port_in_use_ends_the_command_with_one_line(environment: dict[str, str
         port = server.getsockname()[1]
         line = fails_with_one_line(environment | {"POCKETBERT_BUNDLE": str(tiny_bundle)}, port)
     assert f"port {port} of 127.0.0.1 is in use" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        (("--port", "80000"), "port 80000: choose one from 1 to 65535 with --port"),
+        (("--host", "203.0.113.7", "--port", "3999"), "203.0.113.7:3999: cannot listen there"),
+        (("--host", "example.com"), "host example.com: give the address of a network card with --host"),
+    ],
+)
+def test_an_address_that_cannot_be_is_one_line(
+    environment: dict[str, str], tiny_bundle: Path, options: tuple[str, ...], cure: str
+) -> None:
+    command = ["bentoml", "serve", *options]
+    given = environment | {"POCKETBERT_BUNDLE": str(tiny_bundle)}
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode not in (0, None)
+    lines = [line for line in (done.stdout + done.stderr).strip().splitlines() if "[INFO]" not in line]
+    assert len(lines) == 1
+    assert cure in lines[0]
 
 
 def test_a_port_of_bentoml_s_configuration_is_checked_too(environment: dict[str, str], tiny_bundle: Path) -> None:

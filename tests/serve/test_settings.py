@@ -30,6 +30,12 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "POCKETBERT_MAX_TEXTS": "4",
         "POCKETBERT_MAX_CHARACTERS": "5",
         "POCKETBERT_MAX_BYTES": "6",
+        "POCKETBERT_MAX_QUEUE_MS": "7",
+        "POCKETBERT_READ_SECONDS": "8",
+        "POCKETBERT_DRAIN_SECONDS": "9",
+        "POCKETBERT_TOKEN": "a-token-of-24-characters",
+        "POCKETBERT_CORS": "https://one.example, http://localhost:8080",
+        "POCKETBERT_LOG": "json",
     }
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
@@ -37,6 +43,36 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.bundle, settings.artifacts) == (Path("/some/bundle"), Path("/some/artifacts"))
     assert (settings.precision, settings.device, settings.threads, settings.workers) == ("int8", "cuda", 2, 3)
     assert settings.limits == Limits(texts=4, characters=5, body_bytes=6)
+    assert (settings.max_queue_ms, settings.read_seconds, settings.drain_seconds, settings.log) == (7, 8, 9, "json")
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "a-token-of-24-characters"
+    assert settings.origins == ["https://one.example", "http://localhost:8080"]
+
+
+def test_a_token_is_not_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETBERT_TOKEN", "a-token-of-24-characters")
+    assert "24" not in repr(Settings.from_environment())
+    for value in ("short", "with a blank in its middle", "café-café-café-café"):
+        monkeypatch.setenv("POCKETBERT_TOKEN", value)
+        with pytest.raises(UserError) as caught:
+            Settings.from_environment()
+        assert str(caught.value).startswith("POCKETBERT_TOKEN=...: set it to at least 16 visible ASCII characters")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("CORS", "example.com", "addresses such as https"),
+        ("LOG", "xml", "text or json"),
+        ("DRAIN_SECONDS", "-1", "0 or"),
+    ],
+)
+def test_other_values_that_are_not_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(f"POCKETBERT_{variable}", value)
+    with pytest.raises(UserError, match=f"^POCKETBERT_{variable}={value}: set it to .*{allowed}"):
+        Settings.from_environment()
 
 
 def test_an_empty_value_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +97,7 @@ def test_a_relative_path_starts_at_the_working_directory(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "two", " ", "1e3", "٣"])
-@pytest.mark.parametrize("variable", ["THREADS", "WORKERS", "MAX_TEXTS", "MAX_CHARACTERS", "MAX_BYTES"])
+@pytest.mark.parametrize("variable", ["THREADS", "WORKERS", "MAX_TEXTS", "MAX_BYTES", "MAX_QUEUE_MS"])
 def test_a_count_must_be_a_whole_number_above_0(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(f"POCKETBERT_{variable}", value)
     with pytest.raises(UserError) as caught:

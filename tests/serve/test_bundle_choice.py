@@ -1,0 +1,134 @@
+"""A server answers with the bundle that it chose at its start, whatever is exported later."""
+
+from __future__ import annotations
+
+import json
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from compress.runtime.errors import UserError
+from export.bundle import MANIFEST, Bundle, file_entry
+from export.golden import GOLDEN
+from serve.bundle_choice import PREVIOUS, STATE, SWAP, choose, make_state, read_choice, state_directory, write_choice
+from serve.predictor import Predictor
+from serve.settings import Settings
+from serve.swap import Swapper, SwapResult
+from tests.conftest import MakeBundle
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(STATE, "")  # restored at the end
+    return make_state()
+
+
+def test_the_copy_stays_when_the_bundle_is_exported_again(state: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    choice = choose(bundle, state)
+    write_choice(choice, state)
+    assert choice.sha256 == Bundle(bundle).sha256
+    (bundle / "model.fp32.onnx").write_bytes(b"half of a new mod")
+    assert read_choice(state) == choice
+    assert Predictor(Settings(bundle=choice.copied)).info.bundle == choice.sha256
+
+
+def test_another_manifest_is_another_bundle(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    before = Bundle(bundle).sha256
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(manifest | {"name": "other"}))
+    assert Bundle(bundle).sha256 != before
+
+
+def test_a_broken_bundle_is_refused_and_the_choice_stays(state: Path, make_bundle: MakeBundle) -> None:
+    choice = choose(make_bundle("good"), state)
+    write_choice(choice, state)
+    broken = make_bundle("broken")
+    (broken / "model.fp32.onnx").unlink()
+    with pytest.raises(UserError, match="missing from the bundle"):
+        choose(broken, state)
+    assert read_choice(state) == choice
+
+
+def test_the_bundle_before_is_kept_and_older_ones_are_removed(state: Path, make_bundle: MakeBundle) -> None:
+    choices = []
+    for name in ("one", "two", "three"):
+        choices.append(choose(make_bundle(name), state))
+        write_choice(choices[-1], state)
+    assert (read_choice(state), read_choice(state, PREVIOUS)) == (choices[2], choices[1])
+    assert [choice.copied.exists() for choice in choices] == [False, True, True]
+    write_choice(choices[1], state)  # a rollback
+    assert (read_choice(state), read_choice(state, PREVIOUS)) == (choices[1], choices[2])
+
+
+class Supervisor:
+    """One without workers: nobody has to be told of a swap."""
+
+    watchers = ()
+
+
+def swapped(state: Path, **request: object) -> SwapResult:
+    """What becomes of a request for a swap, without workers."""
+    (state / SWAP).write_text(f"result.json\n{json.dumps(request, default=str)}")
+    Swapper(Settings(artifacts=state / "none"), state).start(Supervisor())
+    end = time.monotonic() + 120
+    while not (state / "result.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    result = SwapResult.model_validate_json((state / "result.json").read_text())
+    (state / "result.json").unlink()
+    return result
+
+
+def test_a_bundle_that_clients_do_not_know_is_taken_only_if_asked_for(state: Path, make_bundle: MakeBundle) -> None:
+    write_choice(choose(make_bundle("old"), state), state)
+    pairs = make_bundle("pairs", pair=True)
+    refused = swapped(state, bundle=pairs)
+    assert refused.bundle is None
+    assert "other labels (better, worse; now negative, positive)" in str(refused.error)
+    assert swapped(state, bundle=pairs, other_labels=True).bundle == Bundle(pairs).sha256
+
+
+def test_a_bundle_that_answers_otherwise_than_at_its_export_is_refused(state: Path, make_bundle: MakeBundle) -> None:
+    old = choose(make_bundle("old"), state)
+    write_choice(old, state)
+    new = make_bundle("new")
+    golden = json.loads((new / GOLDEN).read_text())
+    golden["logits"]["fp32"][0][0] += 1.0
+    (new / GOLDEN).write_text(json.dumps(golden))
+    manifest = json.loads((new / MANIFEST).read_text())
+    manifest["files"][GOLDEN] = file_entry(new / GOLDEN).model_dump()
+    (new / MANIFEST).write_text(json.dumps(manifest))
+    assert "away from that at export" in str(swapped(state, bundle=new).error)
+    assert read_choice(state) == old
+
+
+def test_a_swap_without_a_cause_is_one_line(state: Path, make_bundle: MakeBundle) -> None:
+    old = choose(make_bundle("old"), state)
+    write_choice(old, state)
+    assert "no other bundle before" in str(swapped(state, rollback=True).error)
+    assert "nowhere: no such directory" in str(swapped(state, bundle="/nowhere").error)
+    assert "no bundle under" in str(swapped(state).error)
+    assert read_choice(state) == old
+
+
+def test_only_the_files_that_the_manifest_lists_are_copied(state: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    (bundle / "model.fp32.onnx.data").write_bytes(b"weights that nobody hashed")
+    copied = choose(bundle, state).copied
+    assert sorted(file.name for file in copied.iterdir()) == [GOLDEN, MANIFEST, "model.fp32.onnx", "tokenizer.json"]
+
+
+def test_the_server_s_directory_is_its_user_s_alone(state: Path) -> None:
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert state_directory() == state
+
+
+def test_a_process_outside_a_server_has_no_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(STATE, raising=False)
+    assert state_directory() is None
+    monkeypatch.setenv(STATE, str(tmp_path / "removed"))
+    assert state_directory() is None

@@ -1,0 +1,232 @@
+"""What happens to a server of two workers while it runs: workers die, bundles change, clients are slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from export.bundle import MANIFEST, Bundle
+from tests.conftest import make_tiny_bundle
+from tests.serve.test_service import free_port
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 120  # much more than anything here takes, because the machine may be busy
+TOKEN = "a-token-of-24-characters"
+
+
+@dataclass
+class Server:
+    """`bentoml serve` over `artifacts`, as in a container, with two workers and a token."""
+
+    home: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith(("POCKETBERT_", "BENTOML_"))
+        }
+        environment = outside | {
+            "BENTOML_HOME": str(self.home / "bentoml"),
+            "BENTOML_CONTAINERIZED": "true",
+            "TMPDIR": str(self.home),
+            "POCKETBERT_ARTIFACTS": str(self.home / "artifacts"),
+            "POCKETBERT_WORKERS": "2",
+            "POCKETBERT_TOKEN": TOKEN,
+            "POCKETBERT_READ_SECONDS": "1",
+        }
+        command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        until(lambda: self.process.poll() is not None or self.status("/readyz") == 200)
+
+    def ask(self, path: str, content: dict[str, object] | None = None) -> httpx.Response:
+        """A request over a connection of its own, so that any worker may get it."""
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        method = "GET" if content is None else "POST"
+        return httpx.request(
+            method,
+            f"http://127.0.0.1:{self.port}{path}",
+            json=content,
+            headers=headers,
+            timeout=SECONDS,
+            verify=False,  # plain HTTP; without it, httpx reads certificates for each request
+        )
+
+    def status(self, path: str) -> int | None:
+        try:
+            return self.ask(path).status_code
+        except httpx.TransportError:
+            return None
+
+    def bundles(self) -> set[str]:
+        """The bundles that twenty answers come from."""
+        return {self.ask("/classify", {"text": "good"}).headers["x-bundle-sha256"] for _ in range(20)}
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    @property
+    def state(self) -> Path:
+        [state] = self.home.glob("pocketbert-*")
+        return state
+
+    def stop(self) -> str:
+        self.process.terminate()
+        return self.process.communicate(timeout=SECONDS)[0]
+
+
+def until(condition: Callable[[], bool]) -> float:
+    """Wait until the condition holds. Returns the seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() < start + SECONDS
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def bundle_in(home: Path, name: str, created: str) -> Path:
+    bundle = make_tiny_bundle(home / "artifacts" / name / "bundle", name=name)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(manifest | {"created": created}))
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    bundle_in(home, "first", "2026-01-01T00:00:00+00:00")
+    return home
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Server]:
+    server = Server(home)
+    try:
+        yield server
+        output = server.stop()
+    finally:
+        server.process.kill()
+    assert "Traceback" not in output
+    assert server.process.returncode == 0
+    assert not list(home.glob("pocketbert-*"))  # nothing is left
+
+
+def test_a_worker_that_dies_is_replaced_and_answers_from_the_same_bundle(server: Server, home: Path) -> None:
+    before = server.bundles()
+    assert len(before) == 1
+    newer = bundle_in(home, "newer", "2026-02-01T00:00:00+00:00")
+    assert Bundle(newer).sha256 not in before
+    victim, other = server.workers()
+    os.kill(victim.pid, signal.SIGKILL)
+    for _ in range(20):
+        assert server.status("/readyz") == 200  # the other one answers
+    until(lambda: len(server.workers()) == 2 and victim not in server.workers())
+    [replacement] = [one for one in server.workers() if one != other]
+    until((server.state / f"serves-{replacement.pid}").exists)
+    assert server.bundles() == before
+
+
+def test_the_supervisor_takes_no_commands_over_the_network(server: Server) -> None:
+    listening = [one for one in psutil.Process(server.process.pid).net_connections("inet") if one.status == "LISTEN"]
+    assert {one.laddr.port for one in listening} == {server.port}
+    assert server.state.stat().st_mode & 0o077 == 0
+    assert (server.state / "control.sock").is_socket()
+
+
+def test_connections_that_send_nothing_or_half_a_request_are_closed(server: Server) -> None:
+    beginnings = [
+        b"",
+        b"POST /classify HTTP/1.1\r\nHost: x\r\n",
+        b"POST /info HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf",
+    ]
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in beginnings]
+    for connection, beginning in zip(connections, beginnings, strict=True):
+        connection.settimeout(SECONDS)
+        connection.sendall(beginning)
+    for connection in connections:
+        while connection.recv(4096):  # it ends when the server closes the connection
+            pass
+        connection.close()
+
+
+def test_headers_and_paths_that_cannot_be_decoded_leave_no_traceback(server: Server) -> None:
+    # The fixture looks for tracebacks at the end.
+    for request in (
+        b"GET /info HTTP/1.1\r\nHost: caf\xe9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nUser-Agent: \xff\xfe\r\n\r\n",
+        b"POST /classify HTTP/1.1\r\nHost: \xff\r\nContent-Length: 0\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+    for path in (b"/%ff%fe", b"/caf\xe9", b"/%00"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as connection:
+            connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(4096).split()[1] in (b"400", b"404")
+
+
+def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refused(server: Server, home: Path) -> None:
+    [first] = server.bundles()
+    second = bundle_in(home, "second", "2026-03-01T00:00:00+00:00")
+    broken = bundle_in(home, "broken", "2026-04-01T00:00:00+00:00")
+    (broken / "tokenizer.json").write_text("{}")
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=SECONDS) as client:
+            client.headers["authorization"] = f"Bearer {TOKEN}"
+            while not stop.is_set():
+                statuses.append(client.post("/classify", json={"text": "good"}).status_code)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        answer = server.ask("/admin/reload", {"bundle": str(second)})
+        assert answer.json() == {"bundle": Bundle(second).sha256, "workers": 2}
+        assert server.bundles() == {Bundle(second).sha256}
+        refused = server.ask("/admin/reload", {"bundle": str(broken)})
+        assert refused.status_code == 409
+        assert "the bundle stays as it is" in refused.json()["error"]
+        assert server.bundles() == {Bundle(second).sha256}
+        assert server.ask("/admin/reload", {"rollback": True}).json() == {"bundle": first, "workers": 2}
+        assert server.bundles() == {first}
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+def test_a_worker_that_cannot_start_ends_the_server_with_one_line(home: Path, tmp_path: Path) -> None:
+    bundle_in(tmp_path, "only", "2026-01-01T00:00:00+00:00")
+    server = Server(tmp_path)
+    try:
+        [model] = server.state.glob("bundles/*/model.fp32.onnx")
+        model.write_bytes(b"damaged while it runs")
+        os.kill(server.workers()[0].pid, signal.SIGKILL)
+        output, _ = server.process.communicate(timeout=SECONDS)
+    finally:
+        server.process.kill()
+    assert server.process.returncode not in (0, -9)
+    lines = [line for line in output.splitlines() if "[INFO]" not in line]
+    assert len(lines) == 1
+    assert "model.fp32.onnx" in lines[0]
+    assert "truncated copy" in lines[0]
