@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from serve.admin import reload
 from serve.admission import Admission, ClientLeftError
+from serve.explain import runs
 from serve.messages import Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
 from serve.page import page_routes
@@ -117,8 +118,7 @@ async def explain(http: HttpRequest) -> Response:
     """`POST /explain`: label and probability of a text, and how much each of its words speaks for the label."""
     predictor: Predictor = http.app.state.predictor
     request = await read_request(http, predictor)
-    words = sum(len(text.split()) for text in [*request.texts, *(request.texts_b or [])])
-    seconds = predictor.seconds(request) * (1 + words)  # the text is classified again without each of them
+    seconds = predictor.seconds(request) * runs(request, predictor.info.max_length)
     answer, times = await run_in_turn(http, predictor, predictor.explain, request, seconds)
     return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": times})
 

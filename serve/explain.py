@@ -45,7 +45,22 @@ class _Part:
         ]
 
 
-def explain(session: BundleSession, request: Request, limits: Limits) -> tuple[FloatArray, list[list[Word]]]:
+@dataclass(frozen=True)
+class Explained:
+    """What a model says about a text or pair, and about each of its words."""
+
+    logits: FloatArray  # (C,)
+    truncated: bool
+    words: list[list[Word]]  # of each text
+
+
+def runs(request: Request, max_length: int) -> int:
+    """How often the model runs to explain a request: once, and once without each word. It reads `max_length` words at most."""
+    words = sum(len(_WORD.findall(text)) for text in [*request.texts, *(request.texts_b or [])])
+    return 1 + min(words, max_length)
+
+
+def explain(session: BundleSession, request: Request, limits: Limits) -> Explained:
     """Classify a text or pair with all its words, and without each word that the model reads.
 
     The weight of a word is `log_odds(whole text) - log_odds(text without the word)` of the label that the whole text gets. That is
@@ -54,21 +69,23 @@ def explain(session: BundleSession, request: Request, limits: Limits) -> tuple[F
     answers to these texts, and no approximation. Weights do not add up to anything: of two words that say the same, each may be
     missed little.
 
-    :returns: the logits of the whole text (C,), and the words of each text of the request.
-    :raises RefusedError: the request is a list, or no token is left without one of the words (422); all that is to be classified is
-        more than `limits` allow in one request (413).
+    :raises RefusedError: the request is a list, the tokenizer finds no token in it, or none without one of the words (422); all
+        that is to be classified is more than `limits` allow in one request (413).
     """
     if request.is_list:
         raise RefusedError("text: must be a string; words are explained for one text at a time")
     parts = _parts(session.encoder, [*request.texts, *(request.texts_b or [])])
     _check_size(parts, limits)
     encoded = session.encoder.encode(*_texts_to_classify(parts))
+    if len(encoded[0]) <= session.encoder.special_tokens:
+        raise RefusedError("text: holds no token of the vocabulary")
     if not all(map(len, encoded)):
         raise RefusedError("text: no token of the vocabulary is left without one of its words; send more words")
     logits = session.logits(encoded)
     odds = log_odds(logits, int(logits[0].argmax()))
     weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in parts])[:-1])
-    return logits[0], [part.words(own) for part, own in zip(parts, weights, strict=True)]
+    words = [part.words(own) for part, own in zip(parts, weights, strict=True)]
+    return Explained(logits[0], encoded[0].truncated, words)
 
 
 def log_odds(logits: FloatArray, label: int) -> NDArray[np.float64]:

@@ -112,10 +112,10 @@ class Predictor:
 
         :raises RefusedError: see `serve.explain.explain`.
         """
-        logits, words = explain(self.sessions[request.domain or self.default_domain], request, self.limits)
-        truncated = any(word.weight is None for part in words for word in part)
-        prediction = self._prediction(softmax(logits), request.scores, truncated)
-        return Explanation(**prediction.model_dump(), words=words[0], words_b=words[1] if self.pair else None)
+        explained = explain(self.sessions[request.domain or self.default_domain], request, self.limits)
+        prediction = self._prediction(softmax(explained.logits), request.scores, explained.truncated)
+        words, *words_b = explained.words
+        return Explanation(**prediction.model_dump(), words=words, words_b=words_b[0] if words_b else None)
 
     def _answer_one(self, text: str) -> None:
         """Answer a text, and in a bundle of pairs a pair of its halves, to see how long it takes."""

@@ -27,7 +27,7 @@ export async function ask(path, body, signal) {
   const start = performance.now();
   const { content, headers } = await request(path, { method: "POST", body: JSON.stringify(body), signal });
   const milliseconds = performance.now() - start;
-  const timing = /\bclassify;dur=([\d.]+)/.exec(headers.get("Server-Timing") ?? "");
+  const timing = /\brun;dur=([\d.]+)/.exec(headers.get("Server-Timing") ?? "");
   return { answer: content, milliseconds, inService: timing && Number(timing[1]) };
 }
 

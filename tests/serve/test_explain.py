@@ -13,7 +13,8 @@ from tokenizers import processors
 
 from export.bundle import Bundle
 from export.session import BundleSession
-from serve.explain import log_odds
+from serve.explain import log_odds, runs
+from serve.messages import Request
 from tests.conftest import MakeBundle
 from tests.serve.conftest import Client, serve
 
@@ -87,7 +88,10 @@ def test_words_behind_the_cut_have_no_weight(make_bundle: MakeBundle) -> None:
     # The model reads [CLS], six words and [SEP].
     directory = make_bundle(max_length=8)
     text = "good film is the a very bad bad bad"
-    found = weights(serve(directory), text=text)
+    client = serve(directory)
+    found = weights(client, text=text)
+    assert explain(client, text=text).json()["truncated"]
+    assert "truncated" not in explain(client, text="good film").json()
     assert [weight is not None for _, weight in found] == [True] * 6 + [False] * 3
     # Without "good" the first "bad" comes into the window, so the weight holds both.
     expected = log_odds_of(directory, 1, text) - log_odds_of(directory, 1, "film is the a very bad")
@@ -122,6 +126,20 @@ def test_a_text_of_which_no_token_would_be_left_is_refused(tiny_bundle: Path) ->
     response = explain(client, text="good")
     assert response.status_code == 422
     assert response.json()["error"].startswith("text: no token of the vocabulary is left without one of its words")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a good film", 4), ("好 电影", 4), ("good " * 500, 65)])
+def test_the_number_of_runs_is_known_before(client: Client, text: str, expected: int) -> None:
+    # The admission of requests forecasts from it. 64 tokens are read at most.
+    assert runs(Request(text=text), client.app.state.predictor.info.max_length) == expected
+
+
+def test_a_text_without_a_token_is_refused_as_classify_refuses_it(client: Client) -> None:
+    text = "\ufffd"  # visible, but the tokenizer drops it
+    answers = [client.classify(text=text), explain(client, text=text)]
+    assert [(one.status_code, one.json()) for one in answers] == [
+        (422, {"error": "text: holds no token of the vocabulary"})
+    ] * 2
 
 
 def test_log_odds_are_exact_for_several_labels_and_sure_answers() -> None:

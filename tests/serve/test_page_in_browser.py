@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_an_answer_comes_while_one_types(browser: Chromium) -> None:
     bars = browser.text("one-bars").split("\n")
     assert bars[0::2] == ["positive", "negative"]
     assert float(bars[1].removesuffix(" %")) + float(bars[3].removesuffix(" %")) == pytest.approx(100)
-    assert "ms" in browser.text("one-facts")
+    assert re.fullmatch(r"[\d.]+ ms in the service\n[\d.]+ ms until here", browser.text("one-facts"))
     browser.wait_for("document.getElementById('say').textContent.startsWith('positive, ')")
 
 
@@ -231,6 +232,19 @@ def test_a_pair_has_two_fields(chromium: Chromium, tiny_pair_bundle: Path) -> No
             "better",
             "worse",
         ]
+    check_console_and_network(chromium)
+
+
+def test_a_text_that_was_cut_is_said_to_be_cut(chromium: Chromium, tmp_path: Path) -> None:
+    chromium.events.clear()
+    with served(make_tiny_bundle(tmp_path / "bundle", max_length=5)) as address:
+        open_page(chromium, address)
+        chromium.type("good film good bad bad")
+        wait_for_verdict(chromium, "positive")
+        assert "cut: only the first 5 tokens were read" in chromium.text("one-facts")
+        chromium.evaluate("document.getElementById('explain').click()")
+        chromium.wait_for("document.querySelectorAll('.words .unread').length === 2")
+        assert "does not read the words in grey" in chromium.text("reading-note")
     check_console_and_network(chromium)
 
 
