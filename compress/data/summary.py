@@ -86,7 +86,7 @@ def _is_blank(text: str) -> bool:
 
 def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels: Sequence[str] | None) -> Iterator[str]:
     for group in alike(classes):
-        yield f"labels {_some(map(_name, group))} are different classes, but differ only in case, spaces or the form of a number"
+        yield f"labels {_some(map(_name, group))} are different classes, but look the same except for case, spaces or the form of a number"
     if padded := [label for label in classes if label != label.strip()]:
         yield f"labels with spaces around them: {_some(map(_name, padded))}"
     if quoted := [label for label in classes if re.fullmatch(r'".*"|\'.*\'', label)]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.delimited import Record, read_records
+from compress.data.labels import seen
 from compress.data.text_files import read_text
 from compress.recipe.sections import TextOptions
 from compress.recipe.sections.data import JSON_LINES
@@ -124,7 +125,7 @@ def check_columns(
                 raise UserError(f"{place}: two columns are called {column!r}; give one of them another name")
             continue
         shown = ", ".join(map(_shown, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
-        like = next((name for name in names if name.strip().casefold() == column.strip().casefold()), None)
+        like = next((name for name in names if seen(name) == seen(column)), None)
         if like is not None:
             cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=False)}"
         else:
@@ -228,10 +229,11 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
     columns: dict[str, list[Any]] = {setting: [] for setting in wanted}
     names: dict[str, None] = {}
     lines = read_text(path, options).split("\n")
+    whole = not any(lines[1:])
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _json_object(line, f"{path}: line {number}", whole=sum(map(len, lines[1:])) == 0)
+        row = _json_object(line, f"{path}: line {number}", whole=whole)
         names.update(dict.fromkeys(row))
         numbers.append(number)
         for setting, column in wanted.items():
@@ -252,8 +254,7 @@ def _json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
         row = json.loads(line, object_pairs_hook=_unique, parse_constant=lambda constant: None)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        more = "; an object must stand in one line" if line.strip() in ("{", "[", "[{") else ""
-        raise UserError(f"{place}: cannot be read as JSON ({reason}){more}") from None
+        raise UserError(f"{place}: cannot be read as JSON ({reason}){_json_cure(line)}") from None
     if not isinstance(row, dict):
         cure = "write the objects of the list one a line" if whole else 'a line must be an object such as {"text": …}'
         raise UserError(f"{place}: not a JSON object but {_json_kind(row)}; {cure}")
@@ -262,6 +263,15 @@ def _json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
             if isinstance(value, str) and (half := re.search("[\ud800-\udfff]", value)):
                 raise UserError(f"{place}: column {name!r} holds half of a character (\\u{ord(half[0]):04x}); mend it")
     return row
+
+
+def _json_cure(line: str) -> str:
+    """What to do about a line that is no JSON, where that is plain."""
+    if line.strip() in ("{", "[", "[{"):
+        return "; an object must stand in one line"
+    if line.rstrip().endswith(","):
+        return "; remove the comma at the end of the line"
+    return "; its lines end in a carriage return (CR) alone: save it with LF" if "\r" in line.rstrip("\r") else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

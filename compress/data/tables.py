@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.data.files import why_no_file
 from compress.data.hub import HubRepository, load_hub_dataset
 from compress.data.table_files import Table, check_columns, read_file, wanted_columns
 from compress.recipe.sections import TextOptions
@@ -99,7 +100,7 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
     :raises UserError: as `read_splits`.
     """
     if not path.is_file():
-        raise UserError(f"{options.section}.{key}: {path}: {'is not a file' if path.exists() else 'no such file'}")
+        raise UserError(f"{options.section}.{key}: {path}: {why_no_file(path)}")
     return _rows(read_file(path, options, wanted_columns(options, labelled=labelled)), options)
 
 
