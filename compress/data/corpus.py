@@ -311,7 +311,7 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: s
                 first = next(row.place for row in splits[name] if row.label == label)
                 raise UserError(
                     f"{options.section}: {name} has the label {label!r} ({counts[label]} rows, {first}), which train {reason}{why}; "
-                    f"known: {known}"
+                    f"known: {known}. Give train texts with it, or take these rows out of {name}"
                 )
             if label not in labels:
                 raise UserError(

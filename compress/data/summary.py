@@ -98,7 +98,10 @@ def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels:
     for name, rows in splits.items():
         there = {row.label for row in rows}
         if name != "train" and (absent := [label for label in classes if label not in there]):
-            yield f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(_name, absent))}"
+            yield (
+                f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(_name, absent))}; its accuracy says nothing "
+                "about them"
+            )
 
 
 def _about_texts(
@@ -120,6 +123,12 @@ def _about_texts(
         ]
         if rows:
             yield f"{len(rows):,} texts hold {what} such as the one of {rows[0][0]}, {rows[0][1].place}"
+    numbers = [row for row in splits["train"] if not any(map(str.isalpha, "".join(row.texts)))]
+    if len(numbers) > MOSTLY * len(splits["train"]):
+        yield (
+            f"{len(numbers):,} training texts have no letters, such as {numbers[0].text[:20]!r} in {numbers[0].place}; does data.text name "
+            "the column of the texts?"
+        )
     wrapped = [row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"']
     quoted = [row for row in wrapped if '""' in row.text]
     if not quoted and len(wrapped) > MOSTLY * len(splits["train"]):
@@ -130,7 +139,7 @@ def _about_texts(
 
 def _about_sizes(splits: dict[str, list[Row]], classes: dict[str, int]) -> Iterator[str]:
     if single := [label for label, rows in classes.items() if rows == 1]:
-        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(_name, single))}"
+        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(_name, single))}; give more of them"
     if (size := len(splits["dev"])) < FEW_TEXTS:
         yield f"dev has {size:,} texts only: each is worth {100 / size if size else 100:.1f} points of its accuracy"
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from compress.runtime.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MOST_NAMES, MOST_CHARACTERS = 20, 40  # of a table's columns, in a message
+NEAR = 0.75  # likeness of two names from which on one is a slip of the other
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,15 @@ def check_columns(
             continue
         shown = ", ".join(map(_shown, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
         like = next((name for name in names if seen(name) == seen(column)), None)
+        others = [name for name in names if name not in wanted.values()]
+        is_table_of_task = len(others) < len(names)  # some of the wanted columns are there
+        if like is None and is_table_of_task:
+            like = next(iter(get_close_matches(column, others, 1, NEAR)), None)
+        cure = hint
         if like is not None:
             cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=False)}"
-        else:
-            cure = "" if any(name in names for name in wanted.values()) else hint
+        elif is_table_of_task:
+            cure = f"; if one of them is meant, name it in {options.section}.{setting}"
         raise UserError(f"{place}: no column {column!r} ({options.section}.{setting}); it has {shown}{cure}")
 
 

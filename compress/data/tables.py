@@ -191,8 +191,11 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _empty(table: Table, row: int, setting: str, column: str) -> UserError:
+    """What to say of the first empty cell of a column."""
+    more = sum(map(_is_empty, table.columns[setting][row + 1 :]))
+    also = f", and so it is in {more:,} more {'row' if more == 1 else 'rows'}; remove these rows or fill them in"
     return UserError(
-        f"{table.place}: {table.at(row, setting)}: column {column!r} is empty; remove the row or fill it in"
+        f"{table.place}: {table.at(row, setting)}: column {column!r} is empty{also if more else '; remove the row or fill it in'}"
     )
 
 

@@ -81,12 +81,11 @@ def compress_per_domain(
     stale = {
         domain: own for domain, own in recipes.items() if not _is_current(own, domain_workspace(workspace, domain))
     }
-    for number, own in enumerate(stale.values()):  # all domains, before the first one is trained
+    for own in stale.values():  # all domains, before the first one is trained
         check(own, corpus)
-        if number == 0:
-            preflight_in_seconds(own, corpus, workspace.root, trial_export)
-        else:
-            check_bank(own, student_corpus(own, corpus))
+        check_bank(own, student_corpus(own, corpus))
+    if stale:
+        preflight_in_seconds(next(iter(stale.values())), corpus, workspace.root, trial_export)
     for domain, own in stale.items():
         if TRANSFER_SET.needed(
             own

@@ -21,6 +21,7 @@ from compress.recipe.sections import (
     TextOptions,
     TwoDomainOptions,
 )
+from compress.recipe.sections.data import DELIMITED, JSON_LINES
 from compress.runtime.errors import UserError
 
 S = TypeVar("S", bound=Section)
@@ -87,11 +88,15 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory; name the recipe in it, a TOML file") from None
     except OSError as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if path.suffix in (*DELIMITED, *JSON_LINES):
+            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
         raise UserError(f"{path}: not valid TOML: {error}") from None
     table.setdefault("name", path.stem)
     return table, text

@@ -131,6 +131,8 @@ WARNINGS = [
     ([("an odd text", "Positive"), ("another", "positive ")], {}, "'Positive', 'positive', 'positive ' are different classes"),
     ([("an odd text", " x")], {}, "labels with spaces around them: ' x'"),
     ([("an odd text", "1"), ("another", "1.0")], {}, "'1', '1.0' are different classes"),
+    ([("an odd text", "positive\u200b")], {}, "are different classes, but look the same"),
+    ([("an odd text", "café"), ("another", "cafe\u0301")], {}, "are different classes, but look the same"),
     ([("an odd text", '"x"')], {}, "labels with quotation marks around them"),
     ([("an odd text", "positive;negative")], {}, "'positive;negative' looks like several labels"),
     ([], {"labels": ["negative", "neutral", "positive"]}, "no training text has 'neutral'"),
@@ -138,6 +140,7 @@ WARNINGS = [
     ([("an odd text", "odd")], {}, "1 of 3 classes have one training text only: 'odd'"),
     ([("an odd text", "positive"), ("An odd text!", "negative")], {}, "'positive' in line 302 and 'negative' in line 303"),
     ([("?", "positive"), ("a", "negative")], {}, "2 texts are a single character or have no letter or digit, such as '?' (train, line 302)"),
+    ([(str(n), "positive") for n in range(10_000)], {}, "10,000 training texts have no letters, such as '0' in line 302"),
     ([("a\0b", "positive")], {}, "1 texts hold a NUL character such as the one of train, line 302"),
     ([('"he said ""no"""', "positive")], {}, "1 texts stand in quotation marks"),
 ]  # fmt: skip
