@@ -59,10 +59,15 @@ def like(name: str, names: Iterable[str]) -> str:
 
 
 def joined_labels(names: set[str]) -> str | None:
-    """A label such as "a,b" whose parts are labels too, so that it looks like several; None if there is none."""
+    """A label such as "a,b" or "a|b" that looks like several; None if there is none.
+
+    Its parts are labels too. Behind a separator of lists, such as "|", one of them is enough.
+    """
     for name in sorted(names):
         parts = [part.strip() for part in re.split(r"[,;|/+]", name)]
         if len(parts) > 1 and names.issuperset(parts):
+            return name
+        if re.search(r"[,;|]", name) and not names.isdisjoint(part.strip() for part in re.split(r"[,;|]", name)):
             return name
     return None
 

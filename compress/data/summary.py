@@ -84,6 +84,17 @@ def _is_blank(text: str) -> bool:
     return len(text.strip()) < 2 or re.search(r"\w", text) is None
 
 
+def _is_decoded_wrongly(text: str) -> bool:
+    """Whether a text has letters such as "Ã©", which are the bytes of "é" in UTF-8."""
+    for encoding in () if text.isascii() else ("cp1252", "latin-1"):
+        try:
+            text.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+        return True
+    return False
+
+
 def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels: Sequence[str] | None) -> Iterator[str]:
     for group in alike(classes):
         yield f"labels {_some(map(_name, group))} are different classes, but look the same except for case, spaces or the form of a number"
@@ -128,6 +139,12 @@ def _about_texts(
         yield (
             f"{len(numbers):,} training texts have no letters, such as {numbers[0].text[:20]!r} in {numbers[0].place}; does data.text name "
             "the column of the texts?"
+        )
+    twice = [row for row in splits["train"] if any(map(_is_decoded_wrongly, row.texts))]
+    if twice:
+        yield (
+            f"{len(twice):,} training texts are UTF-8 that was read as another encoding before it came here, such as {twice[0].place}; save "
+            "the table anew from where it comes"
         )
     wrapped = [row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"']
     quoted = [row for row in wrapped if '""' in row.text]

@@ -134,7 +134,7 @@ def check_columns(
             like = next(iter(get_close_matches(column, others, 1, NEAR)), None)
         cure = hint
         if like is not None:
-            cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=False)}"
+            cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=not like.isprintable())}"
         elif is_table_of_task:
             cure = f"; if one of them is meant, name it in {options.section}.{setting}"
         raise UserError(f"{place}: no column {column!r} ({options.section}.{setting}); it has {shown}{cure}")

@@ -98,7 +98,7 @@ REFUSED = {
     "Excel's separator line": ("csv", "sep=;\n" + CSV.replace(",", ";"), "line 1 is for Excel only"),
     "a quoted TSV": ("tsv", TSV.replace("text\tlabel", '"text"\t"label"'), "set data.quoting = true"),
     "quoted lines in a TSV": ("tsv", with_line(2, '"a\nb"\tneg', TSV), "line 2: .* set data.quoting = true"),
-    "a character without a width in the header": ("csv", CSV.replace("text", "te\u200bxt"), 'set data.text = "te\u200bxt"'),
+    "a character without a width in the header": ("csv", CSV.replace("text", "te\u200bxt"), r'set data.text = "te\\u200bxt"'),
     "a slip in the header": ("csv", CSV.replace("label", "lable"), 'no column .label. .* set data.label = "lable"'),
     "another name in the header": ("csv", CSV.replace("label", "mood"), "if one of them is meant, name it in data.label"),
     "UTF-16": ("tsv", TSV.encode("utf-16"), 'is in UTF-16; set data.encoding = "utf-16"'),
