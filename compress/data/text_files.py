@@ -31,7 +31,7 @@ _LATIN = ("iso8859-1", "iso8859-15", "cp1252")  # Python's names of encodings th
 
 
 def read_text(path: Path, options: TextOptions) -> str:
-    """The text of a file without its byte-order mark; line ends stay as they are. `.gz` files are uncompressed.
+    """The text of a file without its byte-order marks; line ends stay as they are. `.gz` files are uncompressed.
 
     :param options: `encoding`; without it, the file must be UTF-8.
     :raises UserError: the file cannot be read, is no text, or has another encoding. The message names it where it is plain.
@@ -44,7 +44,7 @@ def read_text(path: Path, options: TextOptions) -> str:
         text = _as_utf8(data, path, setting)
     else:
         text = _as_told(data, path, options.encoding, setting)
-    return text.removeprefix("\ufeff")
+    return text.lstrip("\ufeff")
 
 
 def likely_encoding(data: bytes) -> str | None:
