@@ -35,7 +35,7 @@ optimum: $(ENV)/.train ## .venv-optimum, for bench ARGS='--optimum .venv-optimum
 		> "$$(.venv-optimum/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main_environment.pth"
 
 test: $(ENV)/.dev ## run the test suite, a file to a core
-	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(ENV)/.dev ## style, types and the order of the rooms
 	"$(BIN)/ruff" check .

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from compress.console import console
+from compress.data.files import why_no_file
 from compress.data.table_files import is_table
 from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
@@ -49,7 +50,7 @@ def texts_of_file(path: Path, column: str, column_b: str, *, pair: bool) -> Iter
     :raises UserError: the file cannot be read, or has not the column.
     """
     if not path.is_file():
-        raise UserError(f"--file: {path}: {'is a directory' if path.is_dir() else 'no such file'}")
+        raise UserError(f"--file: {path}: {why_no_file(path)}")
     if not is_table(path):
         with path.open(encoding="utf-8-sig") as lines:
             yield from _lines(lines, str(path), pair=pair)

@@ -65,6 +65,8 @@ def _make_bentoml_home() -> None:
     :raises UserError: it cannot be made or written.
     """
     home = Path(os.environ.get("BENTOML_HOME") or os.path.expanduser("~/bentoml"))
+    if home.parts[0] == "~":
+        raise UserError("this user has no home directory for BentoML; set BENTOML_HOME to a directory that can be made")
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not os.access(home, os.W_OK):

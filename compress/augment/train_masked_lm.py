@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from compress.augment.masked_lm import MaskedLM, language_head, masked_logits
 from compress.augment.pieces import read_vocabulary
@@ -27,8 +26,6 @@ from compress.training.evaluation import predict
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
-transformers_logging.set_verbosity_error()  # no warning about a "newly initialized" head: it is trained here
-transformers_logging.disable_progress_bar()
 # accelerate warns at each checkpoint that tied weights are saved once, which is intended.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 

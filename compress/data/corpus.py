@@ -104,6 +104,8 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
         unlabelled += [row for row in everything if id(row) not in labelled]
     if options.unlabelled:
         further = {row.group: row for row in read_table(options.unlabelled, options, "unlabelled", labelled=False)}
+        if known := len(further.keys() & {row.group for row in splits["train"]}):
+            summary.warnings.append(f"{known:,} of {len(further):,} unlabelled texts are training texts too")
         unlabelled += decontaminator.remove(list(further.values()), "unlabelled", options)
     labels = _label_names(splits, options, set(summary.classes))
     index = {label: i for i, label in enumerate(labels)}
@@ -288,8 +290,11 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: s
                     f"{options.section}: column {options.label!r} has {classes} different labels in {len(splits['train'])} texts, so that no "
                     f"text is left for {name}; is it the column of the classes ({options.section}.label)? Else give a {name} table"
                 )
+            groups = len({row.group for row in splits["train"]})
+            few = f" (its {len(splits['train']):,} rows have {groups:,} different texts, and equal texts stay in one split)"
             raise UserError(
-                f"{options.section}: the {name} split is empty; give more rows or a {name} table of its own"
+                f"{options.section}: the {name} split is empty{few if groups < len(splits['train']) else ''}; give more rows or a {name} "
+                "table of its own"
             )
     seen = {name: Counter(row.label for row in rows) for name, rows in splits.items()}
     if len(seen["train"]) < 2:
@@ -312,7 +317,7 @@ def _label_names(splits: dict[str, list[Row]], options: DataOptions, in_table: s
                 first = next(row.place for row in splits[name] if row.label == label)
                 raise UserError(
                     f"{options.section}: {name} has the label {label!r} ({counts[label]} rows, {first}), which train {reason}{why}; "
-                    f"known: {known}"
+                    f"known: {known}. Give train texts with it, or take these rows out of {name}"
                 )
             if label not in labels:
                 raise UserError(

@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 
+def why_no_file(path: Path) -> str:
+    """What to say of a path that is not one of a file."""
+    if path.is_dir():
+        return "is a directory; name the file in it"
+    return "is not a file" if path.exists() else "no such file"
+
+
 def fingerprint(*parts: Any) -> str:
     """SHA-256 of the JSON of `parts`. It identifies the inputs of a stage."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

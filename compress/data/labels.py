@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from math import isfinite
+from unicodedata import category, normalize
 
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -44,7 +45,7 @@ def check_labels(labels: list[str], options: TextOptions, place: str) -> None:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """The groups of labels that differ only in case or spaces, or in how a number is written."""
+    """The groups of labels that look the same but for case and spaces, or are one number written in several ways."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         groups[_folded(name)].append(name)
@@ -58,16 +59,29 @@ def like(name: str, names: Iterable[str]) -> str:
 
 
 def joined_labels(names: set[str]) -> str | None:
-    """A label such as "a,b" whose parts are labels too, so that it looks like several; None if there is none."""
+    """A label such as "a,b" or "a|b" that looks like several; None if there is none.
+
+    Its parts are labels too. Behind a separator of lists, such as "|", one of them is enough.
+    """
     for name in sorted(names):
         parts = [part.strip() for part in re.split(r"[,;|/+]", name)]
         if len(parts) > 1 and names.issuperset(parts):
             return name
+        if re.search(r"[,;|]", name) and not names.isdisjoint(part.strip() for part in re.split(r"[,;|]", name)):
+            return name
     return None
 
 
+def seen(name: str) -> str:
+    """What a reader sees of a name: without characters that have no width, without upper case and further spaces, and with one
+    form of each letter, which may be written with its accent or before it (NFKC).
+    """
+    name = "".join(character for character in name if category(character) != "Cf")
+    return " ".join(normalize("NFKC", name).split()).casefold()
+
+
 def _folded(name: str) -> str:
-    name = " ".join(name.split()).casefold()
+    name = seen(name)
     return f"{float(name):g}" if _NUMBER.fullmatch(name) else name
 
 

@@ -84,9 +84,20 @@ def _is_blank(text: str) -> bool:
     return len(text.strip()) < 2 or re.search(r"\w", text) is None
 
 
+def _is_decoded_wrongly(text: str) -> bool:
+    """Whether a text has letters such as "Ã©", which are the bytes of "é" in UTF-8."""
+    for encoding in () if text.isascii() else ("cp1252", "latin-1"):
+        try:
+            text.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+        return True
+    return False
+
+
 def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels: Sequence[str] | None) -> Iterator[str]:
     for group in alike(classes):
-        yield f"labels {_some(map(_name, group))} are different classes, but differ only in case, spaces or the form of a number"
+        yield f"labels {_some(map(_name, group))} are different classes, but look the same except for case, spaces or the form of a number"
     if padded := [label for label in classes if label != label.strip()]:
         yield f"labels with spaces around them: {_some(map(_name, padded))}"
     if quoted := [label for label in classes if re.fullmatch(r'".*"|\'.*\'', label)]:
@@ -98,7 +109,10 @@ def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels:
     for name, rows in splits.items():
         there = {row.label for row in rows}
         if name != "train" and (absent := [label for label in classes if label not in there]):
-            yield f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(_name, absent))}"
+            yield (
+                f"{name} has no text of {len(absent):,} of {len(classes):,} classes: {_some(map(_name, absent))}; its accuracy says nothing "
+                "about them"
+            )
 
 
 def _about_texts(
@@ -120,6 +134,18 @@ def _about_texts(
         ]
         if rows:
             yield f"{len(rows):,} texts hold {what} such as the one of {rows[0][0]}, {rows[0][1].place}"
+    numbers = [row for row in splits["train"] if not any(map(str.isalpha, "".join(row.texts)))]
+    if len(numbers) > MOSTLY * len(splits["train"]):
+        yield (
+            f"{len(numbers):,} training texts have no letters, such as {numbers[0].text[:20]!r} in {numbers[0].place}; does data.text name "
+            "the column of the texts?"
+        )
+    twice = [row for row in splits["train"] if any(map(_is_decoded_wrongly, row.texts))]
+    if twice:
+        yield (
+            f"{len(twice):,} training texts are UTF-8 that was read as another encoding before it came here, such as {twice[0].place}; save "
+            "the table anew from where it comes"
+        )
     wrapped = [row for row in splits["train"] if len(row.text) > 2 and row.text[0] == row.text[-1] == '"']
     quoted = [row for row in wrapped if '""' in row.text]
     if not quoted and len(wrapped) > MOSTLY * len(splits["train"]):
@@ -130,7 +156,7 @@ def _about_texts(
 
 def _about_sizes(splits: dict[str, list[Row]], classes: dict[str, int]) -> Iterator[str]:
     if single := [label for label, rows in classes.items() if rows == 1]:
-        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(_name, single))}"
+        yield f"{len(single):,} of {len(classes):,} classes have one training text only: {_some(map(_name, single))}; give more of them"
     if (size := len(splits["dev"])) < FEW_TEXTS:
         yield f"dev has {size:,} texts only: each is worth {100 / size if size else 100:.1f} points of its accuracy"
 

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from compress.data.delimited import Record, read_records
+from compress.data.labels import seen
 from compress.data.text_files import read_text
 from compress.recipe.sections import TextOptions
 from compress.recipe.sections.data import JSON_LINES
@@ -17,6 +19,7 @@ from compress.runtime.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MOST_NAMES, MOST_CHARACTERS = 20, 40  # of a table's columns, in a message
+NEAR = 0.75  # likeness of two names from which on one is a slip of the other
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,16 @@ def check_columns(
                 raise UserError(f"{place}: two columns are called {column!r}; give one of them another name")
             continue
         shown = ", ".join(map(_shown, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
-        like = next((name for name in names if name.strip().casefold() == column.strip().casefold()), None)
+        like = next((name for name in names if seen(name) == seen(column)), None)
+        others = [name for name in names if name not in wanted.values()]
+        is_table_of_task = len(others) < len(names)  # some of the wanted columns are there
+        if like is None and is_table_of_task:
+            like = next(iter(get_close_matches(column, others, 1, NEAR)), None)
+        cure = hint
         if like is not None:
-            cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=False)}"
-        else:
-            cure = "" if any(name in names for name in wanted.values()) else hint
+            cure = f"; set {options.section}.{setting} = {json.dumps(like, ensure_ascii=not like.isprintable())}"
+        elif is_table_of_task:
+            cure = f"; if one of them is meant, name it in {options.section}.{setting}"
         raise UserError(f"{place}: no column {column!r} ({options.section}.{setting}); it has {shown}{cure}")
 
 
@@ -228,10 +236,11 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
     columns: dict[str, list[Any]] = {setting: [] for setting in wanted}
     names: dict[str, None] = {}
     lines = read_text(path, options).split("\n")
+    whole = not any(lines[1:])
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _json_object(line, f"{path}: line {number}", whole=sum(map(len, lines[1:])) == 0)
+        row = _json_object(line, f"{path}: line {number}", whole=whole)
         names.update(dict.fromkeys(row))
         numbers.append(number)
         for setting, column in wanted.items():
@@ -252,8 +261,7 @@ def _json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
         row = json.loads(line, object_pairs_hook=_unique, parse_constant=lambda constant: None)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        more = "; an object must stand in one line" if line.strip() in ("{", "[", "[{") else ""
-        raise UserError(f"{place}: cannot be read as JSON ({reason}){more}") from None
+        raise UserError(f"{place}: cannot be read as JSON ({reason}){_json_cure(line)}") from None
     if not isinstance(row, dict):
         cure = "write the objects of the list one a line" if whole else 'a line must be an object such as {"text": …}'
         raise UserError(f"{place}: not a JSON object but {_json_kind(row)}; {cure}")
@@ -262,6 +270,15 @@ def _json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
             if isinstance(value, str) and (half := re.search("[\ud800-\udfff]", value)):
                 raise UserError(f"{place}: column {name!r} holds half of a character (\\u{ord(half[0]):04x}); mend it")
     return row
+
+
+def _json_cure(line: str) -> str:
+    """What to do about a line that is no JSON, where that is plain."""
+    if line.strip() in ("{", "[", "[{"):
+        return "; an object must stand in one line"
+    if line.rstrip().endswith(","):
+        return "; remove the comma at the end of the line"
+    return "; its lines end in a carriage return (CR) alone: save it with LF" if "\r" in line.rstrip("\r") else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.assets import SENTIMENT_FILES, sentiment_corpus
+from compress.data.files import why_no_file
 from compress.data.hub import HubRepository, load_hub_dataset
 from compress.data.table_files import Table, check_columns, read_file, wanted_columns
 from compress.recipe.sections import TextOptions
@@ -99,7 +100,7 @@ def read_table(path: Path, options: TextOptions, key: str, *, labelled: bool = T
     :raises UserError: as `read_splits`.
     """
     if not path.is_file():
-        raise UserError(f"{options.section}.{key}: {path}: {'is not a file' if path.exists() else 'no such file'}")
+        raise UserError(f"{options.section}.{key}: {path}: {why_no_file(path)}")
     return _rows(read_file(path, options, wanted_columns(options, labelled=labelled)), options)
 
 
@@ -190,8 +191,11 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _empty(table: Table, row: int, setting: str, column: str) -> UserError:
+    """What to say of the first empty cell of a column."""
+    more = sum(map(_is_empty, table.columns[setting][row + 1 :]))
+    also = f", and so it is in {more:,} more {'row' if more == 1 else 'rows'}; remove these rows or fill them in"
     return UserError(
-        f"{table.place}: {table.at(row, setting)}: column {column!r} is empty; remove the row or fill it in"
+        f"{table.place}: {table.at(row, setting)}: column {column!r} is empty{also if more else '; remove the row or fill it in'}"
     )
 
 

@@ -31,7 +31,7 @@ _LATIN = ("iso8859-1", "iso8859-15", "cp1252")  # Python's names of encodings th
 
 
 def read_text(path: Path, options: TextOptions) -> str:
-    """The text of a file without its byte-order mark; line ends stay as they are. `.gz` files are uncompressed.
+    """The text of a file without its byte-order marks; line ends stay as they are. `.gz` files are uncompressed.
 
     :param options: `encoding`; without it, the file must be UTF-8.
     :raises UserError: the file cannot be read, is no text, or has another encoding. The message names it where it is plain.
@@ -44,7 +44,7 @@ def read_text(path: Path, options: TextOptions) -> str:
         text = _as_utf8(data, path, setting)
     else:
         text = _as_told(data, path, options.encoding, setting)
-    return text.removeprefix("\ufeff")
+    return text.lstrip("\ufeff")
 
 
 def likely_encoding(data: bytes) -> str | None:
@@ -70,6 +70,8 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
             data = gzip.decompress(data)
+    except gzip.BadGzipFile:
+        raise UserError(f"{path}: is not compressed by gzip; give it a name that does not end in .gz") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     for start, kind in _OTHER_KINDS.items():
@@ -109,10 +111,13 @@ def _as_utf8(data: bytes, path: Path, setting: str) -> str:
 
 
 def _is_mostly_utf8(data: bytes) -> bool:
-    """Whether bytes that are not UTF-8 are a few mistakes in a text that is."""
-    replaced = data.decode("utf-8", "replace")
-    wrong = replaced.count("\ufffd")
-    return (sum(character > "\x7f" for character in replaced) - wrong) * 10 > wrong
+    """Whether bytes that are not UTF-8 are a few mistakes in a text that is: some of its lines have letters in UTF-8.
+
+    Single characters prove nothing: some pairs of bytes of other encodings, such as those of Japanese, are UTF-8 too.
+    """
+    lines = [line.decode("utf-8", "replace") for line in data.split(b"\n") if not line.isascii()]
+    wrong = sum("\ufffd" in line for line in lines)
+    return (len(lines) - wrong) * 10 > wrong
 
 
 def _latin_encoding(data: bytes) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from compress import processes
 from compress.console import console
 from compress.data.corpus import domain_names, load_corpus
+from compress.data.domains import student_corpus
 from compress.pipeline.check import check
 from compress.pipeline.run import compress, preflight_in_seconds
 from compress.pipeline.stage import Latency
@@ -18,6 +19,7 @@ from compress.pipeline.stages import STUDENT, TRANSFER_SET, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import DomainOptions
+from compress.transfer.stage import check_bank
 
 if TYPE_CHECKING:
     from compress.pipeline.preflight import TrialExport
@@ -79,12 +81,15 @@ def compress_per_domain(
     stale = {
         domain: own for domain, own in recipes.items() if not _is_current(own, domain_workspace(workspace, domain))
     }
-    for number, own in enumerate(stale.values()):  # all domains, before the first one is trained
+    for own in stale.values():  # all domains, before the first one is trained
         check(own, corpus)
-        if number == 0:
-            preflight_in_seconds(own, corpus, workspace.root, trial_export)
+        check_bank(own, student_corpus(own, corpus))
+    if stale:
+        preflight_in_seconds(next(iter(stale.values())), corpus, workspace.root, trial_export)
     for domain, own in stale.items():
-        if TRANSFER_SET.needed(own):  # it may refuse the bank, so that of all domains comes before the first training
+        if TRANSFER_SET.needed(
+            own
+        ):  # it may refuse a large bank, so that of all domains comes before the first training
             compress(own, domain_workspace(workspace, domain), until=TRANSFER_SET.name, checked=True)
     for domain, own in recipes.items():
         console.print(f"[bold]{domain}[/]")

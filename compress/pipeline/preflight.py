@@ -54,6 +54,7 @@ from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits
 from compress.training.quantization_aware import rounding
+from compress.transfer.stage import check_bank
 
 SAMPLE = 200  # training texts that are encoded
 VOTERS = 64  # dev texts on which a fine-tuned head with other label names is asked
@@ -102,6 +103,7 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
     check_augmentation(recipe, _rows(sample, [0]))
     if recipe.transfer.texts and recipe.transfer.bank == "embedded":
         text_bank(), chats()
+    check_bank(recipe, student_corpus(recipe, corpus))
     if recipe.transfer.replaced:
         read_vocabulary(open_tokenizer(recipe.teacher).backend_tokenizer, "transfer.replaced")
     student = _check_student(recipe, corpus, teacher, texts)

@@ -19,7 +19,7 @@ from rich.markup import escape
 from compress import __version__
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
-from compress.data.files import fingerprint, sha256_file
+from compress.data.files import fingerprint, sha256_file, why_no_file
 from compress.data.hub import HubRepository, commit_of, is_local
 from compress.recipe import Recipe
 from compress.recipe.keys import expand, restricted, setting, setting_keys
@@ -210,7 +210,7 @@ def _identity(recipe: Recipe, key: str) -> Any:
         written = f"{_written(recipe, section)}.{name}"
         names = SPECIAL_NAMES.get(content)
         cure = f"; give {', '.join(names)} or a file" if names else ""
-        raise UserError(f"{written}: {value}: no such file{cure}")
+        raise UserError(f"{written}: {value}: {why_no_file(Path(value))}{cure}")
     try:
         return _file_hash(Path(value))  # where a file lies does not change what is in it
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from compress.recipe.presets import AXES, fill_in
 from compress.recipe.schema import Recipe
@@ -20,6 +21,7 @@ from compress.recipe.sections import (
     TextOptions,
     TwoDomainOptions,
 )
+from compress.recipe.sections.data import DELIMITED, JSON_LINES
 from compress.runtime.errors import UserError
 
 S = TypeVar("S", bound=Section)
@@ -86,11 +88,15 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory; name the recipe in it, a TOML file") from None
     except OSError as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if path.suffix in (*DELIMITED, *JSON_LINES):
+            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
         raise UserError(f"{path}: not valid TOML: {error}") from None
     table.setdefault("name", path.stem)
     return table, text
@@ -136,7 +142,9 @@ def _apply_override(table: dict[str, Any], item: str) -> str:
 
 def _describe(error: ValidationError, path: str, text: str, overridden: list[str]) -> str:
     """The first validation error in one line, with the line of the recipe or the override that causes it."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # Of a setting that may have several types each has its error; that of the type which fits best lies deepest.
+    first = max((one for one in errors if _setting(one) == _setting(errors[0])), key=lambda one: len(one["loc"]))
     named = [part for part in first["loc"] if isinstance(part, str)]
     # pydantic adds the name of the form after a section that has several forms. The recipe's text has no such name.
     location = named[:1] + named[2:] if named and named[0] in _SEVERAL_FORMS else named
@@ -144,6 +152,8 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
     message = first["msg"].removeprefix("Value error, ")
     if (found := re.match(r"([a-z_.]+): (.*)", message, re.DOTALL)) and found[1].split(".")[0] in Recipe.model_fields:
         location, message = found[1].split("."), found[2]  # a check of several settings names the key in its message
+    elif found and isinstance(first["input"], dict) and found[1] in _known_keys(named):
+        location, message = [*location, found[1]], found[2]
     if moved := _MOVED.get(".".join(location)):
         message = f"is now {moved}"
     elif first["type"] == "extra_forbidden":
@@ -155,9 +165,14 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
         message = f"must be a section, got {first['input']!r}"
     elif not isinstance(first["input"], dict):
         message = f"{message}, got {first['input']!r}"
-    more = len(error.errors()) - 1
+    more = len({_setting(one) for one in errors}) - 1
     place = _place(path, text, location, overridden)
     return f"{place}: {message}" + (f" (and {more} more)" if more else "")
+
+
+def _setting(error: ErrorDetails) -> tuple[str | int, ...]:
+    """The place of an error, without the type that it is about if a setting may have several."""
+    return tuple(takewhile(lambda part: isinstance(part, str) and "[" not in part, error["loc"]))
 
 
 def _place(path: str, text: str, location: list[str], overridden: list[str]) -> str:

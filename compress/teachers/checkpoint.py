@@ -30,6 +30,8 @@ TOKENIZER_FILES = {
     "sentencepiece.bpe.model",
     "tokenizer.model",
 }
+WEIGHTS = (".safetensors", ".bin", ".index.json")
+ADAPTER = "it is an adapter; merge it into its model (merge_and_unload of peft) and save that with its tokenizer"
 POINTER, LARGEST_POINTER = b"version https://git-lfs", 1024  # bytes
 SHOWN = 3  # names of weights in a message
 
@@ -171,8 +173,14 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
         cure = "save it beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(directory)"
         return ("there is none", cure) if not names & TOKENIZER_FILES else (one_line(error), cure)
     if "adapter_config.json" in names:
-        cure = "it is an adapter; merge it into its model (merge_and_unload of peft) and save that with its tokenizer"
-        return "there are no weights of a whole model", cure
+        return "there are no weights of a whole model", ADAPTER
+    if what == "weights" and not any(name.endswith(WEIGHTS) for name in names):
+        return (
+            "there is no model.safetensors or pytorch_model.bin",
+            "save the model with save_pretrained of transformers",
+        )
+    if what == "weights" and "quantization_config" in (directory / "config.json").read_text(encoding="utf-8"):
+        return one_line(error), "it is quantised; give the model that it was made from"
     if what == "weights":
         cure = "the file may be damaged or cut off: copy it again, or save the model again with save_pretrained"
         return one_line(error), cure
@@ -184,9 +192,13 @@ def _check_fetched(options: TeacherOptions) -> None:
     directory = Path(model_source(options.model))
     if directory.is_dir() and not (directory / "config.json").is_file():
         # transformers would guess the kind of model from the directory's name.
-        raise UserError(
-            f"teacher.model: there is no config.json in {options.model}; give a directory that save_pretrained has written"
-        )
+        inside = sorted(path.parent.name for path in directory.glob("*/config.json"))
+        cure = "give a directory that save_pretrained has written"
+        if (directory / "adapter_config.json").is_file():
+            cure = ADAPTER
+        elif inside:
+            cure = f"there is one in its folder {inside[0]}: give that as teacher.model"
+        raise UserError(f"teacher.model: there is no config.json in {options.model}; {cure}")
     weights = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
     whole = directory / "tokenizer.json"
     tokenizer = [whole] if whole.is_file() else [directory / name for name in sorted(TOKENIZER_FILES)]

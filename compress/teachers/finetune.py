@@ -16,7 +16,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from compress.console import console
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
@@ -38,9 +37,6 @@ from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import Loss, adamw
-
-transformers_logging.set_verbosity_error()  # it would warn of "newly initialized weights", which are normal in fine-tuning
-transformers_logging.disable_progress_bar()
 
 EVALUATIONS = 5  # of a training that is given in steps
 MANY_CLASSES = 20
@@ -96,7 +92,7 @@ def with_fitted_head(
     )
     if chosen.representation == "mean" and not isinstance(model, MeanPooling):
         model, _ = load_classifier(recipe, labels, "mean")
-    console.print(f"  teacher: the head takes {NAMES[chosen.representation]}{', and is fitted first' if first else ''}")
+    console.print(f"  teacher: trained with a head on {NAMES[chosen.representation]}{', fitted first' if first else ''}")
     if first:
         chosen.write_to(model)
     return model, chosen if first else None, best.describe()

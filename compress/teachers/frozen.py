@@ -30,7 +30,7 @@ Representation = Literal["mean", "cls"]
 TEXTS, TEXTS_OF_CLASS = 4_000, 100
 STRENGTHS = (0.003, 0.03, 0.3)  # C of the logistic regression, the inverse of its regularisation; dev decides
 MAX_ITERATIONS = 100
-NAMES: dict[Representation, str] = {"mean": "the mean of the last states", "cls": "its own head's input"}
+NAMES: dict[Representation, str] = {"mean": "the mean of the last states", "cls": "what the model's own head reads"}
 
 
 @dataclass(frozen=True)

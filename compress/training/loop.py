@@ -118,6 +118,9 @@ def fit(
     if checkpoint.is_dir():
         with _reading(checkpoint):
             accelerator.load_state(str(checkpoint))
+        if best.exists():  # now, and not after hours of further training
+            with _reading(best):
+                torch.load(best, map_location="cpu", weights_only=True, mmap=True)
         processes.barrier()  # the first process must not replace it before all have read it
     loop = _Loop(model, steps, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
     with TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:

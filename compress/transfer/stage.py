@@ -24,6 +24,23 @@ from compress.transfer.pairs import joined_pairs, pairs_of_bank
 from compress.transfer.selection import select_random, select_similar
 
 TEXTS = "texts.jsonl"
+TRIED = 5_000_000  # bytes of a user's bank that are drawn from in a few seconds
+
+
+def check_bank(recipe: Recipe, corpus: Corpus) -> None:
+    """Draw from a user's bank as the stage will, so that one without a text to draw is refused in the preflight.
+
+    A bank of more than `TRIED` bytes is left to the stage, which comes before every training too.
+
+    :param corpus: what the student is for.
+    :raises UserError: as `make_transfer_set`.
+    """
+    options = recipe.transfer
+    if options.texts and options.bank != "embedded" and Path(options.bank).stat().st_size <= TRIED:
+        with console.capture():  # the stage will say the same
+            drawn = _drawn(recipe, corpus, corpus.splits["train"])
+        if not drawn and not options.joined and not options.replaced:
+            raise _nothing_similar(options.bank)
 
 
 def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
@@ -44,12 +61,16 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
     if recipe.transfer.replaced:
         found += _replaced(recipe, own)
     if not found:
-        raise UserError(
-            f"transfer.bank: no text of {recipe.transfer.bank} resembles the task's own; give another one, remove transfer.texts, "
-            'or draw at random (transfer.select = "random")'
-        )
+        raise _nothing_similar(recipe.transfer.bank)
     with (directory / TEXTS).open("w", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(texts, ensure_ascii=False)}\n" for texts in found)
+
+
+def _nothing_similar(bank: str) -> UserError:
+    return UserError(
+        f"transfer.bank: no text of {bank} resembles the task's own; give another one, remove transfer.texts, "
+        'or draw at random (transfer.select = "random")'
+    )
 
 
 def _replaced(recipe: Recipe, own: Split) -> Iterator[list[str]]:

@@ -87,6 +87,14 @@ def add_token(teacher: Path) -> None:
     tokenizer.save_pretrained(teacher)
 
 
+def in_a_folder(teacher: Path) -> None:
+    """As older versions of sentence-transformers save a model."""
+    files = list(teacher.iterdir())
+    (teacher / "0_Transformer").mkdir()
+    for file in files:
+        file.rename(teacher / "0_Transformer" / file.name)
+
+
 def not_a_number(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     weights["bert.encoder.layer.0.output.dense.weight"][0] = float("nan")
     return weights
@@ -136,6 +144,19 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "tokenizer of .* cannot be loaded",
     ),
     "code of its own": (with_code_of_its_own, "the configuration of .* cannot be loaded"),
+    "an adapter beside nothing": (
+        lambda teacher: (as_adapter(teacher), without(teacher, "^config")),
+        "no config.json in .*it is an adapter; merge it",
+    ),
+    "a folder of sentence-transformers": (in_a_folder, "there is one in its folder 0_Transformer: give that"),
+    "weights of another framework": (
+        lambda teacher: (teacher / "model.safetensors").rename(teacher / "tf_model.h5"),
+        "there is no model.safetensors or pytorch_model.bin",
+    ),
+    "quantised": (
+        lambda teacher: rewrite_json(teacher / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        "it is quantised; give the model that it was made from",
+    ),
     "an adapter": (as_adapter, "it is an adapter; merge it"),
     "a token without embedding": (add_token, r"'\[ORDER\]' with number 100, the model embeddings for 100 only.*resize"),
     "no pad token": (drop_pad_token, "has no pad token"),

@@ -69,6 +69,14 @@ def test_missing_recipe(tmp_path: Path) -> None:
         load_recipe(tmp_path / "absent.toml")
 
 
+def test_what_is_no_recipe_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\na good film,yes\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"t\.csv: is a table; `pocketbert init .*t\.csv` writes a recipe"):
+        load_recipe(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="is a directory; name the recipe in it"):
+        load_recipe(tmp_path)
+
+
 def test_overrides_win_and_keep_their_types(tmp_path: Path) -> None:
     path = write(tmp_path, "[compress]\nepochs = 5\n")
     recipe = load_recipe(path, ["compress.epochs=3", "teacher.model=some/model", "bench.lengths=[16]", "name=other"])
@@ -98,6 +106,13 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path) -> None:
         (["data.target.max_length=x"], r"^--set data\.target\.max_length: "),
         (["teacher.metod=meta"], r"^--set teacher\.metod: unknown key; .*method"),
         (["sead=1"], r"^--set sead: unknown key; .*seed"),
+        (["compress.epochs=true"], "--set compress.epochs: must be a number, got True"),
+        (["student.kind=transformer", "student.copied=[true, 2]"], "--set student.copied: must be a number, got"),
+        (
+            ["student.kind=transformer", "student.copied=[0]"],
+            "--set student.copied: Input should be greater than 0, got 0",
+        ),
+        (["seed=1", "data.hub_config=x"], "--set data.hub_config: only a dataset of the hub has one"),
     ],
 )
 def test_a_mistake_in_a_section_is_named_by_the_flag_that_makes_it(

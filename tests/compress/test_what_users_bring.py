@@ -130,9 +130,22 @@ def test_a_bank_without_a_text_to_draw_is_said_before_the_teacher_is_trained(
     if bank == "sentences of dev":
         bank = "\n".join(text for text, _ in sentences(20, seed=1))
     (tmp_path / "bank.txt").write_text(bank, encoding="utf-8")
-    line = refused(task(f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=10"), tmp_path)
+    recipe = task(f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=10")
+    with pytest.raises(UserError) as caught:
+        preflight(recipe, TaskTexts(recipe).corpus)
+    line = str(caught.value)
     assert line.startswith("transfer.bank: ")
     assert re.search(message, line), line
+
+
+def test_a_large_bank_is_left_to_the_stage_which_comes_before_the_teacher(
+    task: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.transfer.stage.TRIED", 10)
+    (tmp_path / "bank.txt").write_text("rain and wind from the west tomorrow morning\n", encoding="utf-8")
+    recipe = task(f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=10")
+    preflight(recipe, TaskTexts(recipe).corpus)
+    assert "resembles" in refused(recipe, tmp_path)
 
 
 def test_what_needs_no_teacher_comes_before_it() -> None:

@@ -99,6 +99,7 @@ class Desk:
         script = CLIENT + "\n".join([*before, f"print(json.dumps(({last})))"])
         done = self.run(sys.executable, "-c", script, **environment)
         assert done.returncode == 0, done.stderr
+        assert "Generating" not in done.stderr  # a bar of `datasets`, which is for terminals
         return json.loads(done.stdout.strip().split("\n")[-1])
 
     def refusals(self, *settings: str, **environment: str) -> list[str]:

@@ -43,6 +43,8 @@ def compress_and_export(recipe: Path, *more: str) -> str:
         done = run(module, recipe, *more)
         assert done.returncode == 0, done.stderr
         output += done.stderr
+    assert "it/s" not in output  # bars of libraries, which are for terminals
+    assert "\r" not in output
     return output
 
 

@@ -91,3 +91,15 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_one_line(
         assert f"127.0.0.1:{port}: cannot listen there" in refusal("--host", "127.0.0.1", "--port", port)
         assert "another with --port" in refusal("--port", port)
     assert "another with --host" in refusal("--host", "203.0.113.7", "--port", port)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BENTOML_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
+    done = CliRunner().invoke(app, [str(tiny_bundle)])
+    assert isinstance(done.exception, UserError)
+    assert "set BENTOML_HOME" in str(done.exception)
+    assert not list(tmp_path.glob("~"))

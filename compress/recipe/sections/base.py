@@ -6,7 +6,8 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -35,10 +36,41 @@ def content_of(annotation: Any) -> Content | None:
     return next(chain(found, filter(None, map(content_of, get_args(annotation)))), None)
 
 
+def _has_truth_for_number(value: Any, annotation: Any) -> bool:
+    """Whether a value is, or has in its list, true or false, which the setting's type has no place for."""
+    kinds = _types_in(annotation)
+    return (
+        any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+        and bool not in kinds
+        and (int in kinds or float in kinds)
+    )
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    """What a type annotation is made of, such as [int, None] for Annotated[int, Field(gt=0)] | None."""
+    inner = get_args(annotation)
+    return [kind for part in inner for kind in _types_in(part)] if inner else [annotation]
+
+
 class Section(BaseModel):
     """A table of the recipe. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_numbers(cls, values: Any) -> Any:
+        """Refuse true and false where a number belongs: pydantic reads them as 1 and 0."""
+        if isinstance(values, dict):
+            wrong = PydanticCustomError("number", "must be a number")
+            errors = [
+                InitErrorDetails(type=wrong, loc=(name,), input=value)
+                for name, value in values.items()
+                if name in cls.model_fields and _has_truth_for_number(value, cls.model_fields[name].annotation)
+            ]
+            if errors:
+                raise ValidationError.from_exception_data(cls.__name__, errors)
+        return values
 
     @classmethod
     def contents(cls) -> dict[str, Content]:
