@@ -15,8 +15,8 @@ from bench.report import Report
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "simple": "#3d8b57"}
-MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "simple": "^"}
+COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "rival": "#3d8b57"}
+MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "rival": "^"}
 INK, GRID = "#22262b", "#e3e6ea"
 NEAR = 10  # labels of two points can overlap if their latencies differ by a smaller factor
 
@@ -47,7 +47,7 @@ def write_plot(report: Report, directory: Path) -> None:
 
 
 def _draw(axes: Axes, report: Report) -> None:
-    marks = [_mark(report, engine) for engine in report.engines]
+    marks = [mark for engine in report.engines if (mark := _mark(report, engine))]
     _set_scales(axes, marks)
     for mark in marks:
         if mark.accuracy is None:
@@ -64,9 +64,11 @@ def _draw(axes: Axes, report: Report) -> None:
     axes.text(0, 1.03, machine, transform=axes.transAxes, fontsize=8.5, color=COLOURS["bert"])
 
 
-def _mark(report: Report, engine: EngineResult) -> _Mark:
-    ms = report.cell(engine, report.headline, 1).summary.total_ms["p50"]
-    assert ms is not None  # p50 needs one sample only
+def _mark(report: Report, engine: EngineResult) -> _Mark | None:
+    cell = report.cell(engine, report.headline, 1)
+    ms = cell.summary.total_ms["p50"] if cell else None
+    if ms is None:
+        return None
     return _Mark(ms, engine.accuracy.percent if engine.accuracy else None, engine.spec.title, engine.spec.family)
 
 

@@ -7,14 +7,11 @@ model2vec estimates the frequencies by Zipf's law; here they are those of the tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from compress.baselines.static_model import FloatArray, StaticModel, features
 from compress.data.batches import EncodedSplit, encode_split, make_loader
 from compress.data.corpus import Corpus
 from compress.objectives.expertise import mean_state
@@ -24,49 +21,12 @@ from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import model_inputs, predict
 from compress.training.logistic import Examples, fit_logistic
 
-FloatArray = NDArray[np.float32]
-
 DIMENSIONS = 256
 SIF = 1e-3  # a token of this frequency has half the weight of a rare one
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)  # C of the logistic regression; dev decides
 MAX_ITERATIONS = 200
 MOST_TOKENS = 130_000  # a larger vocabulary takes an encoder too long, and is mostly of other languages
 TOKENS_OF_BATCH = 512
-
-
-@dataclass(frozen=True)
-class StaticModel:
-    """Embeddings of tokens and a head."""
-
-    embeddings: FloatArray  # (V, d), weighted; 0 for special tokens
-    weight: FloatArray  # (C, d) or, for pairs, (C, 4d)
-    bias: FloatArray  # (C,)
-
-    def logits(self, texts: list[Encoded], *, pair: bool) -> FloatArray:
-        """Logits (N, C)."""
-        return features(self.embeddings, texts, pair=pair) @ self.weight.T + self.bias
-
-    def save(self, file: Path) -> None:
-        """Write an .npz file."""
-        np.savez(file, embeddings=self.embeddings, weight=self.weight, bias=self.bias)
-
-    @classmethod
-    def load(cls, file: Path) -> StaticModel:
-        """Read what `save` wrote."""
-        with np.load(file) as arrays:
-            return cls(**{name: arrays[name] for name in arrays.files})
-
-
-def features(embeddings: FloatArray, texts: list[Encoded], *, pair: bool) -> FloatArray:
-    """The sum of the embeddings of a text's tokens, of length 1: (N, d). Of a pair (u, v): u, v, |u − v| and u · v, (N, 4d)."""
-    if not pair:
-        return np.stack([_unit(embeddings[text.input_ids].sum(axis=0)) for text in texts])
-    rows = []
-    for text in texts:
-        of_tokens = embeddings[text.input_ids]
-        u, v = (_unit(of_tokens[text.segments == number].sum(axis=0)) for number in (0, 1))
-        rows.append(np.concatenate([u, v, abs(u - v), u * v]))
-    return np.stack(rows)
 
 
 def fit_static(corpus: Corpus, encoder: PreTrainedModel, tokenizer: TextEncoder) -> StaticModel:
@@ -80,7 +40,7 @@ def fit_static(corpus: Corpus, encoder: PreTrainedModel, tokenizer: TextEncoder)
     embeddings *= _sif_weights(splits["train"], len(embeddings))[:, None]
 
     def examples(split: EncodedSplit) -> Examples:
-        return features(embeddings, list(split.encoded), pair=corpus.pair), split.labels.numpy()
+        return features(embeddings, split.encoded, pair=corpus.pair), split.labels.numpy()
 
     head = fit_logistic(
         examples(splits["train"]),
@@ -129,10 +89,6 @@ def _mean_states(encoder: PreTrainedModel, texts: EncodedSplit) -> FloatArray:
 
 
 def _sif_weights(train: EncodedSplit, vocabulary: int) -> FloatArray:
-    """a / (a + p) for each token (V,), where p is its frequency in the texts."""
+    """A / (a + p) for each token (V,), where p is its frequency in the texts."""
     counts = np.bincount(np.concatenate([text.input_ids for text in train.encoded]), minlength=vocabulary) + 1.0
     return (SIF / (SIF + counts / counts.sum())).astype(np.float32)
-
-
-def _unit(vector: FloatArray) -> FloatArray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
