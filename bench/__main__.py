@@ -94,7 +94,7 @@ def compare_command(
     from bench.baseline import BaselineOptions
     from bench.compare import CompareOptions, compare
     from bench.conditions import Condition
-    from bench.markdown import notes, summary
+    from bench.markdown import brief, notes
 
     task = load_recipe(recipe, settings)
     options = CompareOptions(
@@ -110,7 +110,7 @@ def compare_command(
         baseline=BaselineOptions(bert_base, bert_config, optimum),
     )
     report, directory = compare(task, options)
-    print_table(*summary(report))
+    print_table(*brief(report))
     if report.warning:
         console.print(f"[bold yellow]{report.warning}[/]")
     for line in notes(report):

@@ -17,6 +17,7 @@ from scipy import stats
 DRAWS = 2000
 CONFIDENCE = 0.95
 _SEED = 0  # the same report is rendered the same
+_STRETCHES = 20  # of the samples of a report without rounds
 _AT_ONCE = 100  # draws of a median, to limit the memory
 
 Statistic = Literal["median", "mean"]
@@ -88,10 +89,11 @@ def of_ratio(
 
 
 def in_rounds(samples: Sequence[float], rounds: Sequence[int]) -> list[FloatArray]:
-    """Samples by their rounds. Without rounds each sample is one, as in reports from before there were rounds."""
+    """Samples by their rounds. Without rounds, as in older reports, stretches of neighbours: what disturbs one disturbs the next."""
     values = np.asarray(samples, dtype=float)
-    sizes = rounds or [1] * len(values)
-    return np.split(values, np.cumsum(sizes)[:-1])
+    if not rounds:
+        return np.array_split(values, min(len(values), _STRETCHES))
+    return np.split(values, np.cumsum(rounds)[:-1])
 
 
 def _draw_rounds(rounds: int, rng: np.random.Generator) -> NDArray[np.int64]:

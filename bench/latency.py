@@ -22,7 +22,7 @@ QUANTILES = (50, 90, 95, 99)
 MAXIMUM = 2000  # samples of a cell, even if there is time for more
 WARM_UP_SHARE = 0.2  # of a cell's seconds at least, in which the calls go through different inputs
 STABLE = 1.03  # the times are stable if the last calls are not faster than those before by more than this factor
-_STRETCH_SHARE = 0.05  # of a cell's seconds; the stretches of the warm-up that are compared
+_STRETCH_SHARE = 0.1  # of a cell's seconds; the stretches of the warm-up that are compared
 _COLD_S = 0.03  # calls before each round, since another engine had the caches; none if one call takes longer
 _NS = 1e9
 
@@ -98,6 +98,7 @@ class Stopwatch(Generic[Item, Batch]):
                 break
             before = self._call_s
         self.samples.warm_up = calls
+        gc.collect()
 
     def round(self, number: int) -> None:
         """Take the samples of a round."""
@@ -107,7 +108,6 @@ class Stopwatch(Generic[Item, Batch]):
             self._call(chosen[-1])
         most = max(1, MAXIMUM // (len(self._slices) * len(chosen)))
         taken = len(self.samples.model_ms)
-        gc.collect()
         gc.disable()  # the pauses of garbage collection are not the engine's
         try:
             started, passes = self._clock(), 0

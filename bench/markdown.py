@@ -75,6 +75,18 @@ def _summary_row(report: Report, engine: EngineResult) -> list[str]:
     ]
 
 
+def brief(report: Report) -> Table:
+    """The columns of the first table that fit on a terminal."""
+    header, rows = summary(report)
+    wanted = {"Engine", "File, MB", "Share of the gap", f"p50 ms, {report.headline}"}
+    kept = [
+        i
+        for i, name in enumerate(header)
+        if name in wanted or name.startswith(("Accuracy", "Speed-up", "texts/s per core"))
+    ]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
 def _latency(report: Report, name: str) -> Table:
     header = [
         *("Engine", "n", "p50", "p90", "p95", "p99", "Speed-up (p50)"),
