@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +13,12 @@ from compress.data.files import fingerprint, sha256_file
 from compress.pipeline.stages import LINEAR, TEACHER, stage_keys
 from compress.pipeline.workspace import Maker, Workspace
 from compress.recipe import Recipe
+from compress.recipe.sections import NoAugmentation, TransferOptions
 from compress.runtime.errors import UserError
 
 FOLDER = "rivals"  # in the recipe's workspace
-# A layer student that learns in minutes: on the task's own texts, as a user of a distillation library would train it.
-_CUT = "student.kind=transformer student.layers={} augmentation.method=none transfer.texts=0 transfer.joined=0 transfer.replaced=0"
+# A student of layers learns in minutes from the task's own texts, as one would train it with a distillation library.
+_CUT = "student.kind=transformer student.layers={}"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ class Rivals:
             raise UserError(
                 f"{self.workspace.root / 'teacher'}: not this recipe's teacher; run `pocketbert compress` first"
             )
-        candidates = make_candidates(*self.source, [_CUT.format(number)])
-        return make_students(candidates, self.workspace)[0].bundle.directory
+        (candidate,) = make_candidates(*self.source, [_CUT.format(number)])
+        alone = {"augmentation": NoAugmentation(), "transfer": TransferOptions()}
+        recipe = candidate.recipe.model_copy(update=alone)
+        candidate = replace(candidate, settings=(*candidate.settings, "own texts"), recipe=recipe)
+        return make_students([candidate], self.workspace)[0].bundle.directory
 
     @cached_property
     def _texts_key(self) -> str:
