@@ -1,5 +1,6 @@
 """The rivals on a small task: each is the classifier that its name says, made once, and made again for other texts."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_pairs_have_rivals_too(tmp_path):
     file = tiny_recipe(tmp_path)
     for name, count, seed in (("train", 300, 0), ("dev", 60, 1)):
         rows = sentences(count, seed)
-        pairs = [(a, b, f"{x} {y}") for (a, x), (b, y) in zip(rows[:-1], rows[1:], strict=True)]
+        pairs = [(a, b, f"{x} {y}") for (a, x), (b, y) in itertools.pairwise(rows)]
         write_tsv(tmp_path / f"{name}.tsv", pairs, ("text", "second", "label"))
     file.write_text(file.read_text().replace("max_length = 32", 'max_length = 32\ntext_b = "second"'))
     made, _, corpus, _ = roster(file)
