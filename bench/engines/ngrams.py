@@ -26,7 +26,7 @@ class NgramEngine(Engine):
     @classmethod
     def of_task(cls, task: Task) -> NgramEngine:
         """The linear model, which is trained if it is not there."""
-        rival = task.rival("TF-IDF + logistic regression")
+        rival = task.rival("Linear, TF-IDF", note="logistic regression on n-grams of words and characters")
         return cls.of(
             rival, name="linear", runner="scikit-learn", path=task.rivals.linear().absolute(), precision="fp64"
         )

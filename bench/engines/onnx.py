@@ -78,7 +78,7 @@ class OnnxEngine(Engine):
         :raises UserError: as `Rivals.frozen`.
         """
         return cls.of(
-            task.rival("Frozen encoder + logistic regression"),
+            task.rival("Frozen encoder", note="with logistic regression"),
             name="frozen-onnx-int8" if precision == "int8" else "frozen-onnx",
             runner=f"ONNX Runtime {precision_title(precision)}",
             path=task.rivals.frozen(int8=precision == "int8").absolute(),

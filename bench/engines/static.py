@@ -30,7 +30,7 @@ class StaticEngine(Engine):
 
         :raises UserError: as `Rivals.static`.
         """
-        rival = task.rival("Static embeddings of the teacher + logistic regression")
+        rival = task.rival("Static embeddings", note="distilled from the teacher, with logistic regression")
         return cls.of(rival, name="static", runner="NumPy", path=task.rivals.static().absolute(), precision="fp32")
 
     def open(self, threads: int, device: str) -> StaticEmbeddings:
