@@ -8,7 +8,7 @@ from functools import cached_property
 
 from bench.engines import FAMILIES, KINDS, Engine, Offer
 from bench.task import Task
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 
 REFERENCE = "bert-torch"  # speed-ups are relative to this engine
 TEACHER, LINEAR = "teacher-torch", "linear"  # the share of the gap is between these two
@@ -48,10 +48,6 @@ class Roster:
             wanted = lambda offer: offer.name in named  # noqa: E731
         return select([o.name for o in offers if o.family != "rival" or wanted(o)], [], skip)
 
-    def is_rival(self, name: str) -> bool:
-        """Whether the engine is a rival: a report does without it if it cannot be made."""
-        return self._offers[name].family == "rival"
-
     def engine(self, name: str) -> Engine:
         """The engine of that name, with its files. Those of the BERT baseline and of rivals are made if they are not kept.
 
@@ -71,10 +67,10 @@ class Roster:
         for name in sorted(names, key=lambda n: _MADE_LATE.get(self._offers[n].family, 0)):
             try:
                 made[name] = self.engine(name)
-            except UserError as error:
-                if not self.is_rival(name):
+            except Exception as error:  # whatever a rival fails at, it must not cost the comparison of the others
+                if self._offers[name].family != "rival":
                     raise
-                skipped[name] = str(error)
+                skipped[name] = str(error) if isinstance(error, UserError) else one_line(error)
         return [made[name] for name in names if name in made]
 
     @cached_property

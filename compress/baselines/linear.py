@@ -79,12 +79,12 @@ class LinearModel:
     regression: LogisticRegression
     labels: int  # C
 
-    def logits(self, x: csr_matrix) -> NDArray[np.float32]:
+    def logits(self, x: csr_matrix) -> NDArray[np.float64]:
         """Logits (N, C) of features (N, F); those of a class without a training text are the lowest."""
         scores: NDArray[np.float64] = self.regression.decision_function(x)
         if scores.ndim == 1:  # of two classes, scikit-learn has the second one's
             scores = np.stack([-scores / 2, scores / 2], axis=1)
-        logits = np.full((len(scores), self.labels), scores.min(), np.float32)
+        logits = np.full((len(scores), self.labels), scores.min())
         logits[:, self.regression.classes_] = scores
         return logits
 
