@@ -110,7 +110,7 @@ def test_pairs_have_rivals_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_layers_of_the_teacher_learn_from_it_and_share_their_students_with_a_front(tmp_path, capsys):
+def test_layers_of_the_teacher_learn_from_it_and_are_made_once(tmp_path, capsys):
     file = tiny_recipe(tmp_path)
     recipe = load_recipe(file)
     workspace = Workspace(tmp_path / "artifacts" / "tiny")
