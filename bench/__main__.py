@@ -48,6 +48,22 @@ def compare_command(
         str, typer.Option(metavar="ENGINE,...", help="Measure only these, e.g. bert-torch,'student-*'.")
     ] = "",
     skip: Annotated[str, typer.Option(metavar="ENGINE,...", help="Leave these out.")] = "",
+    rivals: Annotated[
+        str,
+        typer.Option(
+            metavar="cheap|all|none|NAME,...",
+            help="What else a user could take: majority class, linear model, static embeddings, frozen encoder (cheap); and transformers "
+            "cut from the teacher, each trained for minutes (all). What is trained is kept in artifacts/NAME/rivals.",
+        ),
+    ] = "cheap",
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Exit status 1 if it holds for the default student, e.g. 'speedup<100' or 'teacher_share<0.97'; give several. Figures: "
+            "accuracy, teacher_share, gap_share (0 to 1), speedup, p50_ms, texts_per_s (per core), file_mb.",
+        ),
+    ] = None,
     device: Annotated[
         Device, typer.Option(help="cuda: PyTorch fp32, bf16 and compiled bf16, and ONNX Runtime, on a GPU.")
     ] = Device.cpu,
@@ -70,30 +86,68 @@ def compare_command(
         Path | None, typer.Option(metavar="DIR", help="Write the report there instead of artifacts/NAME/bench.")
     ] = None,
 ) -> None:
-    """Accuracy, size, latency and throughput of BERT-base, teacher and student, side by side.
+    """Accuracy, size, latency and throughput of BERT-base, teacher, student and its cheap rivals, side by side.
 
-    Each engine runs in its own process with pinned threads. BERT-base takes minutes. Keep the machine idle.
-    Writes report.md, report.json (with every sample) and a plot.
+    Each engine runs in its own process with pinned threads, and they take turns. BERT-base takes minutes. Keep the machine idle.
+    Writes report.md, report.json (with every sample) and a plot; after Ctrl-C, of what was measured by then.
     """
     from bench.baseline import BaselineOptions
     from bench.compare import CompareOptions, compare
-    from bench.report import summary
+    from bench.conditions import Condition
+    from bench.markdown import brief, notes
 
     task = load_recipe(recipe, settings)
     options = CompareOptions(
         workspace=Path("artifacts") / task.name,
+        source=(recipe, settings or []),
         bundle=bundle,
         out=out,
         only=_names(only),
         skip=_names(skip),
+        rivals=rivals,
+        conditions=[Condition.parse(text) for text in fail_if or []],
         device=device.value,
         baseline=BaselineOptions(bert_base, bert_config, optimum),
     )
     report, directory = compare(task, options)
-    print_table(*summary(report))
+    print_table(*brief(report))
     if report.warning:
         console.print(f"[bold yellow]{report.warning}[/]")
+    for line in notes(report):
+        console.print(line, markup=False)
     console.print(f"report: {directory / 'report.md'}")
+    if report.partial:
+        console.print(f"[bold yellow]interrupted:[/] the report is partial: {report.partial}")
+        raise typer.Exit(130)
+    _fail([said for condition in options.conditions if (said := condition.met(report))])
+
+
+@app.command("diff")
+def diff_command(
+    old: Annotated[Path, typer.Argument(help="A report.json of `compare`, or its directory.")],
+    new: Annotated[Path, typer.Argument(help="A later one of the same task.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Times and ratios may differ by this share: two runs of one program do.")
+    ] = 0.1,
+) -> None:
+    """What became faster or slower, more or less accurate between two reports, with 99 % bootstrap intervals.
+
+    Exit status 1: something is worse by more than chance and, for times and ratios, by more than the tolerance. Times of different
+    machines are shown but do not count; speed-ups and accuracies do.
+    """
+    from bench.diff import HEADER, diff, only_in_one
+    from bench.report import read_report
+
+    reports = read_report(old), read_report(new)
+    found = diff(*reports, tolerance=tolerance)
+    print_table(HEADER, [difference.row() for difference in found])
+    for report, path in zip(reports, (old, new), strict=True):
+        for said in (report.warning, report.partial and f"partial: {report.partial}"):
+            if said:
+                console.print(f"{path}: {said}", style="bold yellow", markup=False)
+    if names := only_in_one(*reports):
+        console.print(f"in one report only: {', '.join(names)}")
+    _fail([f"{each.engine}: {each.figure} is worse" for each in found if each.counts and each.verdict == "worse"])
 
 
 @app.command("front")
@@ -225,6 +279,14 @@ def _print_plan(planned: list[Planned]) -> None:
     print_table(
         ["Method", "Data", "Seed", "State"], [[p.run.method, p.run.data, str(p.run.seed), p.state] for p in planned]
     )
+
+
+def _fail(reasons: list[str]) -> None:
+    """End with exit status 1 if there is a reason."""
+    for reason in reasons:
+        console.print(reason, style="bold red", markup=False)
+    if reasons:
+        raise typer.Exit(1)
 
 
 def _names(text: str) -> list[str]:

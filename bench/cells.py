@@ -1,9 +1,9 @@
-"""The times and the accuracy of one engine. This code runs in the engine's own process."""
+"""The cells of a comparison, and the times and the accuracy of one engine, which are measured in the engine's own process."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ from pydantic import BaseModel, computed_field
 
 from bench.engines import AnyEngine, Model
 from bench.inputs import TextBuilder, Texts, batches, sorted_by_length, token_counts
-from bench.latency import Limits, measure, percentiles, throughput
+from bench.latency import Stopwatch, percentiles, slices, throughput
 
 OWN_TEXTS = "own texts"
-MINIMUM_SINGLE, MINIMUM_BATCHED = 20, 3  # a cell has at least so many samples, at batch 1 and at larger batches
+SINGLE_TEXTS = 20  # different texts of one length at batch 1
+ROUNDS_SINGLE, ROUNDS_BATCHED = 10, 5  # in which the engines take turns, at batch 1 and at larger batches
 
 
 class Labelled(BaseModel):
@@ -57,6 +58,9 @@ class Cell(BaseModel):
     texts: int  # in all samples together
     mean_tokens: float  # tokens of a text on average, special tokens included
     warm_up: int  # calls before the first sample
+    stable: bool = True  # whether the times had settled by then
+    padding: float | None = None  # share of the tokens in the arrays that are padding; None: no arrays of token ids
+    rounds: list[int] = []  # number of samples of each round; empty in reports from before there were rounds
     tokenise_ms: list[float]
     model_ms: list[float]
 
@@ -83,6 +87,7 @@ class Accuracy(BaseModel):
 
     correct: int
     total: int
+    right: str | None = None  # a 1 or a 0 for each text of the split, in its order; None in older reports
 
     @property
     def percent(self) -> float:
@@ -102,83 +107,120 @@ class EngineResult(BaseModel):
     cells: list[Cell]
 
 
-def measure_engine(job: Job, progress: Callable[[str], None]) -> EngineResult:
-    """Open the job's engine, measure every cell, then the accuracy.
+class Opened(BaseModel):
+    """What is known of an engine once its model is open."""
 
-    :param progress: is told in a few words what is being measured.
+    parameters: int | None
+    file_bytes: int
+    load_s: float
+
+
+class Finished(BaseModel):
+    """What is known of an engine at the end."""
+
+    peak_memory_bytes: int | None
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell that is to be measured. All engines of a comparison have the same ones."""
+
+    input: str
+    length: int | None
+    batch_size: int
+    rounds: int
+
+
+def plan_cells(job: Job) -> list[CellPlan]:
+    """The cells of an engine: at each length and for the task's own texts, batch 1 and large batches."""
+    if not job.spec.timed:
+        return []
+    batches_of_own = -(-len(job.texts) // job.batch_size)
+    plans = []
+    for length in [*job.lengths, None]:
+        name = OWN_TEXTS if length is None else f"{length} tokens"
+        for size, inputs, rounds in (
+            (1, len(job.texts) if length is None else SINGLE_TEXTS, ROUNDS_SINGLE),
+            (job.batch_size, batches_of_own if length is None else 1, ROUNDS_BATCHED),
+        ):
+            plans.append(CellPlan(name, length, size, len(slices(inputs, rounds))))
+    return plans
+
+
+class EngineBench:
+    """An engine that is being measured: open it, start a cell, take its rounds one by one, and so on to the last cell.
+
     :raises UserError: the engine cannot be opened, or no text of a wanted length can be made.
     """
-    progress("loading")
-    started = time.perf_counter()
-    model = job.spec.open(job.threads, job.device)
-    load_s = time.perf_counter() - started
-    cells = [cell for length in job.lengths for cell in _cells_of_length(model, job, length, progress)]
-    cells += _cells_of_own_texts(model, job, progress)
-    peak = _peak_memory()  # read before the accuracy: a server never holds a whole split
-    accuracy = None
-    if job.scored:
-        progress("accuracy")
-        accuracy = _accuracy(model, job.scored, job.batch_size)
-    return EngineResult(
-        spec=job.spec,
-        parameters=model.parameters(),
-        file_bytes=model.file_bytes,
-        load_s=round(load_s, 3),
-        peak_memory_bytes=peak,
-        accuracy=accuracy,
-        cells=cells,
-    )
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._plans = job, plan_cells(job)
+        started = time.perf_counter()
+        self._model: Model = job.spec.open(job.threads, job.device)
+        load_s = round(time.perf_counter() - started, 3)
+        self.opened = Opened(parameters=self._model.parameters(), file_bytes=self._model.file_bytes, load_s=load_s)
+
+    def start(self, cell: int) -> None:
+        """Make the texts of a cell and warm up."""
+        plan, model = self._plans[cell], self._model
+        self._plan, self._inputs = plan, _inputs(model, self._job, plan)
+        self._stopwatch = Stopwatch(model.encode, model.logits, self._inputs, self._job.seconds, plan.rounds)
+        self._stopwatch.warm_up()
+
+    def round(self, number: int) -> None:
+        """Take the samples of one round of the cell."""
+        self._stopwatch.round(number)
+
+    def cell(self) -> Cell:
+        """The cell, after its last round."""
+        samples, plan = self._stopwatch.samples, self._plan
+        tokens = [token_counts(batch, self._model.encoder) for batch in self._inputs]
+        count, passes = sum(map(len, tokens)), len(samples.model_ms) // len(self._inputs)
+        held = sum(len(of_batch) * max(of_batch) for of_batch in tokens)
+        return Cell(
+            input=plan.input,
+            length=plan.length,
+            batch_size=plan.batch_size,
+            texts=passes * count,
+            mean_tokens=round(sum(map(sum, tokens)) / count, 1),
+            warm_up=samples.warm_up,
+            stable=samples.stable,
+            padding=round(1 - sum(map(sum, tokens)) / held, 4) if self._model.pads else None,
+            rounds=samples.rounds,
+            tokenise_ms=[round(ms, 4) for ms in samples.tokenise_ms],
+            model_ms=[round(ms, 4) for ms in samples.model_ms],
+        )
+
+    def finish(self) -> Finished:
+        """The memory so far, then the accuracy: a server never holds a whole split."""
+        peak, job = _peak_memory(), self._job
+        scored = _accuracy(self._model, job.scored, job.batch_size) if job.scored else None
+        return Finished(peak_memory_bytes=peak, accuracy=scored)
 
 
-def _cells_of_length(model: Model, job: Job, length: int, progress: Callable[[str], None]) -> list[Cell]:
-    """Two cells of texts with `length` tokens: batch 1 over twenty different texts, and one large batch."""
-    texts = TextBuilder(job.spec.tokenizer, job.texts).build(length, max(job.batch_size, MINIMUM_SINGLE))
-    name = f"{length} tokens"
-    progress(f"{name}, batch 1")
-    single = _cell(model, job, name, length, batches(texts.take(range(MINIMUM_SINGLE)), 1), 1)
-    progress(f"{name}, batch {job.batch_size}")
-    batched = _cell(model, job, name, length, [texts.take(range(job.batch_size))], job.batch_size)
-    return [single, batched]
+def _inputs(model: Model, job: Job, plan: CellPlan) -> list[Texts]:
+    """The batches of a cell. Texts of one length are of the task's own words.
 
-
-def _cells_of_own_texts(model: Model, job: Job, progress: Callable[[str], None]) -> list[Cell]:
-    """Two cells of the task's own texts: batch 1 in the given order, and large batches of texts of similar length.
-
-    A program that classifies many stored texts forms its batches in the same way.
+    At batch 1 they have the given order. The task's own texts are in batches of similar length, as a program makes them that
+    classifies many stored texts.
     """
-    progress(f"{OWN_TEXTS}, batch 1")
-    single = _cell(model, job, OWN_TEXTS, None, batches(job.texts, 1), 1)
-    progress(f"{OWN_TEXTS}, batch {job.batch_size}")
-    in_order = sorted_by_length(job.texts, model.encoder)
-    batched = _cell(model, job, OWN_TEXTS, None, batches(in_order, job.batch_size), job.batch_size)
-    return [single, batched]
-
-
-def _cell(model: Model, job: Job, name: str, length: int | None, inputs: list[Texts], batch_size: int) -> Cell:
-    minimum = MINIMUM_SINGLE if batch_size == 1 else MINIMUM_BATCHED
-    samples = measure(model.encode, model.logits, inputs, Limits(job.seconds, minimum))
-    passes = len(samples.model_ms) // len(inputs)
-    tokens = [count for batch in inputs for count in token_counts(batch, model.encoder)]
-    return Cell(
-        input=name,
-        length=length,
-        batch_size=batch_size,
-        texts=passes * len(tokens),
-        mean_tokens=round(sum(tokens) / len(tokens), 1),
-        warm_up=samples.warm_up,
-        tokenise_ms=[round(ms, 4) for ms in samples.tokenise_ms],
-        model_ms=[round(ms, 4) for ms in samples.model_ms],
-    )
+    if plan.length is None:
+        texts = job.texts if plan.batch_size == 1 else sorted_by_length(job.texts, model.encoder)
+        return batches(texts, plan.batch_size)
+    built = TextBuilder(job.spec.tokenizer, job.texts).build(plan.length, max(job.batch_size, SINGLE_TEXTS))
+    number = SINGLE_TEXTS if plan.batch_size == 1 else job.batch_size
+    return batches(built.take(range(number)), plan.batch_size)
 
 
 def _accuracy(model: Model, scored: Labelled, batch_size: int) -> Accuracy:
     lengths = token_counts(scored.texts, model.encoder)
-    order = np.argsort(lengths, kind="stable").tolist()
-    labels = np.asarray(scored.labels)[order]
-    answers = [
-        model.logits(model.encode(batch)).argmax(axis=-1) for batch in batches(scored.texts.take(order), batch_size)
-    ]
-    return Accuracy(correct=int((np.concatenate(answers) == labels).sum()), total=len(labels))
+    order = np.argsort(lengths, kind="stable")
+    parts = batches(scored.texts.take(order.tolist()), batch_size)
+    answers = np.concatenate([model.logits(model.encode(batch)).argmax(axis=-1) for batch in parts])
+    right = np.empty(len(order), bool)
+    right[order] = answers == np.asarray(scored.labels)[order]
+    return Accuracy(correct=int(right.sum()), total=len(right), right="".join("01"[one] for one in right.astype(int)))
 
 
 def _peak_memory() -> int | None:

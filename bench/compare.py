@@ -9,19 +9,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.markup import escape
+
 from bench.baseline import BaselineOptions
 from bench.cells import EngineResult, Job, Labelled
+from bench.conditions import Condition
 from bench.engines import Engine
 from bench.environment import busy_share, describe
 from bench.inputs import Texts
-from bench.isolate import choose_cpus, run_isolated
+from bench.isolate import choose_cpus
 from bench.plot import write_plot
 from bench.report import Report, write_report
-from bench.roster import Roster, select
+from bench.rivals import Rivals
+from bench.roster import Roster
 from bench.task import Task
+from bench.turns import Comparison, fits_in_memory
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import load_student_corpus
+from compress.data.files import fingerprint
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.runtime.errors import UserError
@@ -32,10 +38,13 @@ class CompareOptions:
     """What the command line adds to a recipe."""
 
     workspace: Path  # artifacts/NAME: holds teacher and bundle; the report goes there
+    source: tuple[Path, list[str]]  # the recipe's file and its changed settings, for rivals that are students
     bundle: Path | None = None  # instead of the workspace's
     out: Path | None = None  # instead of WORKSPACE/bench
     only: list[str] = field(default_factory=list)
     skip: list[str] = field(default_factory=list)
+    rivals: str = "cheap"  # see `Roster.choose`
+    conditions: list[Condition] = field(default_factory=list)  # what the student must reach
     device: str = "cpu"
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
 
@@ -43,20 +52,31 @@ class CompareOptions:
 def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     """Measure the engines of a recipe. Return the report and the directory that it was written to.
 
+    After Ctrl-C the report has what was measured by then, and says so.
+
     :raises UserError: a model is missing or cannot be used. Then nothing is written.
+    :raises KeyboardInterrupt: nothing was measured when it came.
     """
     _check_device(options.device)
     environment = describe(options.device).model_copy(update={"busy_share": busy_share()})
     cpus = choose_cpus(recipe.bench.threads)
     corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"
-    roster = Roster(
-        Task(options.workspace / "teacher", bundle, corpus, recipe.target.max_length, options.device, options.baseline)
-    )
-    names = select(roster.names(), options.only, options.skip)
-    with Workspace(options.workspace).locked():
-        engines = roster.engines(names)
+    workspace = Workspace(options.workspace)
+    rivals = Rivals(recipe, corpus, workspace, options.source)
+    teacher, length = options.workspace / "teacher", recipe.target.max_length
+    roster = Roster(Task(teacher, bundle, corpus, length, options.device, options.baseline, rivals))
+    names = roster.choose(options.rivals, options.only, options.skip)
+    student = f"student-{roster.task.manifest.default}"
+    for condition in options.conditions:
+        condition.check(names, student)
+    skipped: dict[str, str] = {}
+    with workspace.locked():
+        engines = roster.engines(names, skipped)
+        for name, reason in skipped.items():
+            console.print(f"[yellow]{name} is left out:[/] {escape(reason)}")
         _check_lengths(engines, recipe.bench.lengths)
+        texts, scored = own_texts(corpus, recipe), labelled(corpus)
         jobs = [
             Job(
                 spec=engine,
@@ -66,12 +86,12 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
                 lengths=recipe.bench.lengths,
                 batch_size=recipe.bench.batch_size,
                 seconds=recipe.bench.seconds,
-                texts=own_texts(corpus, recipe),
-                scored=labelled(corpus) if engine.scored else None,
+                texts=texts,
+                scored=scored if engine.scored else None,
             )
             for engine in engines
         ]
-        results = _run(jobs)
+        results, interleaved, partial = _run(jobs)
         report = Report(
             name=recipe.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,14 +101,20 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
             cpus=cpus,
             batch_size=recipe.bench.batch_size,
             seconds=recipe.bench.seconds,
-            own_texts=len(jobs[0].texts),
+            own_texts=len(texts),
             split=corpus.report_split,
             environment=environment,
+            texts=fingerprint(scored.texts.first, scored.texts.second, scored.labels),
+            student=student,
+            interleaved=interleaved,
+            partial=partial,
+            skipped=skipped,
             engines=results,
         )
         out = options.out or options.workspace / "bench"
         write_report(report, out)
-        write_plot(report, out)
+        if report.inputs:
+            write_plot(report, out)
     return report, out
 
 
@@ -100,14 +126,23 @@ def _check_lengths(engines: list[Engine], lengths: list[int]) -> None:
             )
 
 
-def _run(jobs: list[Job]) -> list[EngineResult]:
-    results = []
+def _run(jobs: list[Job]) -> tuple[list[EngineResult], bool, str | None]:
+    """The results, whether the engines took turns, and what is missing after Ctrl-C."""
+    if interleaved := fits_in_memory([job.spec.path for job in jobs]):
+        console.print(f"{len(jobs)} engines take turns")
+    else:
+        console.print(
+            "[yellow]too little free memory for all engines at once:[/] they are measured one after the other"
+        )
     with console.status("") as status:
-        for job in jobs:
-            result = run_isolated(job, lambda what, title=job.spec.title: status.update(f"{title}: {what}"))  # type: ignore[misc]
-            console.print(f"[green]✓[/] {job.spec.title}")
-            results.append(result)
-    return results
+        comparison = Comparison(jobs, lambda what: status.update(escape(what)), interleaved=interleaved)
+        try:
+            return comparison.run(), interleaved, None
+        except KeyboardInterrupt:
+            results = comparison.results()
+            if not any(result.cells or result.accuracy for result in results):
+                raise
+            return results, interleaved, comparison.missing()
 
 
 def own_texts(corpus: Corpus, recipe: Recipe) -> Texts:

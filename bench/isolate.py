@@ -1,4 +1,4 @@
-"""One fresh process per engine, with its threads pinned: `python -m bench.isolate JOB.json RESULT.json`.
+"""A fresh process for each engine, with its threads pinned: `python -m bench.isolate JOB.json`, which `Comparison` speaks to.
 
 In one process, the engines would share thread pools, allocators and memory, and their order would matter. A child
 process starts from nothing. Two things limit its threads to `bench.threads`:
@@ -7,23 +7,25 @@ process starts from nothing. Two things limit its threads to `bench.threads`:
 - The child may use only that many CPUs. They are on different physical cores if there are enough. So no library gets an
   extra core by a helper thread, and no measured thread moves to another core.
 A pinned thread cannot leave a busy CPU. So the machine must be idle, for every engine.
+
+The processes take turns: while one measures, the others wait for their standard input.
 """
 
 # No large import at the top: the child must limit its CPUs before a library starts threads.
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.cells import EngineResult, Job
+    from bench.cells import Job
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -32,7 +34,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-_PROGRESS = "progress: "
 
 
 def choose_cpus(threads: int) -> list[int] | None:
@@ -68,36 +69,58 @@ def child_environment(threads: int) -> dict[str, str]:
     }
 
 
-def run_isolated(job: Job, progress: Callable[[str], None]) -> EngineResult:
-    """Measure one engine in its own process.
+class Worker:
+    """The process of one engine. Leaving the context ends it.
 
-    :param progress: is told in a few words what is being measured.
-    :raises UserError: the engine cannot be opened, or its process died.
+    It is in a session of its own, so that Ctrl-C reaches this process only, which keeps what was measured.
     """
-    from bench.cells import EngineResult
 
-    with tempfile.TemporaryDirectory(prefix="pocketbert-bench-") as directory:
-        job_file, result_file, log = (Path(directory) / name for name in ("job.json", "result.json", "stderr"))
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._directory = tempfile.TemporaryDirectory(prefix="pocketbert-bench-")
+        job_file, self._log = Path(self._directory.name) / "job.json", Path(self._directory.name) / "stderr"
         job_file.write_text(job.model_dump_json(), encoding="utf-8")
-        command = [sys.executable, "-m", "bench.isolate", str(job_file), str(result_file)]
-        with (
-            log.open("w") as errors,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=child_environment(job.threads)
-            ) as child,
-        ):
-            try:
-                for line in child.stdout or ():
-                    if line.startswith(_PROGRESS):
-                        progress(line.removeprefix(_PROGRESS).strip())
-            except BaseException:
-                child.kill()
-                raise
-        if child.returncode == 0:
-            return EngineResult.model_validate_json(result_file.read_text(encoding="utf-8"))
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason = lines[-1].removeprefix("error: ") if lines else f"killed by signal {-child.returncode} (out of memory?)"
-    raise UserError(f"{job.spec.name}: {reason}; --skip {job.spec.name} leaves it out")
+        with self._log.open("w") as errors:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "bench.isolate", str(job_file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=child_environment(job.threads),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.kill()
+        self._child.communicate()
+        self._directory.cleanup()
+
+    def ask(self, method: str, *arguments: int) -> Any:
+        """Call a method of the process's `EngineBench`, or read an attribute of it; returns what it gave, as JSON has it.
+
+        :raises UserError: the engine cannot be opened or measured, or its process died.
+        """
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        try:
+            self._child.stdin.write(json.dumps([method, *arguments]) + "\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            answer = ""
+        else:
+            answer = self._child.stdout.readline()
+        if answer:
+            return json.loads(answer)
+        status = self._child.wait()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        reason = lines[-1].removeprefix("error: ") if lines else f"killed by signal {-status} (out of memory?)"
+        name = self.job.spec.name
+        raise UserError(f"{name}: {reason}; --skip {name} leaves it out")
 
 
 def _core(cpu: int) -> str:
@@ -108,22 +131,28 @@ def _core(cpu: int) -> str:
         return str(cpu)
 
 
-def _main(job_file: Path, result_file: Path) -> None:
-    import json
-
-    cpus = json.loads(job_file.read_text(encoding="utf-8"))["cpus"]
-    if cpus is not None:
+def _main(job_file: Path) -> None:
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+    text = job_file.read_text(encoding="utf-8")
+    if (cpus := json.loads(text)["cpus"]) is not None:
         os.sched_setaffinity(0, cpus)
-    from bench.cells import Job, measure_engine
+    from pydantic import BaseModel
 
-    job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
-    result = measure_engine(job, lambda what: print(f"{_PROGRESS}{what}", flush=True))
-    result_file.write_text(result.model_dump_json(), encoding="utf-8")
+    from bench.cells import EngineBench, Job
+
+    engine = EngineBench(Job.model_validate_json(text))
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        found = getattr(engine, name)
+        answer = found(*arguments) if callable(found) else found
+        shown = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+        print(json.dumps(shown), file=channel, flush=True)
 
 
 if __name__ == "__main__":
     try:
-        _main(Path(sys.argv[1]), Path(sys.argv[2]))
+        _main(Path(sys.argv[1]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -14,11 +14,26 @@ from bench.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
-COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "simple": "#3d8b57"}
-MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "simple": "^"}
+COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "rival": "#3d8b57"}
+MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "rival": "^"}
 INK, GRID = "#22262b", "#e3e6ea"
-NEAR = 10  # labels of two points can overlap if their latencies differ by a smaller factor
+# Where a label can be: offset from the point, and which side of the label is there. The first ones are preferred.
+_PLACES = (
+    ((0, 10), "center", "bottom"),
+    ((0, -10), "center", "top"),
+    ((-11, 0), "right", "center"),
+    ((11, 0), "left", "center"),
+    ((-11, 9), "right", "bottom"),
+    ((11, 9), "left", "bottom"),
+    ((-11, -9), "right", "top"),
+    ((11, -9), "left", "top"),
+    ((0, 34), "center", "bottom"),
+    ((0, -34), "center", "top"),
+)
+_POINT = 10  # pixels from the middle of a point to its edge
 
 
 @dataclass(frozen=True)
@@ -47,14 +62,12 @@ def write_plot(report: Report, directory: Path) -> None:
 
 
 def _draw(axes: Axes, report: Report) -> None:
-    marks = [_mark(report, engine) for engine in report.engines]
+    marks = [mark for engine in report.engines if (mark := _mark(report, engine))]
     _set_scales(axes, marks)
     for mark in marks:
         if mark.accuracy is None:
             # Lines are often close to each other. The slowest one has free space on its left.
             _draw_line(axes, mark, "left" if mark.ms == max(m.ms for m in marks) else "right")
-        else:
-            _draw_point(axes, mark, _label_place(axes, mark, marks))
     threads = "1 thread" if report.threads == 1 else f"{report.threads} threads"
     axes.set_xlabel(f"p50 latency, ms (batch 1, {report.headline}, tokenisation included, {threads})")
     axes.set_ylabel(f"{report.split} accuracy, %")
@@ -62,11 +75,14 @@ def _draw(axes: Axes, report: Report) -> None:
     validity = "Not valid: the machine was busy · " if report.warning else ""
     machine = f"{validity}{report.environment.gpu or report.environment.cpu} · {report.created[:10]}"
     axes.text(0, 1.03, machine, transform=axes.transAxes, fontsize=8.5, color=COLOURS["bert"])
+    _draw_points(axes, [mark for mark in marks if mark.accuracy is not None])
 
 
-def _mark(report: Report, engine: EngineResult) -> _Mark:
-    ms = report.cell(engine, report.headline, 1).summary.total_ms["p50"]
-    assert ms is not None  # p50 needs one sample only
+def _mark(report: Report, engine: EngineResult) -> _Mark | None:
+    cell = report.cell(engine, report.headline, 1)
+    ms = cell.summary.total_ms["p50"] if cell else None
+    if ms is None:
+        return None
     return _Mark(ms, engine.accuracy.percent if engine.accuracy else None, engine.spec.title, engine.spec.family)
 
 
@@ -111,38 +127,59 @@ def _draw_line(axes: Axes, mark: _Mark, horizontal: str) -> None:
     )
 
 
-def _draw_point(axes: Axes, mark: _Mark, place: str) -> None:
-    assert mark.accuracy is not None
-    offset, horizontal, vertical = {
-        "above": ((0, 10), "center", "bottom"),
-        "below": ((0, -10), "center", "top"),
-        "left": ((-11, 0), "right", "center"),
-    }[place]
-    colour = COLOURS[mark.family]
-    axes.plot([mark.ms], [mark.accuracy], MARKERS[mark.family], color=colour, ms=9, markeredgecolor="white", zorder=5)
-    axes.annotate(
-        f"{mark.title}\n{mark.ms:.3g} ms · {mark.accuracy:.1f} %",
-        xy=(mark.ms, mark.accuracy),
-        xytext=offset,
-        textcoords="offset points",
-        ha=horizontal,
-        va=vertical,
-        fontsize=9,
-        linespacing=1.3,
-        color=colour,
-        path_effects=_halo(),
-        zorder=4,
-    )
+def _draw_points(axes: Axes, marks: list[_Mark]) -> None:
+    """The points, each with a label at the first place where it covers no other label and no point."""
+    from matplotlib.transforms import Bbox
+
+    points = [(mark.ms, mark.accuracy) for mark in marks if mark.accuracy is not None]
+    if not points:
+        return
+    for mark, (ms, accuracy) in zip(marks, points, strict=True):
+        style = MARKERS[mark.family]
+        axes.plot([ms], [accuracy], style, color=COLOURS[mark.family], ms=9, markeredgecolor="white", zorder=5)
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes are of a figure"
+    figure.draw_without_rendering()  # the layout is final, so that places can be compared
+    taken = [
+        Bbox.from_bounds(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in axes.transData.transform(points)
+    ]
+    for mark in marks:
+        taken.append(_draw_label(axes, mark, taken))
 
 
-def _label_place(axes: Axes, mark: _Mark, marks: list[_Mark]) -> str:
-    """Where a point's label is: on the left in the right half of the plot; else above, or below if a neighbour is more accurate."""
-    low, high = map(log10, axes.get_xlim())
-    if (log10(mark.ms) - low) / (high - low) > 0.5:
-        return "left"
-    neighbours = [other for other in marks if other.accuracy is not None and 1 / NEAR < other.ms / mark.ms < NEAR]
-    best = max(neighbours, key=lambda other: (other.accuracy or 0, other.ms))
-    return "above" if mark is best else "below"
+def _draw_label(axes: Axes, mark: _Mark, taken: list[Bbox]) -> Bbox:
+    """Write the label where it covers least; returns its box in pixels."""
+    from matplotlib.transforms import Bbox
+
+    found: list[tuple[float, int, Annotation, Bbox]] = []
+    room = axes.get_window_extent()
+    for number, (offset, horizontal, vertical) in enumerate(_PLACES):
+        label = axes.annotate(
+            f"{mark.title}\n{mark.ms:.3g} ms · {mark.accuracy:.1f} %",
+            xy=(mark.ms, mark.accuracy),
+            xytext=offset,
+            textcoords="offset points",
+            ha=horizontal,
+            va=vertical,
+            fontsize=9,
+            linespacing=1.3,
+            color=COLOURS[mark.family],
+            path_effects=_halo(),
+            zorder=4,
+        )
+        box = label.get_window_extent()
+        covered = sum(_area(shared) for other in taken if (shared := Bbox.intersection(box, other)))
+        outside = _area(box) - _area(Bbox.intersection(box, room) or Bbox.null())
+        found.append((covered + outside, number, label, box))
+    _, chosen, _, box = min(found, key=lambda place: place[:2])
+    for _, number, label, _ in found:
+        if number != chosen:
+            label.remove()
+    return box
+
+
+def _area(box: Bbox) -> float:
+    return max(box.width, 0.0) * max(box.height, 0.0)
 
 
 def _halo() -> list[Any]:

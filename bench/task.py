@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.baseline import Baseline, BaselineOptions
 from bench.engines.base import Classifier
+from bench.rivals import Rivals
 from compress.data.corpus import Corpus
 from compress.runtime.errors import UserError
 from export.bundle import TOKENIZER, Bundle, Manifest
@@ -24,6 +25,7 @@ class Task:
     :param corpus: the data; its labels are in the order of the logits.
     :param max_length: teacher and BERT baseline cut a text after so many tokens.
     :param device: "cpu" or "cuda".
+    :param known_rivals: how rivals are made; None if none is wanted.
     """
 
     teacher: Path
@@ -32,6 +34,7 @@ class Task:
     max_length: int
     device: str
     baseline_options: BaselineOptions
+    known_rivals: Rivals | None = None
 
     def bert(self) -> Classifier:
         """The uncompressed BERT.
@@ -96,6 +99,29 @@ class Task:
             scored=True,
             note="lost more accuracy than the recipe's budget" if failed else "",
         )
+
+    def rival(self, title: str, note: str = "") -> Classifier:
+        """A classifier that a user could take in the place of the student; lengths are counted in the teacher's tokens."""
+        return Classifier(
+            family="rival",
+            title=title,
+            tokenizer=self._teacher_tokenizer,
+            pad_token_id=self._pad_token_id,
+            max_length=self.max_length,
+            scored=True,
+            note=note,
+        )
+
+    @property
+    def rivals(self) -> Rivals:
+        """The files of the rivals."""
+        assert self.known_rivals is not None, "the task has none"
+        return self.known_rivals
+
+    @property
+    def teacher_layers(self) -> int:
+        """Number of the teacher's layers; 0 if it is not known."""
+        return int((self._teacher_config or {}).get("num_hidden_layers", 0))
 
     @cached_property
     def manifest(self) -> Manifest:

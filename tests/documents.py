@@ -44,6 +44,7 @@ NOT_RUN = {
     "OMP_NUM_THREADS=1 .venv/bin/python -m pytest ": "runs these tests",
     "accelerate launch ": "needs several GPUs",
     "pocketbert bench ": "times BERT-base for minutes",
+    "pocketbert diff ": "needs an older report; tests/bench/test_figures.py runs it",
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",
     "python -m bench table ": "trains many students, mostly on data that is not in the tree",

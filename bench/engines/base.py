@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from compress.runtime.encode import TextEncoder, pad_batch
 if TYPE_CHECKING:
     from bench.task import Task
 
-Family = Literal["bert", "teacher", "student", "simple"]  # simple: small models trained on the labels alone
+Family = Literal["bert", "teacher", "student", "rival"]  # rival: what a user could take in the place of a student
 FAMILIES: tuple[Family, ...] = get_args(Family)  # in the order of the tables
 FloatArray = NDArray[np.float32]
 
@@ -40,6 +40,8 @@ class Engine(BaseModel, ABC):
     """One way to run one classifier. It holds all that a fresh process needs to open it, and travels there as JSON."""
 
     model_config = ConfigDict(frozen=True)
+    timed: ClassVar[bool] = True  # whether its time has a meaning
+    includes: ClassVar[str] = "tokenisation, network"  # what a time of it is of
 
     name: str  # for --only and --skip
     title: str  # in tables and plots
@@ -72,11 +74,11 @@ class Engine(BaseModel, ABC):
     def of(cls, classifier: Classifier, *, runner: str, **own: Any) -> Self:
         """Make the engine for a classifier.
 
-        :param runner: software and precision; it becomes the second half of the title.
+        :param runner: software and precision; it becomes the second half of the title, if there is any.
         :param own: the fields that the classifier does not have.
         """
         shared = asdict(classifier) | {
-            "title": f"{classifier.title} · {runner}",
+            "title": f"{classifier.title} · {runner}" if runner else classifier.title,
             "tokenizer": classifier.tokenizer.absolute(),
         }
         return cls(**shared, **own)
@@ -89,6 +91,7 @@ class Offer:
     name: str
     family: Family
     make: Callable[[], Engine]  # raises UserError if a file is missing or belongs to another task
+    by_default: bool = True  # whether it is measured without being asked for
 
 
 class Model(ABC):
@@ -98,6 +101,7 @@ class Model(ABC):
     """
 
     file_bytes: int  # size of what is loaded from the disk
+    pads: ClassVar[bool] = True  # whether a batch is an array of token ids, padded to its longest text
 
     def __init__(self, engine: Engine) -> None:
         self.encoder = TextEncoder(engine.tokenizer, engine.max_length)

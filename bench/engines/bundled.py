@@ -1,4 +1,4 @@
-"""The student: one model of a bundle, run as the server runs it."""
+"""The student, or a rival that was made as students are: one model of a bundle, run as the server runs it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from export.session import BundleSession
 if TYPE_CHECKING:
     from bench.task import Task
 
+LAYERS = (1, 2, 3)  # of the teacher, in the rivals that are cut from it
+
 
 class BundleEngine(Engine):
     """A bundle and the precision of one of its models."""
@@ -23,10 +25,13 @@ class BundleEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """Every model of the bundle that the device can run."""
+        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher."""
         for precision, entry in task.manifest.models.items():
             if entry.runtime == "onnxruntime" or task.device == "cuda":
                 yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
+        for number in LAYERS if task.device == "cpu" else ():
+            if number < task.teacher_layers:
+                yield Offer(f"layers-{number}", "rival", partial(cls.of_layers, task, number), by_default=False)
 
     @classmethod
     def of_student(cls, task: Task, precision: str) -> BundleEngine:
@@ -41,6 +46,26 @@ class BundleEngine(Engine):
             name=f"student-{precision}",
             runner=f"{software} {precision_title(precision)}",
             path=task.bundle.absolute(),
+            precision=precision,
+        )
+
+    @classmethod
+    def of_layers(cls, task: Task, number: int) -> BundleEngine:
+        """A transformer with so many of the teacher's layers, distilled on the task's own texts.
+
+        :raises UserError: as `Rivals.layers`.
+        """
+        directory = task.rivals.layers(number)
+        manifest = Bundle(directory).manifest
+        precision = "int8" if "int8" in manifest.models else manifest.default
+        rival = task.rival(
+            f"{number} layer{'s' if number > 1 else ''} of the teacher", note="distilled on the task's own texts"
+        )
+        return cls.of(
+            rival,
+            name=f"layers-{number}",
+            runner=f"ONNX Runtime {precision_title(precision)}",
+            path=directory.absolute(),
             precision=precision,
         )
 

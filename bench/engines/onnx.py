@@ -1,4 +1,4 @@
-"""The BERT baseline or the teacher exported to ONNX, in ONNX Runtime."""
+"""The BERT baseline, the teacher or the frozen encoder exported to ONNX, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OnnxEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """BERT in fp32, and on a CPU in INT8 too; the same as Optimum exports it, if there is an interpreter for that."""
+        """BERT and the frozen encoder in fp32, and on a CPU in INT8 too; BERT as Optimum exports it, if there is an interpreter for that."""
         yield Offer("bert-onnx", "bert", partial(cls.of_bert, task, "fp32"))
         # ONNX Runtime has no MatMulInteger for CUDA. It would run on the CPU without a word.
         if task.device == "cpu":
@@ -37,6 +37,9 @@ class OnnxEngine(Engine):
             yield Offer("bert-optimum", "bert", partial(cls.of_optimum, task, "fp32"))
             if task.device == "cpu":
                 yield Offer("bert-optimum-int8", "bert", partial(cls.of_optimum, task, "int8"))
+        yield Offer("frozen-onnx", "rival", partial(cls.of_frozen, task, "fp32"))
+        if task.device == "cpu":
+            yield Offer("frozen-onnx-int8", "rival", partial(cls.of_frozen, task, "int8"))
 
     @classmethod
     def of_bert(cls, task: Task, precision: Precision) -> OnnxEngine:
@@ -65,6 +68,20 @@ class OnnxEngine(Engine):
             name="bert-optimum-int8" if precision == "int8" else "bert-optimum",
             runner=f"Optimum {precision_title(precision)}",
             path=task.baseline.optimum(int8=precision == "int8").absolute(),
+            precision=precision,
+        )
+
+    @classmethod
+    def of_frozen(cls, task: Task, precision: Precision) -> OnnxEngine:
+        """The teacher's encoder before its fine-tuning, with a logistic regression on its states.
+
+        :raises UserError: as `Rivals.frozen`.
+        """
+        return cls.of(
+            task.rival("Frozen encoder", note="with logistic regression"),
+            name="frozen-onnx-int8" if precision == "int8" else "frozen-onnx",
+            runner=f"ONNX Runtime {precision_title(precision)}",
+            path=task.rivals.frozen(int8=precision == "int8").absolute(),
             precision=precision,
         )
 

@@ -41,7 +41,7 @@ def _draw(axes: Axes, front: Front) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _line(axes, front.teacher, "teacher", COLOURS["teacher"])
-    _line(axes, front.linear, "linear model on n-grams", COLOURS["simple"])
+    _line(axes, front.linear, "linear model on n-grams", COLOURS["rival"])
     best = [s for s in front.students if s.on_front]
     axes.step([s.latency_ms for s in best], [100 * s.accuracy for s in best], where="post", color=GRID, linewidth=2)
     for number, student in enumerate(front.students, start=1):

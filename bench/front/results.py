@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.environment import BUSY_SHARE, Environment
-from bench.report import MISSING, markdown_table, significant, write_text
 from bench.tables.latency import describe_machine
+from bench.text import MISSING, markdown_table, significant, write_text
 from compress.data.files import write_json
 from compress.recipe.sections import BudgetOptions
 from export.accuracy import standard_error

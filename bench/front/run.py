@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from bench.engines import BundleEngine, Engine, OnnxEngine, TorchEngine
 from bench.environment import busy_share, describe
 from bench.front.candidates import OWN, Candidate
 from bench.front.choice import choose, mark_front, verdict
+from bench.front.make import FOLDER, Made, make_students
 from bench.front.plot import write_plot
 from bench.front.results import Front, Student, Teacher, write_front
 from bench.tables.latency import measure_engine
@@ -33,22 +33,10 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.write import write_recipe
 from compress.runtime.errors import UserError
-from compress.students.genotype import Genotype, read_genotype
+from compress.students.genotype import Genotype
 from export.build import build_bundle
-from export.bundle import Bundle
 from export.facts import teacher_accuracy
 from export.wishes import Standing
-
-FOLDER = "front"  # in the recipe's workspace
-
-
-@dataclass(frozen=True)
-class Made:
-    """A finished student."""
-
-    candidate: Candidate
-    place: Workspace
-    bundle: Bundle
 
 
 def run_front(recipe: Recipe, candidates: Sequence[Candidate], workspace: Workspace) -> tuple[Front, Path]:
@@ -90,58 +78,11 @@ def _preflight(candidates: Sequence[Candidate], texts: Corpus, workspace: Worksp
             preflight_in_seconds(recipe, texts, workspace.root, trial_export)
 
 
-def make_students(candidates: Sequence[Candidate], workspace: Workspace) -> list[Made]:
-    """Make the student and the bundle of each candidate in a folder of its own, except those that are up to date.
-
-    A stage's result that the recipe or an earlier candidate has is linked. Two convolutional candidates that come to the same
-    architecture are one student.
-    """
-    from export.judge import int8_teacher
-    from export.measure import int8_latency
-
-    made: list[Made] = []
-    architectures: dict[tuple[Genotype, str], str] = {}
-    for number, candidate in enumerate(candidates, start=1):
-        recipe, place = candidate.recipe, Workspace(workspace.root / FOLDER / candidate.folder)
-        console.print(f"[bold]{number}/{len(candidates)} {candidate.title}[/]")
-        _link_results(recipe, place, [workspace, *(other.place for other in made)])
-        if candidate.family == "cnn":
-            found = compress(recipe, place, until="architecture", latency=int8_latency) / "genotype.json"
-            identity = read_genotype(found), _apart_from_search(recipe)
-            if same := architectures.get(identity):
-                console.print(f"  the same student as {same}")
-                continue
-            architectures[identity] = candidate.title
-        compress(recipe, place, latency=int8_latency, int8=int8_teacher, checked=True)
-        made.append(Made(candidate, place, build_bundle(recipe, place, "cpu", refuse=False)))
-    return made
-
-
-def _link_results(recipe: Recipe, place: Workspace, owners: Sequence[Workspace]) -> None:
-    """Link what the student is made from, where another workspace has it."""
-    for stage, key in stage_keys(recipe).items():
-        owner = next((owner for owner in owners if owner.is_current(stage, key)), None)
-        if stage != STUDENT.name and owner is not None and not place.is_current(stage, key):
-            place.link_result(stage, owner)
-
-
 def _keep_own_student(recipe: Recipe, workspace: Workspace, place: Workspace) -> None:
     """Move the student that the recipe has already to the place of its candidate, since another one may be taken."""
     key = stage_keys(recipe)[STUDENT.name]
     if workspace.is_current(STUDENT.name, key) and not place.is_current(STUDENT.name, key):
         workspace.move_result(STUDENT.name, place)
-
-
-def _apart_from_search(recipe: Recipe) -> str:
-    """What else than the architecture decides what a convolutional student is."""
-    bounds = {"max_cost": 1.0, "max_parameters": None}
-    same = recipe.model_copy(
-        update={
-            "search": recipe.search.model_copy(update=bounds),
-            "student": recipe.student.model_copy(update={"architecture": "", "max_cells": 1}),
-        }
-    )
-    return same.model_dump_json()
 
 
 def _leave(front: Front, made: Sequence[Made], workspace: Workspace) -> None:

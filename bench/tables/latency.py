@@ -11,8 +11,9 @@ from bench.compare import own_texts
 from bench.engines import BundleEngine, Engine, TorchEngine
 from bench.environment import Environment
 from bench.inputs import Texts
-from bench.isolate import choose_cpus, run_isolated
+from bench.isolate import choose_cpus
 from bench.task import Task
+from bench.turns import run_alone
 from compress.data.corpus import Corpus
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
@@ -60,7 +61,7 @@ def measure_engine(
         texts=texts,
         scored=scored,
     )
-    result = run_isolated(job, progress)
+    result = run_alone(job, progress)
     ms = result.cells[0].summary.total_ms["p50"]
     assert ms is not None  # p50 needs one sample only
     return round(ms, 4), result

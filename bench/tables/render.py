@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Literal
 
-from bench.report import markdown_table, write_text
 from bench.tables.plot import write_plot
 from bench.tables.results import Results
 from bench.tables.summary import Summary
 from bench.tables.table import Partial, deep_merge
+from bench.text import markdown_table, write_text
 from compress.runtime.errors import UserError
 
 READING = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.report import write_text
 from bench.tables.table import Run, Table
+from bench.text import write_text
 from compress.runtime.errors import UserError
 
 Id = tuple[str, str, int, str]  # method, data, seed, metric

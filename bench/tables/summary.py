@@ -7,9 +7,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.report import MISSING, millions, significant
 from bench.tables.results import Entries, Entry
 from bench.tables.table import Table
+from bench.text import MISSING, millions, significant
 from export.facts import share_of_gap
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +45,57 @@ def read_linear(directory: Path) -> dict[str, Any]:
 
 def make_linear(corpus: Corpus, directory: Path) -> None:
     """Train the model on the labelled texts; writes `linear.json` to `directory`."""
+    _, baseline = fit_linear(corpus)
+    write_json(directory / FILE, asdict(baseline))
+    shown = ", ".join(f"{name} {value:.2%}" for name, value in baseline.accuracy.items())
+    console.print(f"  linear model on {baseline.features:,} n-grams: {shown}")
+
+
+def fit_linear(corpus: Corpus) -> tuple[LinearModel, LinearBaseline]:
+    """The model of the strength that is better on dev, trained on the labelled texts, and how it does on the other splits."""
     started = time.monotonic()
     train, held_out = corpus.splits["train"], [name for name in corpus.splits if name != "train"]
     features = NgramFeatures(train, most=MOST_WEIGHTS // len(corpus.labels))
     x, y = features(train), np.asarray(train.labels)
     many = len(corpus.labels) > MANY_CLASSES
-    found: list[tuple[float, float, dict[str, float]]] = []
+    found: list[tuple[LinearModel, LinearBaseline]] = []
     for strength in STRENGTHS[-1:] if many else STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=FEW_ITERATIONS if many else MAX_ITERATIONS)
+        regression = LogisticRegression(C=strength, max_iter=FEW_ITERATIONS if many else MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy stands long before the weights do
-            model.fit(x, y)
-        scores = {name: _accuracy(model, features, corpus.splits[name]) for name in held_out}
-        found.append((scores["dev"], strength, scores))
-    _, strength, accuracy = max(found, key=lambda result: result[0])
-    baseline = LinearBaseline(accuracy, strength, x.shape[1], round(time.monotonic() - started, 1))
-    write_json(directory / FILE, asdict(baseline))
-    shown = ", ".join(f"{name} {value:.2%}" for name, value in accuracy.items())
-    console.print(f"  linear model on {baseline.features:,} n-grams: {shown}")
+            regression.fit(x, y)
+        model = LinearModel(features, regression, len(corpus.labels))
+        scores = {name: model.accuracy(corpus.splits[name]) for name in held_out}
+        found.append((model, LinearBaseline(scores, strength, x.shape[1], 0.0)))
+    model, best = max(found, key=lambda made: made[1].accuracy["dev"])
+    return model, replace(best, seconds=round(time.monotonic() - started, 1))
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Logistic regression on n-grams."""
+
+    features: NgramFeatures
+    regression: LogisticRegression
+    labels: int  # C
+
+    def logits(self, x: csr_matrix) -> NDArray[np.float64]:
+        """Logits (N, C) of features (N, F); those of a class without a training text are the lowest."""
+        scores: NDArray[np.float64] = self.regression.decision_function(x)
+        if scores.ndim == 1:  # of two classes, scikit-learn has the second one's
+            scores = np.stack([-scores / 2, scores / 2], axis=1)
+        logits = np.full((len(scores), self.labels), scores.min())
+        logits[:, self.regression.classes_] = scores
+        return logits
+
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return int(self.regression.coef_.size + self.regression.intercept_.size)
+
+    def accuracy(self, split: Split) -> float:
+        """Share of the texts whose label it predicts."""
+        predicted = self.logits(self.features(split)).argmax(axis=1)
+        return round(float((predicted == np.asarray(split.labels)).mean()), 5)
 
 
 class NgramFeatures:
@@ -104,8 +137,3 @@ def _has_terms(vectorizer: TfidfVectorizer, texts: list[str]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _accuracy(model: LogisticRegression, features: NgramFeatures, split: Split) -> float:
-    predicted: NDArray[np.int64] = model.predict(features(split))
-    return round(float((predicted == np.asarray(split.labels)).mean()), 5)

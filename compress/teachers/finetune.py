@@ -98,6 +98,28 @@ def with_fitted_head(
     return model, chosen if first else None, best.describe()
 
 
+def make_frozen(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
+    """Write the recipe's model with a head fitted on its frozen encoder, and its tokenizer, to `directory`.
+
+    The head takes the representation that is better on dev, of those that there is a head for.
+
+    :param corpus: the texts to fit on and to choose by.
+    :raises UserError: as `make_teacher`.
+    """
+    torch.manual_seed(recipe.seed)
+    model, _ = load_classifier(recipe, corpus.labels)
+    encoder = save_tokenizer(recipe, model, directory)
+    splits = {name: encode_split(corpus.splits[name], encoder) for name in ("train", "dev")}
+    heads = fit_heads(model, splits["train"], {"dev": splits["dev"]}, recipe.seed)
+    if model.config.model_type not in MEAN_CLASSIFIERS and not isinstance(model, MeanPooling):
+        heads.pop("mean")
+    best = max(heads.values(), key=lambda head: head.accuracy["dev"])
+    if best.representation == "mean" and not isinstance(model, MeanPooling):
+        model, _ = load_classifier(recipe, corpus.labels, "mean")
+    best.write_to(model)
+    model.save_pretrained(directory)
+
+
 def is_head_first(options: TeacherOptions, labels: list[str]) -> bool:
     """Whether the head is fitted before all is trained.
 

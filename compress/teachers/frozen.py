@@ -6,15 +6,12 @@ With a random head, the first steps of fine-tuning distort the states of the enc
 from __future__ import annotations
 
 import random
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -23,6 +20,7 @@ from compress.objectives.expertise import mean_state
 from compress.runtime.errors import UserError
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict
+from compress.training.logistic import fit_logistic
 
 Representation = Literal["mean", "cls"]
 
@@ -73,7 +71,11 @@ def fit_heads(
     heads: dict[Representation, FrozenHead] = {}
     for name, x in of_sample.items():
         measured = {split: (found[name], held_out[split].labels.numpy()) for split, found in states.items()}
-        heads[name] = _fit(name, x, sample.labels.numpy(), measured, labels)
+        head = fit_logistic(
+            (x, sample.labels.numpy()), measured, labels, strengths=STRENGTHS, max_iterations=MAX_ITERATIONS
+        )
+        weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
+        heads[name] = FrozenHead(name, weight, bias, head.accuracy, len(x))
     return heads
 
 
@@ -111,44 +113,6 @@ def _representations(
         handle.remove()
     width = model.config.hidden_size
     return {"mean": both[:, :width], "cls": both[:, width:]}
-
-
-def _fit(
-    representation: Representation,
-    x: NDArray[np.float32],
-    y: NDArray[np.int64],
-    held_out: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]],
-    labels: int,
-) -> FrozenHead:
-    """The best head of `STRENGTHS`. It takes the representation itself: the scaling of the regression is part of its weights."""
-    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
-    scaled, found = (x - mean) / std, []
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy stands long before the weights do
-            model.fit(scaled, y)
-        weight, bias = _of_all_classes(model, labels)
-        weight = weight / std
-        bias = bias - weight @ mean
-        accuracy = {
-            split: float(((of_split @ weight.T + bias).argmax(axis=1) == wanted).mean())
-            for split, (of_split, wanted) in held_out.items()
-        }
-        found.append(FrozenHead(representation, torch.from_numpy(weight), torch.from_numpy(bias), accuracy, len(x)))
-    return max(found, key=lambda head: head.accuracy["dev"])
-
-
-def _of_all_classes(model: LogisticRegression, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights (C, d) and biases (C,). A class without a text gets the lowest bias."""
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(coefficients) == 1:  # of two classes, scikit-learn has the second one's
-        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-        intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
-    weight = np.zeros((labels, coefficients.shape[1]), np.float32)
-    bias = np.full(labels, intercepts.min(), np.float32)
-    weight[model.classes_], bias[model.classes_] = coefficients, intercepts
-    return weight, bias
 
 
 def output_layer(model: PreTrainedModel) -> nn.Linear:

@@ -90,6 +90,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[
         dev = "dev.tsv"
         test = "test.tsv"
         max_length = {MAX_LENGTH}
+        [teacher]
+        model = "artifacts/tiny/teacher"
         [bench]
         lengths = [8, 32]
         batch_size = 4

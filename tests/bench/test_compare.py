@@ -10,24 +10,30 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from bench import turns
 from bench.__main__ import app
-from bench.isolate import child_environment, choose_cpus
+from bench.diff import diff
+from bench.isolate import Worker, child_environment, choose_cpus
+from bench.report import read_report
 from bench.roster import select
 from compress.runtime.encode import TextEncoder, pad_batch
 from compress.runtime.errors import UserError
+from tests.tiny_task import at_call
 
 ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
+RIVALS = ["majority", "linear", "static"]
 
 
 @pytest.fixture
 def bench(task, monkeypatch):
     """`python -m bench compare tiny.toml ARGUMENTS` in this process, where PyTorch is already imported."""
 
-    def run(*arguments: str) -> None:
+    def run(*arguments: str) -> int | None:
+        """The exit status, where it is not 0."""
         command = ["compare", str(task.recipe), *arguments]
         monkeypatch.setattr(sys, "argv", ["bench", *command])
         monkeypatch.setenv("COLUMNS", "250")
-        app(command, standalone_mode=False)
+        return app(command, standalone_mode=False)
 
     return run
 
@@ -51,9 +57,10 @@ def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd
     names = {"report.json", "report.md", "latency_accuracy.png", "latency_accuracy.svg"}
     assert {path.name for path in out.iterdir()} == names  # and nothing temporary
     report = json.loads((out / "report.json").read_text())
-    assert [engine["spec"]["name"] for engine in report["engines"]] == ENGINES
+    assert [engine["spec"]["name"] for engine in report["engines"]] == ENGINES + RIVALS
     wanted = [(name, size) for name in ("8 tokens", "32 tokens", "own texts") for size in (1, 4)]
-    for engine in report["engines"]:
+    timed = [engine for engine in report["engines"] if engine["spec"]["name"] != "majority"]
+    for engine in timed:
         assert [(cell["input"], cell["batch_size"]) for cell in engine["cells"]] == wanted
         assert engine["parameters"] > 0
         assert engine["file_bytes"] > 0
@@ -63,20 +70,23 @@ def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd
     accuracies = {engine["spec"]["name"]: engine["accuracy"] for engine in report["engines"]}
     assert [name for name in ENGINES if accuracies[name] is None] == ENGINES[:3]  # random weights have none
     for student in ("student-fp32", "student-int8"):
-        assert accuracies[student] == {"correct": task.right, "total": 8}
-    assert accuracies["teacher-torch"] == {"correct": right_answers_of_teacher(task), "total": 8}
+        assert accuracies[student] == {"correct": task.right, "total": 8, "right": "11101110"}
+    assert accuracies["teacher-torch"]["correct"] == right_answers_of_teacher(task)
+    assert accuracies["majority"]["right"] == "11110000"  # most training texts are positive
+    assert (report["interleaved"], report["partial"], report["student"]) == (True, None, "student-fp32")
+    # The tiny teacher's tokenizer has one token more than its embeddings: no encoder to freeze.
+    assert list(report["skipped"]) == ["frozen-onnx", "frozen-onnx-int8"]
+    assert all("resize_token_embeddings" in reason for reason in report["skipped"].values())
     check_texts(report, out, capfd.readouterr().out)
 
 
 def check_cell(cell) -> None:
     """There are whole passes over the inputs, at least the minimum of samples, and the summary is of these samples."""
-    taken, one_pass = (
-        len(cell["model_ms"]),
-        {"own texts": {1: 8, 4: 2}}.get(cell["input"], {1: 20, 4: 1})[cell["batch_size"]],
-    )
-    assert len(cell["tokenise_ms"]) == taken
+    taken = len(cell["model_ms"])
+    # One pass over its inputs at least, and five rounds of what is too little to share out.
+    one_pass = {"own texts": {1: 8, 4: 10}}.get(cell["input"], {1: 20, 4: 5})[cell["batch_size"]]
+    assert len(cell["tokenise_ms"]) == taken == sum(cell["rounds"])
     assert taken % one_pass == 0
-    assert taken >= {1: 20, 4: 3}[cell["batch_size"]]
     assert cell["texts"] == taken * cell["batch_size"]
     assert cell["warm_up"] >= 1
     total = sorted(a + b for a, b in zip(cell["tokenise_ms"], cell["model_ms"], strict=True))
@@ -104,14 +114,58 @@ def check_texts(report, out, printed: str) -> None:
     """The texts for people name every engine, tell which has no accuracy and why, and how to run it again."""
     markdown = (out / "report.md").read_text()
     for engine in report["engines"]:
-        assert markdown.count(engine["spec"]["title"]) >= 7  # the summary, three latency and three throughput tables
+        tables = 7 if engine["cells"] else 1  # the summary, three latency and three throughput tables
+        assert markdown.count(engine["spec"]["title"]) >= tables
         assert engine["spec"]["title"] in printed
+    assert "frozen-onnx was left out: teacher.model: " in markdown
     assert "BERT 2×32 · PyTorch fp32: random weights: time only." in markdown
     assert "75.00" in markdown
     assert f"`{report['command']}`" in markdown
     assert "python -m bench compare" in report["command"]
     assert (out / "latency_accuracy.png").read_bytes().startswith(b"\x89PNG")
     ElementTree.parse(out / "latency_accuracy.svg")
+
+
+def test_ctrl_c_leaves_a_valid_report_of_what_was_measured(task, bench, monkeypatch, capsys):
+    calls = at_call(60, Worker.ask, interrupt)
+    monkeypatch.setattr(Worker, "ask", lambda *arguments: calls(*arguments))
+    assert bench("--only", "student-*") == 130
+    report = read_report(task.workspace / "bench")
+    assert report.partial is not None
+    assert report.partial in capsys.readouterr().err
+    counts = {len(engine.cells) for engine in report.engines}
+    assert len(report.engines) == 2
+    assert 0 < max(counts) < 6
+    assert "> **Partial.** The measurement was interrupted" in (task.workspace / "bench" / "report.md").read_text()
+    assert diff(report, report)
+
+
+def test_ctrl_c_before_anything_was_measured_writes_nothing(task, bench, monkeypatch):
+    monkeypatch.setattr(Worker, "ask", lambda *arguments: interrupt())
+    assert bench("--only", "student-fp32") == 130
+    assert not (task.workspace / "bench").exists()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_condition_of_the_command_line_fails_it_after_the_report(task, bench, error):
+    assert bench("--only", "student-fp32", "--fail-if", "accuracy<0.9", "--fail-if", "file_mb>100") == 1
+    assert (task.workspace / "bench" / "report.json").exists()
+    assert not bench("--only", "student-fp32", "--fail-if", "accuracy<0.7", "--set", "bench.lengths=[8]")
+    shutil.rmtree(task.workspace / "bench")
+    assert "needs bert-torch" in error("--only", "student-fp32", "--fail-if", "speedup<100")
+
+
+def test_with_too_little_memory_engines_are_measured_one_by_one_and_that_is_said(task, bench, monkeypatch, capsys):
+    monkeypatch.setattr(turns, "PROCESS_BYTES", 1e15)
+    bench("--only", "student-*", "--set", "bench.lengths=[8]")
+    report = read_report(task.workspace / "bench")
+    assert not report.interleaved
+    assert [len(engine.cells) for engine in report.engines] == [4, 4]
+    assert "too little free memory" in capsys.readouterr().err
+    assert "one engine after the other" in (task.workspace / "bench" / "report.md").read_text()
 
 
 def test_only_and_skip_choose_engines_and_out_the_place(bench, tmp_path):

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from bench.latency import Limits, measure, percentile, percentiles, throughput
+from bench.latency import MAXIMUM, Stopwatch, percentile, percentiles, slices, throughput
 
 
 class Clock:
@@ -20,19 +20,26 @@ class Clock:
         self.now += round(ms * 1e6)
 
 
-def run(inputs, limits, tokenise_ms=1.0, model_ms=4.0):
-    """Measure an engine with exactly known times. Return the samples and the inputs in the order of the calls."""
-    clock, seen = Clock(), []
+class Engine:
+    """An engine with exactly known times: 1 ms to tokenise, and for the model the input's number in ms."""
 
-    def encode(item):
-        clock.spend(tokenise_ms)
+    def __init__(self, inputs, seconds, rounds=1, model_ms=lambda call, item: item):
+        self.clock, self.seen, self._model_ms = Clock(), [], model_ms
+        self.stopwatch = Stopwatch(self._encode, self._logits, inputs, seconds, rounds, self.clock)
+
+    def _encode(self, item):
+        self.clock.spend(1)
         return item
 
-    def logits(item):
-        clock.spend(model_ms * item)
-        seen.append(item)
+    def _logits(self, item):
+        self.clock.spend(self._model_ms(len(self.seen), item))
+        self.seen.append(item)
 
-    return measure(encode, logits, inputs, limits, clock), seen
+    def run(self, rounds=1):
+        self.stopwatch.warm_up()
+        for number in range(rounds):
+            self.stopwatch.round(number)
+        return self.stopwatch.samples
 
 
 def test_percentiles_are_linear_between_samples():
@@ -55,39 +62,79 @@ def test_throughput_is_all_texts_over_all_time():
 
 
 def test_tokenisation_and_model_are_timed_apart():
-    samples, _ = run([1, 2], Limits(seconds=0.001, minimum=2))
-    assert samples.tokenise_ms == [1.0, 1.0]
-    assert samples.model_ms == [4.0, 8.0]
+    samples = Engine([4, 8, 6], seconds=0.001).run()
+    assert samples.tokenise_ms == [1.0, 1.0, 1.0]
+    assert samples.model_ms == [4.0, 8.0, 6.0]
 
 
-def test_it_stops_after_the_pass_in_which_time_is_up():
-    # A pass over three inputs takes 15 ms; 40 ms are up in the third pass, which is finished.
-    samples, _ = run([1, 1, 1], Limits(seconds=0.04, minimum=1))
-    assert len(samples.model_ms) == 9
+def test_each_input_is_in_one_round_and_the_same_one_for_every_engine():
+    assert [list(part) for part in slices(7, 3)] == [[0, 3, 6], [1, 4], [2, 5]]
+    assert [list(part) for part in slices(4, 10)] == [[0], [1], [2], [3]]
+    assert [list(part) for part in slices(1, 5)] == [[0]] * 5  # one batch is in all rounds
 
 
-def test_a_slow_engine_still_gives_the_minimum():
-    samples, _ = run([1], Limits(seconds=0.001, minimum=20))
-    assert len(samples.model_ms) == 20
+def test_the_first_round_sets_how_often_all_go_through_their_inputs():
+    # 80 ms for two rounds of two inputs, 5 ms a call: 40 ms are up after four passes of 10 ms.
+    engine = Engine([4, 4, 4, 4], seconds=0.08, rounds=2)
+    samples = engine.run(rounds=2)
+    assert samples.rounds == [8, 8]
+    # An engine that becomes ten times slower takes as many samples, so that no input counts more than another.
+    slow = Engine([4, 4, 4, 4], seconds=0.08, rounds=2)
+    slow.stopwatch.warm_up()
+    slow.stopwatch.round(0)
+    slow._model_ms = lambda call, item: 10 * item
+    slow.stopwatch.round(1)
+    assert slow.stopwatch.samples.rounds == [8, 8]
+
+
+def test_a_slow_engine_goes_through_its_inputs_once():
+    assert Engine([900] * 20, seconds=0.1, rounds=10).run(rounds=10).rounds == [2] * 10
 
 
 def test_a_fast_engine_stops_at_the_maximum():
-    samples, _ = run([1, 1, 1], Limits(seconds=1.0, minimum=1, maximum=10))
-    assert len(samples.model_ms) == 9  # a fourth pass would make 12
+    samples = Engine([0] * 20, seconds=5.0, rounds=10).run(rounds=10)
+    assert len(samples.model_ms) == MAXIMUM
 
 
-def test_warm_up_takes_a_fifth_of_the_time_and_is_not_recorded():
-    samples, seen = run([1], Limits(seconds=0.09, minimum=1))
-    assert samples.warm_up == 4  # 18 ms at 5 ms a call
-    assert len(seen) == samples.warm_up + len(samples.model_ms)
+def test_warm_up_goes_on_until_calls_get_no_faster():
+    # A tenth faster with each call, from 100 ms to 9 ms; a fifth of a second would end it far too early.
+    engine = Engine([9], seconds=2.0, model_ms=lambda call, item: max(9, 100 * 0.9**call))
+    samples = engine.run()
+    assert samples.stable
+    assert samples.model_ms == [9.0] * len(samples.model_ms)
+
+
+def test_warm_up_that_never_ends_is_cut_and_said():
+    engine = Engine([9], seconds=0.5, model_ms=lambda call, item: 20 * 0.97**call)
+    engine.stopwatch.warm_up()
+    assert not engine.stopwatch.samples.stable
+    assert engine.clock.now < 0.7e9
+
+
+def test_a_call_as_long_as_the_warm_up_needs_no_second_look():
+    engine = Engine([9000], seconds=1.0)
+    engine.stopwatch.warm_up()
+    assert engine.stopwatch.samples.stable
+    assert len(engine.seen) == 2
 
 
 def test_warm_up_starts_with_the_last_input():
-    _, seen = run([1, 9], Limits(seconds=0.001, minimum=1))
-    assert seen[0] == 9
+    engine = Engine([1, 9], seconds=0.001)
+    engine.run()
+    assert engine.seen[0] == 9
+
+
+def test_a_quick_engine_is_called_before_each_round_since_others_had_the_caches():
+    engine = Engine([1, 1, 1], seconds=0.001, rounds=3)
+    engine.stopwatch.warm_up()
+    before = len(engine.seen)
+    engine.stopwatch.round(0)
+    calls = len(engine.seen) - before - engine.stopwatch.samples.rounds[0]
+    assert calls == 15  # of 2 ms, in 30 ms
 
 
 def test_garbage_collection_is_on_again_even_after_an_error():
+    stopwatch = Stopwatch(lambda item: item, lambda item: 1 / item, [0], 0.0, 1)
     with pytest.raises(ZeroDivisionError):
-        measure(lambda item: item, lambda item: 1 / item, [0], Limits(seconds=0.01, minimum=1))
+        stopwatch.round(0)
     assert gc.isenabled()

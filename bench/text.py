@@ -1,0 +1,51 @@
+"""Figures and tables as text, and files that are never half written."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from bench.bootstrap import Interval
+
+MISSING = "–"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old text or the new one, never a part of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, without an exponent."""
+    if value is None:
+        return MISSING
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def millions(count: int | None) -> str:
+    """A number of weights in millions, such as `4.14 M`."""
+    return MISSING if count is None else f"{significant(count / 1e6)} M"
+
+
+def in_brackets(interval: Interval, scale: float = 1.0, digits: int | None = None) -> str:
+    """The ends of an interval, such as ` [0.31–0.52]`; nothing if it is not known.
+
+    :param scale: 100 for percent.
+    :param digits: after the point; None: three significant ones.
+    """
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return ""
+    ends = [end * scale for end in (interval.low, interval.high)]
+    low, high = (significant(end) if digits is None else f"{end:.{digits}f}" for end in ends)
+    return f" [{low} to {high}]"
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table. The first column is aligned left, the others right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
