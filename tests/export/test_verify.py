@@ -173,7 +173,7 @@ def spoil_the_golden_examples(bundle: Path) -> None:
         (put_in_a_model_of_three_labels, "gives logits of shape (3, 3)"),
         (put_in_the_engine_of_another_bundle, "built from a graph that is not in the bundle"),
         (add_a_file, "code.py: is not listed"),
-        (list_a_file_outside, "../elsewhere.json is not inside the bundle"),
+        (list_a_file_outside, "'../elsewhere.json' is not inside the bundle"),
         (spoil_the_golden_examples, "holds no golden examples"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
