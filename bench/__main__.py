@@ -132,8 +132,8 @@ def diff_command(
 ) -> None:
     """What became faster or slower, more or less accurate between two reports, with 99 % bootstrap intervals.
 
-    Exit status 1: something is worse by more than chance and, for times and ratios, by more than the tolerance. Times of different
-    machines are shown but do not count; speed-ups and accuracies do.
+    Exit status 1: something is worse by more than chance and, for times and ratios, by more than the tolerance; or the new report
+    is partial. Times of different machines are shown but do not count; speed-ups and accuracies do.
     """
     from bench.diff import HEADER, diff, only_in_one
     from bench.report import read_report
@@ -147,7 +147,8 @@ def diff_command(
                 console.print(f"{path}: {said}", style="bold yellow", markup=False)
     if names := only_in_one(*reports):
         console.print(f"in one report only: {', '.join(names)}")
-    _fail([f"{each.engine}: {each.figure} is worse" for each in found if each.counts and each.verdict == "worse"])
+    worse = [f"{each.engine}: {each.figure} is worse" for each in found if each.counts and each.verdict == "worse"]
+    _fail([*worse, *([f"{new}: a partial report passes no check"] if reports[1].partial else [])])
 
 
 @app.command("front")

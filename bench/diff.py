@@ -57,7 +57,7 @@ def diff(old: Report, new: Report, *, tolerance: float = TOLERANCE) -> list[Diff
     A difference is one that the bootstrap's interval shows and that is larger than `tolerance`, of a time or a ratio; of an
     accuracy, any.
 
-    :raises UserError: the reports have no engine in common, or are of different texts.
+    :raises UserError: the reports have no engine in common, no figure in common, or are of different texts.
     """
     if old.texts is not None and new.texts is not None and old.texts != new.texts:
         raise UserError(
@@ -66,7 +66,12 @@ def diff(old: Report, new: Report, *, tolerance: float = TOLERANCE) -> list[Diff
     pairs = [(engine, other) for engine in old.engines if (other := new.engine(engine.spec.name))]
     if not pairs:
         raise UserError("the reports have no engine in common; measure the same ones with --only")
-    return [found for pair in pairs for found in _differences(old, new, *pair, tolerance)]
+    found = [difference for pair in pairs for difference in _differences(old, new, *pair, tolerance)]
+    if not found:
+        raise UserError(
+            "the reports have no figure in common; measure both at the same bench.lengths and bench.batch_size"
+        )
+    return found
 
 
 def only_in_one(old: Report, new: Report) -> list[str]:

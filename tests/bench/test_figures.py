@@ -134,6 +134,12 @@ def test_reports_that_cannot_be_compared_are_refused(tmp_path):
         diff(report(*four()), report(*four(), texts="others"))
     with pytest.raises(UserError, match="no engine in common"):
         diff(report(*four()[:1]), report(*four()[1:]))
+    other = report(*four())
+    for each in other.engines:
+        each.accuracy = None
+        each.cells = [cell.model_copy(update={"input": "32 tokens"}) for cell in each.cells]
+    with pytest.raises(UserError, match="no figure in common"):
+        diff(report(*four()), other)
     with pytest.raises(UserError, match="cannot be read"):
         read_report(tmp_path / "missing.json")
     (tmp_path / "report.json").write_text("{}")
@@ -153,6 +159,10 @@ def test_diff_has_an_exit_status_for_ci(tmp_path, monkeypatch):
     assert slow.exit_code == 1
     assert "student-int8: p50 ms, 128 tokens is worse" in slow.stderr
     assert "teacher-torch: " not in slow.stderr
+    write_report(report(*four(seed=2)).model_copy(update={"partial": "half of it"}), tmp_path / "partial")
+    partial = CliRunner().invoke(app, ["diff", str(old), str(tmp_path / "partial")])
+    assert partial.exit_code == 1
+    assert "a partial report passes no check" in partial.stderr
 
 
 def test_a_report_from_before_rounds_and_answers_can_be_shown_and_compared(tmp_path):
