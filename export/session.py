@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.encode import Encoded, pad_batch
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
 from export.bundle import Bundle
@@ -108,7 +108,7 @@ class BundleSession:
     ) -> None:
         self.manifest = bundle.manifest
         self.precision, entry = bundle.model(precision, domain)
-        self.encoder = TextEncoder(bundle.tokenizer_file, self.manifest.max_length)
+        self.encoder = bundle.encoder()
         if entry.runtime == "tensorrt":
             raise UserError(
                 f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "

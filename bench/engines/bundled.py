@@ -82,7 +82,8 @@ class BundleModel(Model):
         bundle = Bundle(engine.path)
         _, entry = bundle.model(engine.precision)
         self._onnx_file = engine.path / entry.file if entry.runtime == "onnxruntime" else None
-        self._model = BundleSession(bundle, precision=engine.precision, threads=threads, device=device).model
+        session = BundleSession(bundle, precision=engine.precision, threads=threads, device=device)
+        self._model, self.encoder = session.model, session.encoder
         self.file_bytes = (engine.path / entry.file).stat().st_size
 
     def logits(self, batch: dict[str, IntArray]) -> FloatArray:
