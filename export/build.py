@@ -180,9 +180,14 @@ class StudentExport:
         return file
 
     def _add_int8(self, fp32: Path) -> None:
+        from export.onnx import export_onnx
         from export.quantize import cpu_schemes
 
-        self._add_quantized("int8", fp32, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
+        source = fp32
+        if self._model_type == "pocketbert_cnn":
+            source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
+            export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
+        self._add_quantized("int8", source, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
         if not self._models["int8"].passed:
             console.print(
                 "  [bold red]int8 fails the gate however it is quantised; the bundle's default is fp32[/]; "

@@ -42,7 +42,7 @@ def int8_latency(student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, c
         )
         encoder = TextEncoder(tokenizer, recipe.target.max_length, nanotoken=fast.version if fast else None)
         fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
-        export_onnx(directory / "student", fp32, pair=corpus.pair, max_length=recipe.target.max_length)
+        export_onnx(directory / "student", fp32, pair=corpus.pair, max_length=recipe.target.max_length, for_int8=True)
         first_scheme = cpu_schemes(student.config.model_type)[0]
         quantize(fp32, int8, first_scheme, encoder.encode(texts, texts_b), pad)
         return file_latency(int8, recipe, corpus, encoder, pad)

@@ -45,7 +45,21 @@ class OnnxModel:
         self._inputs = {node.name for node in self.session.get_inputs()}
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
-        """Compute the logits (B, C) of a padded batch from `pad_batch`."""
+        """Compute the logits (B, C) of a padded batch from `pad_batch`.
+
+        A graph without an attention mask gets the texts of each length on their own. A text without tokens counts as one of
+        one padding token there.
+        """
+        if "attention_mask" in self._inputs:
+            return self._run(batch)
+        lengths = batch["attention_mask"].sum(axis=1)
+        if lengths.min() == batch["input_ids"].shape[1]:
+            return self._run(batch)
+        parts = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        logits = [self._run({n: v[rows, : max(lengths[rows[0]], 1)] for n, v in batch.items()}) for rows in parts]
+        return np.concatenate(logits)[np.argsort(np.concatenate(parts))]
+
+    def _run(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         rows = len(batch["input_ids"])
         if self._pad_up_to is not None:
             batch = pad_to_power_of_two(batch, self._pad_up_to)
