@@ -24,6 +24,15 @@ def simplify(model: onnx.ModelProto) -> None:
     graph.drop_unused()
 
 
+def constants_to_initializers(model: onnx.ModelProto) -> None:
+    """Make the Constant nodes of a graph initializers, in place. The quantiser takes a Constant for an activation."""
+    for node in [node for node in model.graph.node if node.op_type == "Constant"]:
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.node.remove(node)
+
+
 class _Graph:
     """A graph with its makers, consumers and constants."""
 
@@ -40,7 +49,7 @@ class _Graph:
     def dequantized(self, name: str) -> onnx.NodeProto | None:
         """The DequantizeLinear that makes a tensor, if it has one scale and its integers are no constant."""
         node = self.makers.get(name)
-        if node is None or node.op_type != "DequantizeLinear" or self.value(name).size:
+        if node is None or node.op_type != "DequantizeLinear" or node.input[0] in self.constants:
             return None
         return node if self.value(node.input[1]).size == 1 else None
 
@@ -49,14 +58,7 @@ class _Graph:
         if name in self.constants:
             return numpy_helper.to_array(self.constants[name])
         node = self.makers.get(name)
-        if node is not None and node.op_type == "Constant":
-            return numpy_helper.to_array(node.attribute[0].t)
-        if node is None or node.op_type != "DequantizeLinear":
-            return np.empty(0)
-        quantizer = self.makers.get(node.input[0])
-        if quantizer is not None:  # the value before it was quantised
-            return self.value(quantizer.input[0]) if quantizer.op_type == "QuantizeLinear" else np.empty(0)
-        if node.input[0] not in self.constants:
+        if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in self.constants:
             return np.empty(0)
         integers, scale, zero = (self.value(part) for part in node.input)
         return (integers.astype(np.float32) - zero.astype(np.float32)) * scale if scale.size == 1 else np.empty(0)
