@@ -23,7 +23,8 @@ class OnnxModel:
     :param device: "cpu" or "cuda". The model never runs on another device.
     :param pad_up_to: pad every batch with `pad_to_power_of_two` to at most this many tokens. None: run batches as they are.
     :param profile: see `open_session`.
-    :raises UserError: the file is not an ONNX model, or ONNX Runtime has no provider for the device.
+    :raises UserError: the file is not an ONNX model, ONNX Runtime has no provider for the device, or batches shall be padded and
+        the graph has no attention mask.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class OnnxModel:
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
         self._pad_up_to = pad_up_to
         self._inputs = {node.name for node in self.session.get_inputs()}
+        if pad_up_to is not None and "attention_mask" not in self._inputs:
+            raise UserError(f"{file}: the graph is for a CPU, it takes no padding; choose another precision for {device}")
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         """Compute the logits (B, C) of a padded batch from `pad_batch`.
@@ -106,7 +109,8 @@ def _next_power_of_two(number: int) -> int:
 class BundleSession:
     """A bundle that is ready to classify: its tokenizer and its model of one precision.
 
-    :param precision: a precision of the bundle. None: the default precision of the bundle.
+    :param precision: a precision of the bundle. None: the default precision of the bundle, or fp32 on a GPU, where ONNX Runtime
+        has no faster one.
     :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
     :raises UserError: see `Bundle.model` and `OnnxModel`; or the model is a TensorRT engine.
     """
@@ -121,7 +125,7 @@ class BundleSession:
         domain: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
-        self.precision, entry = bundle.model(precision, domain)
+        self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
         self.encoder = bundle.encoder()
         if entry.runtime == "tensorrt":
             raise UserError(

@@ -25,9 +25,12 @@ class BundleEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher."""
+        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher.
+
+        The INT8 graphs are for a CPU.
+        """
         for precision, entry in task.manifest.models.items():
-            if entry.runtime == "onnxruntime" or task.device == "cuda":
+            if precision != "int8" if task.device == "cuda" else entry.runtime == "onnxruntime":
                 yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
         for number in LAYERS if task.device == "cpu" else ():
             if number < task.teacher_layers:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from compress.runtime.encode import Encoded, pad_batch
+from compress.runtime.errors import UserError
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.genotype import Edge, Genotype, identity_genotype, residual_genotype
 from export.onnx import export_onnx
@@ -156,6 +157,13 @@ def test_every_genotype_is_quantised_whole_and_close_to_fp32(tmp_path: Path, cas
         assert np.abs(found - expected).mean() < 0.2 * expected.std(), scheme.note
         if case == "three cells" and "Gather" in scheme.operators:
             assert sum(nodes.values()) <= 3 * 25
+
+
+def test_a_graph_without_a_mask_is_never_padded(tmp_path: Path) -> None:
+    make_student(tmp_path / "student", SEARCHED)
+    export_onnx(tmp_path / "student", tmp_path / "source.onnx", pair=False, max_length=MAX_LENGTH, for_int8=True)
+    with pytest.raises(UserError, match="takes no padding; choose another precision"):
+        OnnxModel(tmp_path / "source.onnx", pad_up_to=MAX_LENGTH)
 
 
 def test_a_text_without_tokens_counts_as_a_padding_token(tmp_path: Path) -> None:
