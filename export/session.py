@@ -45,7 +45,9 @@ class OnnxModel:
         self._pad_up_to = pad_up_to
         self._inputs = {node.name for node in self.session.get_inputs()}
         if pad_up_to is not None and "attention_mask" not in self._inputs:
-            raise UserError(f"{file}: the graph is for a CPU, it takes no padding; choose another precision for {device}")
+            raise UserError(
+                f"{file}: the graph is for a CPU, it takes no padding; choose another precision for {device}"
+            )
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         """Compute the logits (B, C) of a padded batch from `pad_batch`.
