@@ -66,7 +66,7 @@ TEXT = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), st.sampled_from(PAIRS_OF_ENCODERS))
 def test_ids_types_and_segments_are_those_of_tokenizers_for_any_text(
     texts: list[tuple[str, str]], encoders: tuple[TextEncoder, TextEncoder]
