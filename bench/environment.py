@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from compress import __version__
 
-PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "tokenizers", "numpy")
+PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "tokenizers", "nanotoken", "numpy")
 # The instruction sets that decide how fast float and 8-bit matrix products are.
 SIMD = (
     "avx2",

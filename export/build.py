@@ -26,12 +26,14 @@ from compress.recipe import Recipe
 from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
+from compress.runtime.wordpiece import nanotoken_version
 from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Manifest, ModelEntry, file_entry
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN
 from export.measure import file_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
+from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
 if TYPE_CHECKING:
@@ -51,7 +53,10 @@ def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
         ),
         texts=lambda recipe: (Texts.LABELLED,),
         after=(STUDENT.name,),
-        versions=(target, onnxruntime.__version__, str(FORMAT), *([] if refuse else ["not refused"])),
+        versions=(
+            *(target, onnxruntime.__version__, str(FORMAT), nanotoken_version() or "no nanotoken"),
+            *([] if refuse else ["not refused"]),
+        ),
         shared=False,
     )
 
@@ -97,7 +102,10 @@ class StudentExport:
         config = json.loads((student / "config.json").read_text())
         self._model_type: str = config["model_type"]
         self._pad_token_id: int = config["pad_token_id"] or 0
-        self._encoder = TextEncoder(student / TOKENIZER, recipe.target.max_length)
+        tokenizer, max_length = student / TOKENIZER, recipe.target.max_length
+        self._fast_tokenizer = check_tokenizer(tokenizer, max_length, all_texts(corpus))
+        fast = self._fast_tokenizer
+        self._encoder = TextEncoder(tokenizer, max_length, nanotoken=fast.version if fast else None)
         self._calibration = _calibration_texts(recipe, self._corpus, self._encoder)
         self._gate = Gate(self._corpus, self._encoder, self._pad_token_id, recipe.export)
         self._models: dict[str, ModelEntry] = {}
@@ -172,9 +180,14 @@ class StudentExport:
         return file
 
     def _add_int8(self, fp32: Path) -> None:
+        from export.onnx import export_onnx
         from export.quantize import cpu_schemes
 
-        self._add_quantized("int8", fp32, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
+        source = fp32
+        if self._model_type == "pocketbert_cnn":
+            source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
+            export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
+        self._add_quantized("int8", source, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
         if not self._models["int8"].passed:
             console.print(
                 "  [bold red]int8 fails the gate however it is quantised; the bundle's default is fp32[/]; "
@@ -228,6 +241,7 @@ class StudentExport:
             provenance=provenance(self._student),
             golden=golden,
             versions=versions(),
+            fast_tokenizer=self._fast_tokenizer,
         )
         write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
 

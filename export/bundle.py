@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from export.golden import GoldenExamples, read_golden
 
@@ -89,6 +90,14 @@ class DomainEntry(_Part):
     golden: str | None = None  # file with golden examples; None: the recipe wants none
 
 
+class FastTokenizer(_Part):
+    """The version of nanotoken that gave the ids of `tokenizers`, and on how many texts (or pairs)."""
+
+    version: str
+    task_texts: int  # all of the task
+    odd_strings: int  # generated: all scripts, control characters, very long words, special tokens
+
+
 class Manifest(_Part):
     """The content of `manifest.json`."""
 
@@ -108,6 +117,7 @@ class Manifest(_Part):
     default_domain: str | None = None  # answers requests without a domain
     golden: str | None = None  # file with golden examples; in a bundle with `domains`, each domain has its own
     versions: dict[str, str] = {}  # of Python and of the packages that the bundle was made with
+    fast_tokenizer: FastTokenizer | None = None  # None: texts are encoded by `tokenizers`
 
 
 class Bundle:
@@ -173,6 +183,11 @@ class Bundle:
     def tokenizer_file(self) -> Path:
         """The path of the bundle's `tokenizer.json`."""
         return self.directory / TOKENIZER
+
+    def encoder(self) -> TextEncoder:
+        """The bundle's tokenizer, in nanotoken where the manifest allows the installed version."""
+        fast = self.manifest.fast_tokenizer
+        return TextEncoder(self.tokenizer_file, self.manifest.max_length, nanotoken=fast.version if fast else None)
 
 
 def newest_bundle(artifacts: Path) -> Path:

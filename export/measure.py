@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import statistics
 import time
 from pathlib import Path
@@ -30,17 +29,22 @@ def int8_latency(student: PreTrainedModel, *, tokenizer: Path, recipe: Recipe, c
     """
     from export.onnx import export_onnx
     from export.quantize import cpu_schemes, quantize
+    from export.tokenizer_check import check_tokenizer
 
     with TemporaryDirectory() as name:
         directory = Path(name)
         student.save_pretrained(directory / "student")
-        shutil.copyfile(tokenizer, directory / "tokenizer.json")
         pad = json.loads((directory / "student" / "config.json").read_text())["pad_token_id"] or 0
-        encoder = TextEncoder(directory / "tokenizer.json", recipe.target.max_length)
+        texts, texts_b = _timed_texts(recipe, corpus)
+        # The bundle will check all texts of the task. The timed ones are enough to know which tokenizer it will most likely use.
+        fast = check_tokenizer(
+            tokenizer, recipe.target.max_length, [texts, *([] if texts_b is None else [texts_b])], odd=0
+        )
+        encoder = TextEncoder(tokenizer, recipe.target.max_length, nanotoken=fast.version if fast else None)
         fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
-        export_onnx(directory / "student", fp32, pair=corpus.pair, max_length=recipe.target.max_length)
+        export_onnx(directory / "student", fp32, pair=corpus.pair, max_length=recipe.target.max_length, for_int8=True)
         first_scheme = cpu_schemes(student.config.model_type)[0]
-        quantize(fp32, int8, first_scheme, encoder.encode(*_timed_texts(recipe, corpus)), pad)
+        quantize(fp32, int8, first_scheme, encoder.encode(texts, texts_b), pad)
         return file_latency(int8, recipe, corpus, encoder, pad)
 
 

@@ -14,6 +14,7 @@ import compress.students  # noqa: F401 - registers the student classes with the 
 from compress.runtime.errors import UserError
 from compress.training.evaluation import takes_segments, takes_types
 from export.session import OnnxModel
+from export.unpadded import UnpaddedCnn, takes_unpadded
 
 OPSET = 17
 PARITY_SHAPES = [(1, 5), (1, 17), (2, 32), (5, 61), (8, 128)]  # (batch, length)
@@ -32,32 +33,36 @@ class _PositionalInputs(nn.Module):
         return self.student(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
 
-def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int) -> float:
+def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int, for_int8: bool = False) -> float:
     """Write the student as ONNX: int64 inputs (B, L), float32 `logits` (B, C).
 
     :param pair: whether the student reads pairs. Then its third input is `segments` (our own students) or `token_type_ids`
         (a Hugging Face model with token types), see `OnnxModel`.
     :param max_length: the most tokens of a text.
+    :param for_int8: write the graph from which the INT8 graph for a CPU is made. That of a convolutional student has no attention
+        mask, see `UnpaddedCnn`.
     :returns: the largest difference of a logit between ONNX Runtime and PyTorch over `PARITY_SHAPES`, with padding.
     :raises UserError: the difference is more than `TOLERANCE`.
     """
     student = AutoModelForSequenceClassification.from_pretrained(student_directory).eval()
     if hasattr(student, "fold"):
         student.fold()
-    model = _PositionalInputs(student).eval()
-    names = ["input_ids", "attention_mask"]
+    padded = not (for_int8 and takes_unpadded(student))
+    model = (_PositionalInputs(student) if padded else UnpaddedCnn(student, max_length)).eval()
+    names = ["input_ids", *(["attention_mask"] if padded else [])]
     if pair and takes_segments(student):
         names.append("segments")
     elif pair and takes_types(student):
         names.append("token_type_ids")
-    example = _example(2, min(24, max_length), student.config.vocab_size, names)
+    ids, mask, second = _example(2, min(24, max_length), student.config.vocab_size)
+    example = {"input_ids": ids, "attention_mask": mask, "segments": second, "token_type_ids": second}
     axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The tracing exporter is used because torch.export (2.13) makes the length constant after a max-pooling.
         torch.onnx.export(
             model,
-            tuple(example.values()),
+            tuple(example[name] for name in names),
             str(file),
             input_names=names,
             output_names=["logits"],
@@ -65,7 +70,7 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
             opset_version=OPSET,
             dynamo=False,
         )
-    difference = parity(model, file, names, student.config.vocab_size, max_length)
+    difference = parity(_PositionalInputs(student), file, names, student.config.vocab_size, max_length)
     if not difference <= TOLERANCE:
         raise UserError(
             f"{file.name}: ONNX differs from PyTorch by {difference:.2g} (allowed {TOLERANCE:g}); please report this student"
@@ -74,27 +79,31 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
 
 
 def parity(model: nn.Module, file: Path, names: list[str], vocab_size: int, max_length: int) -> float:
-    """The largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`."""
+    """The largest difference of a logit between PyTorch and ONNX Runtime over `PARITY_SHAPES`.
+
+    :param model: takes ids, mask and, for a pair, token types.
+    :param names: the inputs of the graph.
+    """
     onnx_model = OnnxModel(file)
     worst = 0.0
     for batch, longest in PARITY_SHAPES:
         length = min(longest, max_length)
-        inputs = _example(batch, length, vocab_size, names)
+        ids, mask, second = _example(batch, length, vocab_size)
+        pair = names[-1] in ("segments", "token_type_ids")
         with torch.inference_mode():
-            expected = model(*inputs.values()).numpy()
-        arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        second = arrays.get(names[-1]) if len(names) == 3 else None
-        arrays["segments"] = arrays["type_ids"] = np.zeros((batch, length), np.int64) if second is None else second
+            expected = model(ids, mask, second if pair else None).numpy()
+        types = second.numpy() if pair else np.zeros((batch, length), np.int64)
+        arrays = {"input_ids": ids.numpy(), "attention_mask": mask.numpy(), "type_ids": types, "segments": types}
         worst = max(worst, float(np.abs(onnx_model.logits(arrays) - expected).max()))
     return worst
 
 
-def _example(batch: int, length: int, vocab_size: int, names: list[str]) -> dict[str, Tensor]:
-    """Random inputs (B, L). Every text but the first is padded. The second text of a pair starts at the middle."""
+def _example(batch: int, length: int, vocab_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random ids, mask and token types (B, L). Every text but the first is padded. The second text starts at the middle."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     ids = torch.randint(0, vocab_size, (batch, length), generator=generator)
     positions = torch.arange(length).expand(batch, length)
     lengths = torch.tensor([max(2, length - 3 * row) for row in range(batch)])[:, None]
     mask = (positions < lengths).long()
     second = ((positions >= lengths // 2) & (positions < lengths)).long()
-    return dict(zip(names, (ids, mask, second), strict=False))
+    return ids, mask, second

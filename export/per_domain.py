@@ -16,7 +16,7 @@ from compress.pipeline.per_domain import domain_recipes, domain_workspace, folde
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from export.build import Target, build_bundle
-from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, Manifest, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, FastTokenizer, Manifest, ModelEntry, file_entry
 from export.session import BundleSession
 
 
@@ -54,6 +54,7 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
     names += [entry.golden for entry in entries.values() if entry.golden is not None]
     manifest = Manifest(
         **of_default.manifest.model_dump(include={"format", "labels", "max_length", "pair", "pad_token_id", "default"}),
+        fast_tokenizer=_checked_of_all([bundle.manifest.fast_tokenizer for bundle in bundles.values()]),
         name=recipe.name,
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,6 +67,14 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
         default_domain=default,
     )
     write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+
+
+def _checked_of_all(checked: list[FastTokenizer | None]) -> FastTokenizer | None:
+    """Nanotoken is allowed for the texts of all domains if it is for those of each. All domains have the same tokenizer."""
+    known = [one for one in checked if one is not None]
+    if len(known) < len(checked) or len({one.version for one in known}) > 1:
+        return None
+    return known[0].model_copy(update={"task_texts": sum(one.task_texts for one in known)})
 
 
 def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:

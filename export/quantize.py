@@ -29,6 +29,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from compress.runtime.encode import Encoded, pad_batch
+from export.scales import constants_to_initializers, simplify
 
 CALIBRATION_BATCH = 16  # texts
 
@@ -44,7 +45,20 @@ class Scheme:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-_ALL = ("Conv", "Gather", "Transpose", "Add", "Mul", "MaxPool", "MatMul", "Gemm")
+_ALL = (
+    "Conv",
+    "Relu",
+    "Gather",
+    "Transpose",
+    "Add",
+    "Mul",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Pad",
+    "MatMul",
+    "Gemm",
+)
 # The convolution kernels for x86 take U8 activations and S8 weights.
 # Weights use 7 of their 8 bits (reduce_range). Without VNNI the kernels add pairs of products in 16 bits, and 8-bit weights
 # saturate there. Then the same bundle would give different answers on different CPUs.
@@ -94,16 +108,30 @@ TENSORRT_SCHEME = Scheme(
 
 
 class _CalibrationBatches(CalibrationDataReader):
-    """Calibration batches of one shape, as the percentile method needs. The zeros of padding do not widen a range."""
+    """Calibration batches for a graph with these inputs.
 
-    def __init__(self, encoded: Sequence[Encoded], pad_token_id: int, inputs: list[str]) -> None:
+    With an attention mask: batches of one shape, as the percentile method needs. The zeros of padding do not widen a range.
+    Without one: texts alone. `one_shape` cuts them to the median of their lengths and leaves out the shorter ones.
+    """
+
+    def __init__(
+        self, encoded: Sequence[Encoded], pad_token_id: int, inputs: list[str], *, one_shape: bool = False
+    ) -> None:
+        if "attention_mask" not in inputs:
+            length = int(np.median([len(text) for text in encoded])) if one_shape else None
+            kept = [text for text in encoded if length is None or len(text) >= length]
+            alone = [
+                {"input_ids": text.input_ids[None, :length], "segments": text.segments[None, :length]} for text in kept
+            ]
+            self._batches = iter([{name: text[name] for name in inputs} for text in alone])
+            return
         padded = pad_batch(encoded, pad_token_id)
         padded["token_type_ids"] = padded["type_ids"]
         size = min(CALIBRATION_BATCH, len(encoded))
         starts = range(0, len(encoded) - size + 1, size)
-        self._batches: Iterator[dict[str, NDArray[np.int64]]] = iter(
-            [{n: padded[n][i : i + size] for n in inputs} for i in starts]
-        )
+        self._batches = iter([{n: padded[n][i : i + size] for n in inputs} for i in starts])
+
+    _batches: Iterator[dict[str, NDArray[np.int64]]]
 
     def get_next(self) -> dict[str, NDArray[np.int64]] | None:
         return next(self._batches, None)
@@ -122,8 +150,13 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
 
 def prepare(source: Path, target: Path) -> None:
     """Write an fp32 graph as the quantiser needs it: constants folded, shapes inferred."""
+    model = onnx.load(source)
+    # The optimiser would move the transposes of an `UnpaddedCnn`, whose layout is chosen already.
+    laid_out = "attention_mask" not in _inputs(model.graph)
+    if laid_out:
+        constants_to_initializers(model)
     with _without_advice():
-        quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+        quant_pre_process(model, str(target), skip_symbolic_shape=True, skip_optimization=laid_out)
 
 
 def quantizable_nodes(prepared: Path, scheme: Scheme) -> list[str]:
@@ -166,11 +199,11 @@ def quantize_prepared(
                 extra_options=scheme.options,
             )
             return
-        inputs = [node.name for node in graph.input]
+        one_shape = scheme.method != CalibrationMethod.MinMax
         quantize_static(
             str(prepared),
             str(target),
-            _CalibrationBatches(texts, pad_token_id, inputs),
+            _CalibrationBatches(texts, pad_token_id, _inputs(graph), one_shape=one_shape),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(scheme.operators),
             per_channel=True,
@@ -182,11 +215,19 @@ def quantize_prepared(
             calibrate_method=scheme.method,
             extra_options=scheme.options,
         )
+    if scheme.activations == QuantType.QUInt8:  # TensorRT takes the patterns of the quantiser only
+        model = onnx.load(target)
+        simplify(model)
+        onnx.save(model, target)
 
 
 def _with_parts_of_gemms(names: Collection[str]) -> list[str]:
     """The names, and those of the nodes that a dynamic scheme makes of a Gemm: it becomes a MatMul and an Add."""
     return [*names, *(f"{name}_MatMul" for name in names)]
+
+
+def _inputs(graph: onnx.GraphProto) -> list[str]:
+    return [node.name for node in graph.input]
 
 
 def output_layers(graph: onnx.GraphProto) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.encode import Encoded, pad_batch
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
 from export.bundle import Bundle
@@ -23,7 +23,8 @@ class OnnxModel:
     :param device: "cpu" or "cuda". The model never runs on another device.
     :param pad_up_to: pad every batch with `pad_to_power_of_two` to at most this many tokens. None: run batches as they are.
     :param profile: see `open_session`.
-    :raises UserError: the file is not an ONNX model, or ONNX Runtime has no provider for the device.
+    :raises UserError: the file is not an ONNX model, ONNX Runtime has no provider for the device, or batches shall be padded and
+        the graph has no attention mask.
     """
 
     def __init__(
@@ -43,9 +44,25 @@ class OnnxModel:
             raise UserError(f"{file}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
         self._pad_up_to = pad_up_to
         self._inputs = {node.name for node in self.session.get_inputs()}
+        if pad_up_to is not None and "attention_mask" not in self._inputs:
+            raise UserError(
+                f"{file}: the graph is for a CPU, it takes no padding; choose another precision for {device}"
+            )
 
     def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
-        """Compute the logits (B, C) of a padded batch from `pad_batch`."""
+        """Compute the logits (B, C) of a padded batch from `pad_batch`.
+
+        A graph without an attention mask gets the texts of each length on their own. A text without tokens counts as one of
+        one padding token there.
+        """
+        if "attention_mask" in self._inputs or batch["attention_mask"].all():
+            return self._run(batch)
+        lengths = batch["attention_mask"].sum(axis=1)
+        parts = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        logits = [self._run({n: v[rows, : max(lengths[rows[0]], 1)] for n, v in batch.items()}) for rows in parts]
+        return np.concatenate(logits)[np.argsort(np.concatenate(parts))]
+
+    def _run(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
         rows = len(batch["input_ids"])
         if self._pad_up_to is not None:
             batch = pad_to_power_of_two(batch, self._pad_up_to)
@@ -62,6 +79,8 @@ class OnnxModel:
 
         Texts of similar length share a batch, to have little padding.
         """
+        if len(encoded) == 1:  # what a service is asked most: without the microseconds of the sorting
+            return self.logits(pad_batch(encoded, pad_token_id))
         order = np.argsort([len(e) for e in encoded], kind="stable")
         parts = []
         for start in range(0, len(order), batch_size):
@@ -92,7 +111,8 @@ def _next_power_of_two(number: int) -> int:
 class BundleSession:
     """A bundle that is ready to classify: its tokenizer and its model of one precision.
 
-    :param precision: a precision of the bundle. None: the default precision of the bundle.
+    :param precision: a precision of the bundle. None: the default precision of the bundle, or fp32 on a GPU, where ONNX Runtime
+        has no faster one.
     :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
     :raises UserError: see `Bundle.model` and `OnnxModel`; or the model is a TensorRT engine.
     """
@@ -107,8 +127,8 @@ class BundleSession:
         domain: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
-        self.precision, entry = bundle.model(precision, domain)
-        self.encoder = TextEncoder(bundle.tokenizer_file, self.manifest.max_length)
+        self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
+        self.encoder = bundle.encoder()
         if entry.runtime == "tensorrt":
             raise UserError(
                 f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "

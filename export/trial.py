@@ -23,7 +23,7 @@ def trial_export(student: PreTrainedModel, texts: Sequence[Encoded], *, pair: bo
         directory = Path(name)
         student.save_pretrained(directory / "student")
         fp32, int8 = directory / "fp32.onnx", directory / "int8.onnx"
-        export_onnx(directory / "student", fp32, pair=pair, max_length=max_length)
+        export_onnx(directory / "student", fp32, pair=pair, max_length=max_length, for_int8=True)
         pad = student.config.pad_token_id or 0
         quantize(fp32, int8, cpu_schemes(student.config.model_type)[0], texts, pad)
         OnnxModel(int8).logits_in_batches(texts, pad)

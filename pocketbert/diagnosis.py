@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from compress import __version__
 from compress.html import html_table
 from compress.runtime.errors import UserError
+from compress.runtime.wordpiece import PACKAGE as NANOTOKEN
+from compress.runtime.wordpiece import nanotoken_version
 
 # Any of these gives the module `onnxruntime`.
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -87,6 +89,7 @@ def doctor() -> Diagnosis:
     features = [
         installed.feature("ask a bundle (predict, inspect)", "cpu", base=True),
         installed.feature("serve a bundle (serve)", "cpu", base=True, modules=("bentoml",)),
+        installed.fast_tokenizer(),
         installed.feature("make a student (compress, export)", "train", "cpu"),
         installed.feature("measure (bench, table)", "train", "cpu"),
         training_gpu,
@@ -138,13 +141,15 @@ class _Installation:
             ) from None
 
     def missing(self, *extras: str, base: bool = False) -> list[str]:
-        """The requirements of extras that are not installed, or too old.
+        """The requirements of extras that are not installed, or too old. Without nanotoken, which nothing needs.
 
         :param base: also what is needed without any extra.
         """
         needed = map(Requirement, self._own.requires or [])
         return [
-            str(one.name) + str(one.specifier) for one in needed if _applies(one, extras, base) and not _is_there(one)
+            str(one.name) + str(one.specifier)
+            for one in needed
+            if one.name != NANOTOKEN and _applies(one, extras, base) and not _is_there(one)
         ]
 
     def install(self, *extras: str) -> str:
@@ -165,6 +170,14 @@ class _Installation:
         shown = (*ONNX_RUNTIMES, *modules, *(("torch", "transformers") if "train" in extras else ()))
         versions = [f"{name} {found}" for name in shown if (found := _version(name))]
         return Finding(what, "yes", ", ".join(versions))
+
+    def fast_tokenizer(self) -> Finding:
+        """Whether bundles can have their token ids from nanotoken."""
+        what = "encode a text in microseconds"
+        if found := nanotoken_version():
+            return Finding(what, "yes", f"{NANOTOKEN} {found}, in bundles that were checked with this version")
+        slower = f"no {NANOTOKEN}: bundles take the same token ids from tokenizers, which is many times slower"
+        return Finding(what, "no", slower, self.install("cpu"))
 
     def tensorrt(self) -> Finding:
         """Whether `export --target tensorrt` finds a TensorRT."""

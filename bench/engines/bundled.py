@@ -25,9 +25,12 @@ class BundleEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher."""
+        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher.
+
+        The INT8 graphs are for a CPU.
+        """
         for precision, entry in task.manifest.models.items():
-            if entry.runtime == "onnxruntime" or task.device == "cuda":
+            if precision != "int8" if task.device == "cuda" else entry.runtime == "onnxruntime":
                 yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
         for number in LAYERS if task.device == "cpu" else ():
             if number < task.teacher_layers:
@@ -82,7 +85,8 @@ class BundleModel(Model):
         bundle = Bundle(engine.path)
         _, entry = bundle.model(engine.precision)
         self._onnx_file = engine.path / entry.file if entry.runtime == "onnxruntime" else None
-        self._model = BundleSession(bundle, precision=engine.precision, threads=threads, device=device).model
+        session = BundleSession(bundle, precision=engine.precision, threads=threads, device=device)
+        self._model, self.encoder = session.model, session.encoder
         self.file_bytes = (engine.path / entry.file).stat().st_size
 
     def logits(self, batch: dict[str, IntArray]) -> FloatArray:

@@ -10,14 +10,17 @@ texts of a pair (see input_layer.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from compress.students.base import Student
 from compress.students.cnn_config import CnnStudentConfig
 from compress.students.genotype import NODES, Genotype
-from compress.students.network import CellNetwork, run_cell
-from compress.students.operations import Convolution, build_operation
+from compress.students.network import CellNetwork, EdgeFunction, run_cell
+from compress.students.operations import Convolution, Zero, build_operation
 
 
 class Cell(nn.Module):
@@ -28,11 +31,38 @@ class Cell(nn.Module):
         self.places = [(node, edge.source) for node, edge in genotype.edges]
         self.operations = nn.ModuleList(build_operation(edge.operation, width, members) for _, edge in genotype.edges)
         self.node_weights = nn.Parameter(torch.zeros(NODES))
+        self.scales = [1.0] * len(self.places)  # of the edges; `fold` sets them
+        self.folded = False
 
     def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
         """Two inputs (B, D, L) and the mask (B, 1, L) → (B, D, L)."""
-        edges = [(*place, operation) for place, operation in zip(self.places, self.operations, strict=True)]
-        return run_cell(first, second, mask, edges, self.node_weights)
+        return run_cell(first, second, mask, self.edges(), None if self.folded else self.node_weights)
+
+    def edges(self) -> list[tuple[int, int, EdgeFunction]]:
+        """(inner node, source, operation) as `run_cell` takes them."""
+        return [
+            (*place, operation if scale == 1 else partial(_scaled, operation, scale))
+            for place, operation, scale in zip(self.places, self.operations, self.scales, strict=True)
+        ]
+
+    def fold(self) -> None:
+        """Fold BatchNorm and the node weights into the operations, for export. The cell's output stays the same.
+
+        Each inner node then carries its share of the output, so that the output is a plain sum. All operations allow that: a
+        positive factor of their input becomes a factor of their output.
+        """
+        shares = F.softmax(self.node_weights.detach(), dim=0).tolist()
+        for edge, ((node, source), operation) in enumerate(zip(self.places, self.operations, strict=True)):
+            scale = shares[node] / (1.0 if source < 2 else shares[source - 2])
+            if isinstance(operation, Convolution):
+                operation.fold(weight=scale, bias=shares[node])
+            elif not isinstance(operation, Zero):
+                self.scales[edge] = scale
+        self.folded = True
+
+
+def _scaled(operation: EdgeFunction, scale: float, x: Tensor, mask: Tensor | None) -> Tensor:
+    return operation(x, mask) * scale
 
 
 class CnnStudent(Student, CellNetwork):
@@ -68,7 +98,12 @@ class CnnStudent(Student, CellNetwork):
         return [[logits[:, member] for logits in per_cell] for member in range(self.config.members)]
 
     def fold(self) -> None:
-        """Fold BatchNorm into the convolutions, for export. The logits stay the same; do not train the model further."""
-        for module in self.modules():
-            if isinstance(module, Convolution):
-                module.fold()
+        """Fold BatchNorm and all softmax weights into convolutions and classifier, for export.
+
+        The logits of `compute_logits` stay the same. Those after earlier cells do not: do not train the model further.
+        """
+        if self.entrance.alignment is not None:
+            self.entrance.alignment.compare.fold()
+        for cell in self.cells:
+            cell.fold()  # type: ignore[operator]
+        self.readouts[-1].fold()  # type: ignore[operator]

@@ -66,8 +66,8 @@ class Alignment(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(2.0))
         self.compare = Convolution(width * members, 1, 1, inputs=3 * width * members, groups=members)
 
-    def forward(self, x: Tensor, mask: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
-        """Embedded texts (B, D, L) and masks (B, 1, L) → (B, D, L), zero where the mask is zero."""
+    def forward(self, x: Tensor, mask: Tensor | None, text_masks: Sequence[Tensor]) -> Tensor:
+        """Embedded texts (B, D, L) and masks (B, 1, L) → (B, D, L), zero where the mask is zero. No mask: no padding."""
         if self.members == 1:
             inputs = [x, self.match(x, text_masks)]
         else:
@@ -77,9 +77,9 @@ class Alignment(nn.Module):
             inputs = [of_members, self.match(of_members, masks)]
         token, match = inputs
         compared = torch.cat([token, match, token * match], dim=1)  # (B·M, 3·D / M, L)
-        return (
-            self.compare(compared.reshape(-1, 3 * self.width * self.members, x.shape[2]), mask) * mask
-        )  # (B, 3·D, L) → (B, D, L)
+        # (B, 3·D, L) → (B, D, L)
+        found = self.compare(compared.reshape(-1, 3 * self.width * self.members, x.shape[2]), mask)
+        return found if mask is None else found * mask
 
     def match(self, x: Tensor, text_masks: Sequence[Tensor]) -> Tensor:
         """For each token the weighted average of the other text: (B, D, L). Zero where there is no other text."""

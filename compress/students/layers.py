@@ -47,6 +47,7 @@ class ReadOut(nn.Module):
         super().__init__()
         self.state_weights = nn.Parameter(torch.zeros(states))
         self.texts, self.members = texts, members
+        self.folded = False
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * width * (4 if texts == 2 else 1), num_labels)
         if members > 1:  # each member starts as a student of its own, whose layer has fewer inputs
@@ -55,8 +56,22 @@ class ReadOut(nn.Module):
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states, each (B, T, 2·D) with T texts → logits (B, C)."""
+        if self.folded and self.texts == 1:
+            return self.classifier(torch.cat([state[:, 0] for state in pooled], dim=1))  # (B, S·2·D) of S states
         features = self._features(pooled)
-        return self.classifier(features / self.members if self.members > 1 else features)
+        return self.classifier(features / self.members if self.members > 1 and not self.folded else features)
+
+    def fold(self) -> None:
+        """Fold the number of members, and for a single text the state weights too, into the linear layer, for export.
+
+        For a single text the layer then takes all pooled states side by side. The features of a pair are not linear in the states.
+        """
+        weight = self.classifier.weight.detach() / self.members
+        if self.texts == 1:
+            shares = F.softmax(self.state_weights.detach(), dim=0)
+            weight = torch.cat([weight * share for share in shares], dim=1)
+        self.classifier.weight = nn.Parameter(weight)
+        self.folded = True
 
     def member_logits(self, pooled: Sequence[Tensor]) -> Tensor:
         """Pooled states → logits of each of M members (B, M, C), for training. Their mean is what `forward` gives."""

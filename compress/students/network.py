@@ -19,8 +19,8 @@ from compress.students.genotype import NODES
 from compress.students.input_layer import InputLayer, split_mask
 from compress.students.layers import Embeddings, ReadOut, pool, weighted_sum
 
-# (state (B, D, L), mask (B, 1, L)) → (B, D, L)
-EdgeFunction = Callable[[Tensor, Tensor], Tensor]
+# (state (B, D, L), mask (B, 1, L) or None without padding) → (B, D, L)
+EdgeFunction = Callable[[Tensor, Tensor | None], Tensor]
 # (first input (B, D, L), second input (B, D, L), mask (B, 1, L)) → (B, D, L)
 CellFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -30,20 +30,20 @@ def run_cell(
     second: Tensor,
     mask: Tensor,
     edges: Sequence[tuple[int, int, EdgeFunction]],
-    node_weights: Tensor,
+    node_weights: Tensor | None,
 ) -> Tensor:
     """Two inputs (B, D, L) and the mask (B, 1, L) → (B, D, L).
 
     An inner node is the masked sum of the edges that enter it. The output is the weighted sum of the inner nodes.
 
     :param edges: (inner node, source, operation); source 0 and 1 are the inputs, 2 + i is inner node i.
-    :param node_weights: (N,) logits.
+    :param node_weights: (N,) logits. None: the output is the plain sum of the inner nodes.
     """
     states = [first, second]
     for node in range(NODES):
         outputs = (operation(states[source], mask) for target, source, operation in edges if target == node)
         states.append(reduce(add, outputs) * mask)  # (B, D, L)
-    return weighted_sum(states[2:], node_weights)
+    return reduce(add, states[2:]) if node_weights is None else weighted_sum(states[2:], node_weights)
 
 
 class CellNetwork:

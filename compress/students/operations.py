@@ -1,4 +1,4 @@
-"""The operations of the search space, on states (B, D, L) with a mask (B, 1, L).
+"""The operations of the search space, on states (B, D, L) with a mask (B, 1, L). Without a mask there is no padding.
 
 Every operation keeps the length of its input and is invariant to padding: the real positions of a padded text get the
 same values as without padding. This needs the masked positions of the input to be zero. The cell guarantees that.
@@ -6,6 +6,7 @@ same values as without padding. This needs the masked positions of the input to 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -32,21 +33,28 @@ class Convolution(nn.Module):
         )
         self.norm: nn.Module = nn.BatchNorm1d(width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, D, L), or (B, inputs, L) → (B, D, L)."""
         return F.relu(self.norm(self.conv(x)))
 
-    def fold(self) -> None:
-        """Fold the running statistics of BatchNorm into the convolution, for export."""
+    def fold(self, weight: float = 1.0, bias: float = 1.0) -> None:
+        """Fold the running statistics of BatchNorm into the convolution, for export.
+
+        :param weight: a positive factor of the folded weights. Input divided by a, output times b: b / a.
+        :param bias: a positive factor of the folded bias: b.
+        """
         if isinstance(self.norm, nn.BatchNorm1d):
             self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
+            with torch.no_grad():
+                self.conv.weight.mul_(weight)
+                self.conv.bias.mul_(bias)  # type: ignore[union-attr]
 
 
 class MaxPool(nn.Module):
     """Maximum over three positions. Positions outside the text count as zero, like masked ones."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, D, L) → (B, D, L)."""
         return F.max_pool1d(F.pad(x, (1, 1)), 3, stride=1)
 
@@ -54,8 +62,10 @@ class MaxPool(nn.Module):
 class AveragePool(nn.Module):
     """Mean over three positions. Only real tokens are counted."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, D, L) → (B, D, L)."""
+        if mask is None:
+            return F.avg_pool1d(x, 3, stride=1, padding=1, count_include_pad=False)
         share = F.avg_pool1d(mask, 3, stride=1, padding=1)  # real tokens / 3
         return F.avg_pool1d(x, 3, stride=1, padding=1) / share.clamp(min=1 / 3)
 
@@ -63,7 +73,7 @@ class AveragePool(nn.Module):
 class Identity(nn.Module):
     """The unchanged input."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, D, L) → (B, D, L)."""
         return x
 
@@ -71,7 +81,7 @@ class Identity(nn.Module):
 class Zero(nn.Module):
     """No connection: the output is zero."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, D, L) → zeros (B, D, L)."""
         return x * 0
 

@@ -48,7 +48,7 @@ def test_a_gpu_adds_bf16_and_leaves_out_what_it_cannot_run(task):
     on_gpu = Roster(Task(task.teacher, task.bundle, corpus, task.max_length, "cuda", BaselineOptions()))
     assert on_gpu.names() == [
         *("bert-torch", "bert-torch-bf16", "bert-torch-bf16-compiled", "bert-onnx"),
-        *("teacher-torch", "teacher-torch-bf16", "teacher-torch-bf16-compiled", "student-fp32", "student-int8"),
+        *("teacher-torch", "teacher-torch-bf16", "teacher-torch-bf16-compiled", "student-fp32"),
     ]
     compiled = on_gpu.engine("teacher-torch-bf16-compiled")
     assert (compiled.name, compiled.title) == (

@@ -63,7 +63,10 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
     assert manifest.models["int8"].passed
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
     assert sum("golden examples" in line for line in verify_bundle(bundle)) == 2
+    assert manifest.fast_tokenizer is not None
+    assert manifest.fast_tokenizer.task_texts == 500  # train and dev
     session = BundleSession(bundle)
+    assert session.encoder.library == "nanotoken"
     texts = [text for text, _ in sentences(60, seed=9)]
     labels = [manifest.labels.index(label) for _, label in sentences(60, seed=9)]
     assert (session.predict(texts).argmax(axis=1) == labels).mean() >= 0.95

@@ -70,5 +70,16 @@ def test_a_clone_is_installed_again_from_where_it_is(installed) -> None:
     assert found["measure (bench, table)"].cure == "pip install -e '/home/me/pocketbert[train,cpu]'"
 
 
+def test_nanotoken_is_a_matter_of_speed_only(installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed('nanotoken>=0.1.0; extra == "cpu"')
+    for version, state in (("0.1.0", "yes"), (None, "no")):
+        monkeypatch.setattr("pocketbert.diagnosis.nanotoken_version", lambda version=version: version)
+        found = {finding.what: finding for finding in doctor().features}
+        assert found["ask a bundle (predict, inspect)"].state == "yes"
+        assert found["encode a text in microseconds"].state == state
+    assert "tokenizers" in found["encode a text in microseconds"].found
+    assert found["encode a text in microseconds"].cure == "pip install 'pocketbert[cpu]'"
+
+
 def test_a_notebook_shows_a_table() -> None:
     assert "ask a bundle (predict, inspect)" in doctor()._repr_html_()
