@@ -92,7 +92,9 @@ def with_fitted_head(
     )
     if chosen.representation == "mean" and not isinstance(model, MeanPooling):
         model, _ = load_classifier(recipe, labels, "mean")
-    console.print(f"  teacher: trained with a head on {NAMES[chosen.representation]}{', fitted first' if first else ''}")
+    console.print(
+        f"  teacher: trained with a head on {NAMES[chosen.representation]}{', fitted first' if first else ''}"
+    )
     if first:
         chosen.write_to(model)
     return model, chosen if first else None, best.describe()
