@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bench.environment import Environment
-from bench.report import MISSING, markdown_table, significant, write_text
 from bench.tables.latency import describe_machine
+from bench.text import MISSING, markdown_table, significant, write_text
 from compress.data.files import write_json
 from export.accuracy import standard_error
 from export.bundle import Route
