@@ -194,6 +194,40 @@ def front_command(
         raise typer.Exit(1)
 
 
+@app.command("cascade")
+def cascade_command(
+    place: Annotated[
+        Path, typer.Argument(metavar="BUNDLE_OR_RECIPE", help="A bundle, artifacts/NAME, or a recipe's file.")
+    ] = DEFAULT_RECIPE,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the report there instead of artifacts/NAME/cascade.")
+    ] = None,
+    artifacts: Annotated[Path, typer.Option(metavar="DIR", help="Where a recipe's bundle is.")] = Path("artifacts"),
+) -> None:
+    """Accuracy and mean latency of a bundle's cascade against the share of texts that go to the teacher.
+
+    Beside the student alone and the teacher alone, on test where there is one. Keep the machine idle.
+    Writes cascade.md, cascade.json and a plot.
+    """
+    from bench.cascade.plot import write_plot
+    from bench.cascade.report import table as cascade_table
+    from bench.cascade.report import write_report
+    from bench.cascade.run import find_task, measure_cascade
+
+    recipe, bundle = find_task(place, settings or [], artifacts)
+    report = measure_cascade(recipe, bundle)
+    directory = out or bundle.parent / "cascade"
+    write_report(report, directory)
+    write_plot(report, directory)
+    print_table(*cascade_table(report))
+    if report.warning:
+        console.print(f"[bold yellow]{report.warning}[/]")
+    console.print(f"table and plot: {directory / 'cascade.md'}")
+
+
 # Only for one release: 0.1.0 is the last version with the old name.
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def sweep() -> None:

@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Export the student, check its accuracy and write the bundle. This is the command if none is named."""
     from compress.recipe import load_recipe
-    from export.facts import comparison
+    from export.facts import cascade_lines, comparison
 
     bundle = export_recipe(load_recipe(recipe, set), artifacts, target.value, force=force)
     for domain, entry in (bundle.manifest.domains or {}).items():
@@ -63,6 +63,8 @@ def run(
     if bundle.manifest.domains is None:
         _print_models(bundle.manifest, bundle.manifest)
     for line in comparison(bundle.manifest):
+        console.print(f"  {line}")
+    for line in cascade_lines(bundle.manifest):
         console.print(f"  {line}")
     given = "" if recipe == DEFAULT_RECIPE else f" {recipe}"
     console.print(f"bundle: {bundle.directory}")
@@ -91,12 +93,16 @@ def export_recipe(recipe: Recipe, artifacts: Path, target: Target = "cpu", *, fo
 
 
 def _print_models(entry: Manifest | DomainEntry, manifest: Manifest) -> None:
+    from export.facts import describe_calibration
+
     for name, model in entry.models.items():
         dev, test = model.dev_accuracy, model.test_accuracy
         shown = "not measured" if dev is None else f"dev {show_accuracy(dev, model.dev_error)}"
         shown += "" if test is None else f", test {show_accuracy(test, model.test_error)}"
         mark = "  ← default" if name == entry.default else ""
         console.print(f"  {name:14} {manifest.files[model.file].bytes / 1e6:6.1f} MB   {shown}{mark}")
+        if model.calibration is not None:
+            console.print(f"    {describe_calibration(model.calibration)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from compress.data.domains import student_corpus
 from compress.data.files import write_json
 from compress.pipeline.run import run_stage
 from compress.pipeline.stage import Stage, StageContext, TaskTexts, Texts
-from compress.pipeline.stages import STUDENT, stage_keys
+from compress.pipeline.stages import STUDENT, TEACHER, stage_keys
 from compress.pipeline.stages.student_inputs import latency_settings
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
@@ -27,12 +27,14 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Manifest, ModelEntry, file_entry
+from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
+from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN
-from export.measure import file_latency
+from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
+from export.session import FloatArray
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
@@ -48,11 +50,12 @@ def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
         "bundle",
         lambda context: make_bundle(context, target, refuse=refuse),
         settings=lambda recipe: (
-            *("seed", "export", "target.max_length", "domains.student"),
+            *("seed", "export", "cascade", "target.max_length", "domains.student"),
+            *(("bench.threads", "bench.texts") if recipe.cascade.wanted else ()),
             *(("budget", *latency_settings(recipe)) if refuse else ()),
         ),
         texts=lambda recipe: (Texts.LABELLED,),
-        after=(STUDENT.name,),
+        after=(TEACHER.name, STUDENT.name),
         versions=(
             *(target, onnxruntime.__version__, str(FORMAT), nanotoken_version() or "no nanotoken"),
             *([] if refuse else ["not refused"]),
@@ -83,7 +86,8 @@ def build_bundle(
 def make_bundle(context: StageContext, target: Target, *, refuse: bool = True) -> None:
     """Export the student and write its bundle."""
     corpus = student_corpus(context.recipe, context.corpus)
-    export = StudentExport(context.recipe, corpus, context.result("student"), context.directory, context.scratch)
+    student, teacher = context.result(STUDENT.name), context.result(TEACHER.name)
+    export = StudentExport(context.recipe, corpus, student, context.directory, context.scratch, teacher)
     export.run(target, context.name, refuse=refuse)
 
 
@@ -94,9 +98,19 @@ class StudentExport:
     :param student: the directory with the student's checkpoint, tokenizer, `config.json` and `card.json`.
     :param directory: the empty directory that `run` fills with the files of a bundle.
     :param scratch: a directory for intermediate files.
+    :param teacher: the directory of the finished teacher; only a recipe with a cascade needs it.
     """
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, student: Path, directory: Path, scratch: Path) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        student: Path,
+        directory: Path,
+        scratch: Path,
+        teacher: Path | None = None,
+    ) -> None:
+        self._teacher = teacher
         self._recipe, self._student, self._directory, self._scratch = recipe, student, directory, scratch
         self._corpus = corpus
         config = json.loads((student / "config.json").read_text())
@@ -109,6 +123,7 @@ class StudentExport:
         self._calibration = _calibration_texts(recipe, self._corpus, self._encoder)
         self._gate = Gate(self._corpus, self._encoder, self._pad_token_id, recipe.export)
         self._models: dict[str, ModelEntry] = {}
+        self._dev_logits: dict[str, FloatArray] = {}
 
     def run(self, target: Target, name: str, *, refuse: bool) -> None:
         """Write the models that the recipe and the target ask for, then the manifest.
@@ -131,7 +146,7 @@ class StudentExport:
             del self._models["fp32"]
             fp32.unlink()
         self._check_standing(default, refuse)
-        self._write_manifest(default, name)
+        self._write_manifest(default, name, self._make_cascade() if self._recipe.cascade.wanted else None)
 
     def _check_standing(self, default: str, refuse: bool) -> None:
         """Refuse a student that is clearly below a linear model, or does not meet the recipe's budget. See `build_bundle`.
@@ -218,14 +233,33 @@ class StudentExport:
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
         self._add("tensorrt", entry, None)
 
+    def _make_cascade(self) -> Cascade:
+        from export.cascade import StudentModel, make_cascade
+
+        assert self._teacher is not None, "a recipe with a cascade has a teacher"
+        students = {
+            name: StudentModel(self._dev_logits[name], model.temperature, self._mean_ms(self._directory / model.file))
+            for name, model in self._models.items()
+            if name in self._dev_logits
+        }
+        return make_cascade(self._recipe, self._corpus, self._teacher, students, self._directory, self._scratch)
+
+    def _mean_ms(self, file: Path) -> float:
+        return mean_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id)
+
     def _add(self, name: str, entry: ModelEntry, result: GateResult | None) -> None:
+        if result is not None:
+            entry = entry.model_copy(update={"calibration": calibrate(result.logits, self._gate.labels)})
+            self._dev_logits[name] = result.logits["dev"]
         self._models[name] = entry
         size = (self._directory / entry.file).stat().st_size
         console.print(f"  {name}: {size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({entry.note})")
 
-    def _write_manifest(self, default: str, name: str) -> None:
+    def _write_manifest(self, default: str, name: str, cascade: Cascade | None) -> None:
         golden = self._write_golden()
         names = [TOKENIZER, *(model.file for model in self._models.values()), *([golden] if golden else [])]
+        if cascade is not None:
+            names += sorted({cascade.tokenizer, cascade.teacher.file} - {TOKENIZER})
         manifest = Manifest(
             format=FORMAT,
             name=name,
@@ -242,6 +276,7 @@ class StudentExport:
             golden=golden,
             versions=versions(),
             fast_tokenizer=self._fast_tokenizer,
+            cascade=cascade,
         )
         write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
@@ -58,6 +58,17 @@ class Attempt(_Part):
     passed: bool
 
 
+class Calibration(_Part):
+    """How the scores of a model became probabilities: softmax(logits / temperature). See `export.calibration`.
+
+    The errors are expected calibration errors (ECE), fractions of 1, by split.
+    """
+
+    temperature: float = Field(gt=0)
+    ece_before: dict[str, float]
+    ece_after: dict[str, float]
+
+
 class ModelEntry(_Part):
     """One model of the bundle with the result of the accuracy gate. Accuracies are fractions, `drop` is in points."""
 
@@ -77,6 +88,40 @@ class ModelEntry(_Part):
     # Mean squared error of the logits if only this layer is quantised, the worst first; {}: the whole graph passed the gate.
     sensitivity: dict[str, float] = {}
     classes: list[ClassAccuracy] = []  # those that lost most come first
+    calibration: Calibration | None = None  # None: no logits were computed, or the bundle is older than this field
+
+    @property
+    def temperature(self) -> float:
+        """By which its logits are divided before the softmax."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+
+class CurvePoint(_Part):
+    """What a cascade does on dev at one threshold. Shares and accuracies are fractions of 1."""
+
+    share: float  # of the texts that go to the teacher: those whose score is at most the threshold
+    threshold: float
+    accuracy: float
+    ms: float  # mean time of a text: the student's, and the teacher's for the share
+
+
+class Route(_Part):
+    """Which texts of a student go to the teacher. All figures are of dev."""
+
+    chosen: CurvePoint
+    curve: list[CurvePoint]  # from no text passed on to all of them, in steps of about a hundredth
+    student_ms: float  # mean time of a text
+    teacher_ms: float
+
+
+class Cascade(_Part):
+    """The teacher, which answers the texts of which the student is unsure."""
+
+    precision: Literal["int8", "fp32"]
+    teacher: ModelEntry
+    tokenizer: str  # the bundle's own, unless the teacher's differs
+    pad_token_id: int
+    routes: dict[str, Route]  # by the precision of the student
 
 
 class DomainEntry(_Part):
@@ -118,6 +163,7 @@ class Manifest(_Part):
     golden: str | None = None  # file with golden examples; in a bundle with `domains`, each domain has its own
     versions: dict[str, str] = {}  # of Python and of the packages that the bundle was made with
     fast_tokenizer: FastTokenizer | None = None  # None: texts are encoded by `tokenizers`
+    cascade: Cascade | None = None  # None: the student answers all texts
 
 
 class Bundle:
@@ -256,6 +302,8 @@ def _read_manifest(directory: Path) -> tuple[Manifest, str]:
     parts: list[Manifest | DomainEntry] = [manifest, *(manifest.domains or {}).values()]
     named = [TOKENIZER, *(model.file for part in parts for model in part.models.values())]
     named += [part.golden for part in parts if part.golden is not None]
+    if manifest.cascade is not None:
+        named += [manifest.cascade.tokenizer, manifest.cascade.teacher.file]
     if unknown := next((name for name in named if name not in manifest.files), None):
         raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")
     if outside := next((name for name in manifest.files if not _is_inside(name)), None):

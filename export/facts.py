@@ -9,7 +9,7 @@ from typing import Any
 from compress.html import html_table
 from compress.runtime.encode import TextEncoder
 from export.accuracy import show_accuracy, standard_error
-from export.bundle import Attempt, Bundle, ClassAccuracy, Manifest, ModelEntry
+from export.bundle import Attempt, Bundle, Calibration, ClassAccuracy, Manifest, ModelEntry, Route
 from export.profile import OperatorShare, Profile, profile_model
 
 SHOWN_OPERATORS, SHOWN_CLASSES = 6, 3  # in a line for people; JSON has all
@@ -31,6 +31,7 @@ class ModelFacts:
     test_error: float | None
     drop: float | None  # points of dev accuracy lost against the fp32 student
     agreement: float | None  # share of the dev texts that get the label that the fp32 student gives them
+    calibration: str | None  # what was done to its scores, and their calibration error; None: nothing
     verdict: str  # of the accuracy gate: passed, failed or not measured
     note: str  # how the model was made
     float_layers: list[str]
@@ -62,6 +63,7 @@ class BundleFacts:
     models: list[ModelFacts]
     comparison: list[str]  # student, teacher and linear model, a line each
     provenance: dict[str, Any]  # recipe, seed, hashes of data and files, versions of the packages
+    cascade: list[str]  # what the teacher in the bundle answers, a line for each precision; empty: there is none
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
@@ -80,6 +82,7 @@ class BundleFacts:
         yield f"{len(self.labels)} labels: {', '.join(self.labels)}"
         yield _origin(self.provenance)
         yield from self.comparison
+        yield from self.cascade
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The models: the header and the rows."""
@@ -106,6 +109,8 @@ class BundleFacts:
         for model in self.models:
             of = "" if model.domain is None else f"{model.domain}, "
             yield f"{of}{model.precision}: {model.note}"
+            if model.calibration is not None:
+                yield f"  {model.calibration}"
             for attempt in model.attempts:
                 if not attempt.passed:
                     yield f"  failed: {_shown(attempt)}"
@@ -146,6 +151,7 @@ def bundle_facts(bundle: Bundle) -> BundleFacts:
         models=models,
         comparison=list(comparison(manifest)),
         provenance=_provenance(manifest),
+        cascade=list(cascade_lines(manifest)),
     )
 
 
@@ -169,6 +175,34 @@ def comparison(manifest: Manifest) -> Iterator[str]:
     share = share_of_gap(student, linear[split], teacher[split])
     closed = "there is no gap between the two" if share is None else f"{share:.0%} of the gap between the two"
     yield f"student ({manifest.default}): {split} {show_accuracy(student, error)}, {closed}"
+
+
+def cascade_lines(manifest: Manifest) -> Iterator[str]:
+    """The teacher in the bundle, and what each threshold does on dev. Nothing if there is no cascade."""
+    if (cascade := manifest.cascade) is None:
+        return
+    size = manifest.files[cascade.teacher.file].bytes / 1e6
+    yield f"cascade: the teacher in {cascade.precision}, {size:.1f} MB, answers texts of which the student is unsure"
+    for precision, route in cascade.routes.items():
+        yield f"  with {precision}: {describe_route(route)}"
+
+
+def describe_route(route: Route) -> str:
+    """What a threshold does on dev, in a few words."""
+    chosen = route.chosen
+    return (
+        f"scores up to {chosen.threshold:.4f}, {chosen.share:.1%} of dev, go to the teacher: accuracy {chosen.accuracy:.2%} "
+        f"(student {route.curve[0].accuracy:.2%}, teacher {route.curve[-1].accuracy:.2%}), in the mean {chosen.ms:.3g} ms "
+        f"({route.student_ms:.3g}, {route.teacher_ms:.3g})"
+    )
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """The temperature, and the ECE before and after it by split, in a few words."""
+    errors = [
+        f"{split} {before:.3f} → {calibration.ece_after[split]:.3f}" for split, before in calibration.ece_before.items()
+    ]
+    return f"scores: temperature {calibration.temperature:.3f}, calibration error (ECE) {', '.join(errors)}"
 
 
 def teacher_accuracy(card: dict[str, Any]) -> dict[str, float]:
@@ -205,6 +239,7 @@ def _model_facts(bundle: Bundle, domain: str | None, name: str, model: ModelEntr
         test_error=model.test_error,
         drop=model.drop,
         agreement=model.agreement,
+        calibration=describe_calibration(model.calibration) if model.calibration else None,
         verdict={True: "passed", False: "failed", None: "not measured"}[model.passed],
         note=model.note,
         float_layers=model.float_layers,

@@ -13,7 +13,7 @@ from compress.recipe.sections import ExportOptions
 from compress.runtime.encode import TextEncoder
 from export.accuracy import show_accuracy, standard_error
 from export.bundle import ClassAccuracy
-from export.session import OnnxModel
+from export.session import FloatArray, OnnxModel
 
 IntArray = NDArray[np.int64]
 
@@ -25,6 +25,7 @@ class GateResult:
     `dev` and `test` are accuracies, fractions of 1 like their standard errors; `test` is None without a test split. `drop` is
     the loss of dev accuracy against fp32, in points; `agreement` the share of the dev texts that get the label that fp32 gives.
     `passed` says whether both are within the budget, and `excess` by how many points the worse of the two is outside.
+    `logits` has those of each split (N, C).
     """
 
     dev: float
@@ -35,6 +36,7 @@ class GateResult:
     agreement: float
     excess: float
     classes: list[ClassAccuracy] = field(repr=False)
+    logits: dict[str, FloatArray] = field(repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -55,13 +57,16 @@ class Gate:
     """Passes or fails ONNX files by their answers on dev. Accuracy on test is only measured for the report.
 
     :param options: `budget` is the largest drop that passes, `min_agreement` the least agreement.
+    :param threads: of ONNX Runtime.
     """
 
-    def __init__(self, corpus: Corpus, encoder: TextEncoder, pad_token_id: int, options: ExportOptions) -> None:
+    def __init__(
+        self, corpus: Corpus, encoder: TextEncoder, pad_token_id: int, options: ExportOptions, *, threads: int = 1
+    ) -> None:
         self._encoded = {n: encoder.encode(s.texts, s.texts_b) for n, s in corpus.splits.items() if n != "train"}
-        self._labels = {name: np.asarray(corpus.splits[name].labels) for name in self._encoded}
+        self.labels = {name: np.asarray(corpus.splits[name].labels) for name in self._encoded}
         self._names = corpus.labels
-        self._pad_token_id, self._options = pad_token_id, options
+        self._pad_token_id, self._options, self._threads = pad_token_id, options, threads
         self._reference: IntArray | None = None  # what fp32 answers on dev
 
     @property
@@ -71,17 +76,15 @@ class Gate:
 
     def evaluate(self, file: Path) -> GateResult:
         """Measure a file. The first file must be the fp32 model: later files are compared with it."""
-        model = OnnxModel(file)
-        predicted = {
-            name: model.logits_in_batches(encoded, self._pad_token_id).argmax(axis=1)
-            for name, encoded in self._encoded.items()
-        }
-        scores = {name: round(float((predicted[name] == self._labels[name]).mean()), 5) for name in predicted}
-        errors = {name: round(standard_error(scores[name], len(self._labels[name])), 5) for name in scores}
+        model = OnnxModel(file, threads=self._threads)
+        logits = {n: model.logits_in_batches(texts, self._pad_token_id) for n, texts in self._encoded.items()}
+        predicted = {name: values.argmax(axis=1) for name, values in logits.items()}
+        scores = {name: round(float((predicted[name] == self.labels[name]).mean()), 5) for name in predicted}
+        errors = {name: round(standard_error(scores[name], len(self.labels[name])), 5) for name in scores}
         answers = predicted["dev"]
         if self._reference is None:
             self._reference = answers
-        right = [float((found == self._labels["dev"]).mean()) for found in (self._reference, answers)]
+        right = [float((found == self.labels["dev"]).mean()) for found in (self._reference, answers)]
         drop = round(100 * (right[0] - right[1]), 2)
         agreement = round(float((answers == self._reference).mean()), 5)
         excess = max(drop - self._options.budget, 100 * (self._options.min_agreement - agreement))
@@ -94,11 +97,12 @@ class Gate:
             agreement,
             excess,
             self._classes(answers, self._reference),
+            logits,
         )
 
     def _classes(self, answers: IntArray, reference: IntArray) -> list[ClassAccuracy]:
         """The accuracy of each label that has a text in dev; those that lost most come first, ties in the order of the labels."""
-        labels = self._labels["dev"]
+        labels = self.labels["dev"]
         found = []
         for number, name in enumerate(self._names):
             rows = labels == number

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.runtime.encode import Encoded, pad_batch
+from compress.runtime.encode import Encoded, TextEncoder, pad_batch
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
-from export.bundle import Bundle
+from export.bundle import Bundle, Cascade, ModelEntry
 
 FloatArray = NDArray[np.float32]
 SHORTEST_PADDED = 16  # tokens; `pad_to_power_of_two` pads every text to at least this length
@@ -108,8 +108,34 @@ def _next_power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-class BundleSession:
-    """A bundle that is ready to classify: its tokenizer and its model of one precision.
+class ModelSession:
+    """A model that reads texts and gives probabilities.
+
+    :param temperature: divides the logits before the softmax, see `export.bundle.Calibration`.
+    """
+
+    def __init__(self, model: OnnxModel, encoder: TextEncoder, pad_token_id: int, temperature: float) -> None:
+        self.model, self.encoder, self.pad_token_id, self.temperature = model, encoder, pad_token_id, temperature
+
+    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
+        """Compute the probabilities (N, C), in the order of the texts."""
+        return self.probabilities(self.encoder.encode(texts, texts_b), batch_size)
+
+    def probabilities(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
+        """Compute the calibrated probabilities (N, C), in the order of the texts."""
+        return softmax(self.calibrated_logits(encoded, batch_size))
+
+    def calibrated_logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
+        """Compute the logits (N, C) divided by the temperature: their softmax are the probabilities."""
+        return self.logits(encoded, batch_size) / np.float32(self.temperature)
+
+    def logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
+        """Compute the logits (N, C), in the order of the texts."""
+        return self.model.logits_in_batches(encoded, self.pad_token_id, batch_size)
+
+
+class BundleSession(ModelSession):
+    """A bundle that is ready to classify: its tokenizer and its student of one precision.
 
     :param precision: a precision of the bundle. None: the default precision of the bundle, or fp32 on a GPU, where ONNX Runtime
         has no faster one.
@@ -128,22 +154,29 @@ class BundleSession:
     ) -> None:
         self.manifest = bundle.manifest
         self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
-        self.encoder = bundle.encoder()
+        encoder = bundle.encoder()
         if entry.runtime == "tensorrt":
             raise UserError(
                 f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "
                 f"choose among {', '.join(n for n, m in self.manifest.models.items() if m.runtime == 'onnxruntime')}"
             )
-        pad_up_to = self.manifest.max_length if device == "cuda" else None
-        self.model = OnnxModel(bundle.directory / entry.file, threads=threads, device=device, pad_up_to=pad_up_to)
+        model = _open_model(bundle, entry, threads, device)
+        super().__init__(model, encoder, self.manifest.pad_token_id, entry.temperature)
 
-    def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
-        """Compute the probabilities (N, C), in the order of the texts."""
-        return softmax(self.logits(self.encoder.encode(texts, texts_b), batch_size))
 
-    def logits(self, encoded: Sequence[Encoded], batch_size: int = 32) -> FloatArray:
-        """Compute the logits (N, C), in the order of the texts."""
-        return self.model.logits_in_batches(encoded, self.manifest.pad_token_id, batch_size)
+def teacher_session(bundle: Bundle, cascade: Cascade, *, threads: int = 1, device: str = "cpu") -> ModelSession:
+    """Open the teacher of a bundle with a cascade.
+
+    :raises UserError: see `OnnxModel`.
+    """
+    encoder = TextEncoder(bundle.directory / cascade.tokenizer, bundle.manifest.max_length)
+    model = _open_model(bundle, cascade.teacher, threads, device)
+    return ModelSession(model, encoder, cascade.pad_token_id, cascade.teacher.temperature)
+
+
+def _open_model(bundle: Bundle, entry: ModelEntry, threads: int, device: str) -> OnnxModel:
+    pad_up_to = bundle.manifest.max_length if device == "cuda" else None
+    return OnnxModel(bundle.directory / entry.file, threads=threads, device=device, pad_up_to=pad_up_to)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

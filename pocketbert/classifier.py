@@ -28,6 +28,8 @@ class Prediction:
     label: str  # the most probable one
     score: float  # its probability
     scores: dict[str, float]  # the probability of every label, the most probable first
+    model: str | None = None  # "student" or "teacher", which of them answered; None: there is no cascade
+    unsure: bool | None = None  # whether the score is below `unsure_below`; None: that is not set
 
     def as_dict(self, *, scores: bool = False) -> dict[str, Any]:
         """The prediction as plain JSON types.
@@ -35,7 +37,9 @@ class Prediction:
         :param scores: with the probability of every label.
         """
         texts = {"text": self.text} if self.text_b is None else {"text": self.text, "text_b": self.text_b}
-        return {**texts, "label": self.label, "score": self.score, **({"scores": self.scores} if scores else {})}
+        asked = {"scores": self.scores if scores else None, "model": self.model, "unsure": self.unsure}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return {**texts, "label": self.label, "score": self.score, **given}
 
     def __str__(self) -> str:
         return f"{self.label}\t{self.score:.4f}\t{self.shown}"
@@ -103,22 +107,38 @@ class Classifier:
         precision: str | None = None,
         device: Literal["cpu", "cuda"] = "cpu",
         threads: int = 1,
+        cascade: bool | None = None,
+        threshold: float | None = None,
+        unsure_below: float | None = None,
     ) -> Classifier:
         """Load a bundle. Its files are checked, and each of its models runs once.
 
         :param bundle: the directory of a bundle, or `artifacts/NAME`. None: the newest bundle in `artifacts`.
         :param precision: such as "int8" or "fp32". None: the default of the bundle.
         :param threads: CPU threads of one prediction.
-        :raises UserError: there is no bundle, a file of it is corrupt, it has not this precision, or the device is missing.
+        :param cascade: whether the teacher answers the texts of which the student is unsure. None: if the bundle has a cascade.
+        :param threshold: a text goes to the teacher if the student's score is at most this. None: the bundle's.
+        :param unsure_below: mark answers whose score is lower.
+        :raises UserError: there is no bundle, a file of it is corrupt, it has not this precision or no cascade, or the device is
+            missing.
         """
         if device not in get_args(Device):
             raise UserError(f"device {device!r}: choose {' or '.join(get_args(Device))}")
         if threads < 1:
             raise UserError(f"threads {threads}: must be 1 or more")
+        for name, value in (("threshold", threshold), ("unsure_below", unsure_below)):
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"{name} {value}: must be a number from 0 to 1")
         directory = find_bundle(None if bundle is None else Path(bundle))
         # `model_construct` and not the constructor, which would read the service's environment variables too.
         settings = Settings.model_construct(
-            bundle=directory.absolute(), precision=precision, device=device, threads=threads
+            bundle=directory.absolute(),
+            precision=precision,
+            device=device,
+            threads=threads,
+            cascade=cascade,
+            cascade_threshold=threshold,
+            unsure_below=unsure_below,
         )
         return cls(Predictor(settings))
 
@@ -141,6 +161,11 @@ class Classifier:
     def precision(self) -> str:
         """The precision of the model that answers."""
         return self._predictor.info.precision
+
+    @property
+    def cascade(self) -> bool:
+        """Whether the teacher answers the texts of which the student is unsure."""
+        return self._predictor.cascade is not None
 
     @overload
     def predict(self, texts: str, texts_b: str | None = None, *, domain: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -184,4 +209,4 @@ class Classifier:
 
 
 def _prediction(text: str, text_b: str | None, answer: Answer) -> Prediction:
-    return Prediction(text, text_b, answer.label, answer.score, answer.scores or {})
+    return Prediction(text, text_b, answer.label, answer.score, answer.scores or {}, answer.model, answer.unsure)

@@ -38,6 +38,7 @@ COMMANDS = {
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher, student and rivals."),
     "diff": Listed("bench.__main__", "diff", MEASURE, "Two reports of bench: what is better or worse."),
     "front": Listed("bench.__main__", "front", MEASURE, "Students of several families: accuracy against latency."),
+    "cascade": Listed("bench.__main__", "cascade", MEASURE, "Student and teacher together: accuracy against time."),
     "table": Listed("bench.__main__", "table", MEASURE, "A table of methods, data sets and seeds."),
     "inspect": Listed("export.commands", "inspect", LOOK, "What is in a bundle: sizes, accuracies, operators."),
     "verify": Listed(

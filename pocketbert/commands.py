@@ -83,6 +83,16 @@ def predict(
     precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
     device: Annotated[Device, typer.Option(help="where the model runs")] = Device.cpu,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+    cascade: Annotated[
+        bool | None,
+        typer.Option(
+            "--cascade/--no-cascade", help="whether the teacher answers unsure texts; default: if the bundle has it"
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="scores up to this go to the teacher; default: the bundle's")
+    ] = None,
+    unsure_below: Annotated[float | None, typer.Option(help="mark answers with a lower score")] = None,
 ) -> None:
     """Classify texts with a bundle: those of the command line, of a file, or a text a line from standard input.
 
@@ -95,7 +105,15 @@ def predict(
 
     if texts and file:
         raise UserError(f"--file {file}: give either texts or a file")
-    classifier = Classifier.load(bundle, precision=precision, device=device.value, threads=threads)
+    classifier = Classifier.load(
+        bundle,
+        precision=precision,
+        device=device.value,
+        threads=threads,
+        cascade=cascade,
+        threshold=threshold,
+        unsure_below=unsure_below,
+    )
     pair = classifier.pair
     if texts:
         items: Iterable[tuple[str, str | None]] = given_texts(texts, pair=pair)
@@ -128,9 +146,18 @@ def doctor_command(as_json: JsonOption = False) -> None:
 
 def _prediction_table(predictions: list[Prediction], labels: list[str]) -> tuple[list[str], list[list[str]]]:
     """The header and the rows; a column for the probability of each of `labels`."""
-    header = ["Text", "Label", "Score", *labels]
+    extra = [name for name in ("model", "unsure") if any(getattr(one, name) is not None for one in predictions)]
+    header = ["Text", "Label", "Score", *map(str.capitalize, extra), *labels]
     rows = [
-        [one.shown, one.label, f"{one.score:.4f}", *(f"{one.scores[label]:.4f}" for label in labels)]
+        [
+            *(one.shown, one.label, f"{one.score:.4f}"),
+            *(_cell(getattr(one, name)) for name in extra),
+            *(f"{one.scores[label]:.4f}" for label in labels),
+        ]
         for one in predictions
     ]
     return header, rows
+
+
+def _cell(value: str | bool | None) -> str:
+    return value if isinstance(value, str) else "yes" if value else ""

@@ -40,13 +40,17 @@ def run(
     precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
     device: Annotated[Device | None, typer.Option(help="where the model runs; default: cpu")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of a worker; default: 1")] = None,
+    cascade: Annotated[
+        bool | None,
+        typer.Option("--cascade/--no-cascade", help="whether the teacher answers unsure texts; default: the bundle's"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="number of processes that answer; default: 1")] = None,
 ) -> None:
     """Answer over HTTP with a bundle: POST /classify. /docs shows how to ask.
 
     Options win over the environment variables POCKETBERT_…, which docs/serve.md lists. Ctrl-C stops it.
     """
-    options = {"precision": precision, "device": device, "threads": threads, "workers": workers}
+    options = {"precision": precision, "device": device, "threads": threads, "workers": workers, "cascade": cascade}
     given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}
     os.environ.update(given)
     settings = Settings.from_environment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TypeVar
 
@@ -19,16 +20,18 @@ from starlette.routing import Route
 from serve.admin import reload
 from serve.admission import Admission, ClientLeftError
 from serve.explain import runs
-from serve.messages import Predictions, Refusal, RefusedError, Request
+from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
 from serve.page import page_routes
-from serve.predictor import Predictor
+from serve.predictor import Draft, Predictor
 
+Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 BUNDLE_HEADER = "x-bundle-sha256"
 TIMEOUT_HEADER = "x-request-timeout-ms"
 CLIENT_LEFT = 499  # nginx's number for it; only the metrics see it
 TEXTS = Counter("pocketbert_texts", "Texts (or pairs) classified, by the label they got.", ["label"])
+ANSWERED = Counter("pocketbert_answered", "Texts (or pairs) that each model of a cascade answered.", ["model"])
 SECONDS = Histogram(
     "pocketbert_inference_seconds",
     "Tokenising and running the model for one request, without HTTP and JSON.",
@@ -75,10 +78,21 @@ async def classify(http: HttpRequest) -> Response:
     """`POST /classify`: label and probability of a text, or of each text of a list."""
     predictor: Predictor = http.app.state.predictor
     request = await read_request(http, predictor)
-    answer, times = await run_in_turn(http, predictor, predictor.classify, request, predictor.seconds(request))
+    seconds, deadline = predictor.seconds(request), _deadline(http)
+    quick = predictor.is_quick(seconds)
+    found, spent = await run_in_turn(http, predictor.begin, request, seconds, deadline, quick=quick)
+    answer: Prediction | Predictions
+    if isinstance(found, Draft):
+        seconds = predictor.teacher_seconds(found)
+        answer, more = await run_in_turn(http, predictor.finish, found, seconds, deadline, quick=False)
+        spent += more
+    else:
+        answer = found
     for prediction in answer.results if isinstance(answer, Predictions) else [answer]:
         TEXTS.labels(prediction.label).inc()
-    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": times})
+        if prediction.model is not None:
+            ANSWERED.labels(prediction.model).inc()
+    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": spent.header})
 
 
 async def read_request(http: HttpRequest, predictor: Predictor) -> Request:
@@ -89,29 +103,51 @@ async def read_request(http: HttpRequest, predictor: Predictor) -> Request:
     return predictor.parse(await _read(http, predictor.limits.body_bytes))
 
 
-async def run_in_turn(
-    http: HttpRequest, predictor: Predictor, function: Callable[[Request], Answer], request: Request, seconds: float
-) -> tuple[Answer, str]:
-    """Call `function` with a request when its turn has come, on the event loop if it is quick and in a thread otherwise.
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that a request waited and ran."""
 
+    waited: float
+    ran: float
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.waited + other.waited, self.ran + other.ran)
+
+    @property
+    def header(self) -> str:
+        """The value of a Server-Timing header, in milliseconds."""
+        return f"queue;dur={1000 * self.waited:.2f}, run;dur={1000 * self.ran:.2f}"
+
+
+async def run_in_turn(
+    http: HttpRequest,
+    function: Callable[[Asked], Answer],
+    asked: Asked,
+    seconds: float,
+    deadline: float | None,
+    *,
+    quick: bool,
+) -> tuple[Answer, Spent]:
+    """Call `function` when its turn has come, on the event loop if it is quick and in a thread otherwise.
+
+    :param asked: its argument.
     :param seconds: the forecast of its time.
-    :returns: its result, and the value of a Server-Timing header: the milliseconds of waiting and running.
+    :param deadline: see `_deadline`.
+    :returns: its result, and how long it waited and ran.
     :raises RefusedError: 429, too much work waits; 504, the client's time is over; and those of `function`.
     :raises ClientLeftError: the client left before the turn came.
     """
     admission: Admission = http.app.state.admission
-    quick = predictor.is_quick(seconds)
     lane = admission.loop if quick else admission.thread
-    ticket = await lane.enter(seconds, deadline=_deadline(http), has_left=lambda: _has_left(http))
+    ticket = await lane.enter(seconds, deadline=deadline, has_left=lambda: _has_left(http))
     try:
         if quick:
-            answer = _timed(function, request)
+            answer = _timed(function, asked)
         else:
-            answer = await to_thread.run_sync(_timed, function, request, limiter=http.app.state.batches)
+            answer = await to_thread.run_sync(_timed, function, asked, limiter=http.app.state.batches)
     finally:
         lane.leave(ticket)
-    waited, ran = ticket.began - ticket.joined, monotonic() - ticket.began
-    return answer, f"queue;dur={1000 * waited:.2f}, run;dur={1000 * ran:.2f}"
+    return answer, Spent(ticket.began - ticket.joined, monotonic() - ticket.began)
 
 
 async def explain(http: HttpRequest) -> Response:
@@ -119,8 +155,9 @@ async def explain(http: HttpRequest) -> Response:
     predictor: Predictor = http.app.state.predictor
     request = await read_request(http, predictor)
     seconds = predictor.seconds(request) * runs(request, predictor.info.max_length)
-    answer, times = await run_in_turn(http, predictor, predictor.explain, request, seconds)
-    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": times})
+    quick = predictor.is_quick(seconds)
+    answer, spent = await run_in_turn(http, predictor.explain, request, seconds, _deadline(http), quick=quick)
+    return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": spent.header})
 
 
 async def info(http: HttpRequest) -> Response:
@@ -138,10 +175,10 @@ async def docs(_: HttpRequest) -> Response:
     return HTMLResponse(PAGE)
 
 
-def _timed(function: Callable[[Request], Answer], request: Request) -> Answer:
+def _timed(function: Callable[[Asked], Answer], asked: Asked) -> Answer:
     # Called inside the thread, so that the wait for a free thread is not counted.
     start = perf_counter()
-    answer = function(request)
+    answer = function(asked)
     SECONDS.observe(perf_counter() - start)
     return answer
 

@@ -81,7 +81,7 @@ def explain(session: BundleSession, request: Request, limits: Limits) -> Explain
         raise RefusedError("text: holds no token of the vocabulary")
     if not all(map(len, encoded)):
         raise RefusedError("text: no token of the vocabulary is left without one of its words; send more words")
-    logits = session.logits(encoded)
+    logits = session.calibrated_logits(encoded)
     odds = log_odds(logits, int(logits[0].argmax()))
     weights = np.split(odds[0] - odds[1:], np.cumsum([part.read for part in parts])[:-1])
     words = [part.words(own) for part, own in zip(parts, weights, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -103,6 +103,12 @@ class Prediction(BaseModel):
     truncated: bool | None = Field(
         None, description="True if the text was longer than `max_length` tokens and was cut."
     )
+    model: Literal["student", "teacher"] | None = Field(
+        None, description="Which model answered. Only if the bundle has a cascade and it is on."
+    )
+    unsure: bool | None = Field(
+        None, description="Whether the score is below POCKETBERT_UNSURE_BELOW. Only if that is set."
+    )
 
 
 class Predictions(BaseModel):
@@ -135,6 +141,15 @@ class Refusal(BaseModel):
     error: str = Field(description="One line that names the field and the cure.")
 
 
+class CascadeInfo(BaseModel):
+    """The cascade that is served: which texts the teacher answers."""
+
+    teacher: str = Field(description="Precision of the teacher.")
+    threshold: float = Field(description="A text goes to the teacher if the student's score is at most this.")
+    share: float | None = Field(None, description="Share of the dev texts that went to the teacher, at this threshold.")
+    accuracy: float | None = Field(None, description="Accuracy on dev at this threshold, a fraction of 1.")
+
+
 class Info(BaseModel):
     """The answer of `GET /info`: what is served."""
 
@@ -149,6 +164,8 @@ class Info(BaseModel):
     pair: bool = Field(description="Whether `text_b` is required.")
     domains: list[str] | None = Field(None, description="The domains that have their own model.")
     default_domain: str | None = Field(None, description="The domain of a request that names none.")
+    cascade: CascadeInfo | None = Field(None, description="Only if the teacher answers unsure texts.")
+    unsure_below: float | None = Field(None, description="Answers with a lower score are marked as unsure.")
     max_length: int = Field(description="The most tokens of a text or pair. The rest is cut off.")
     max_texts: int
     max_characters: int

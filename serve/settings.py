@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
@@ -14,10 +14,14 @@ from export.bundle import newest_bundle
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ALLOWED = {  # what an error message says; all other fields are counts
     "device": "cpu or cuda",
     "log": "text or json",
     "page": "on or off",
+    "cascade": "on or off",
+    "cascade_threshold": "a number from 0 to 1",
+    "unsure_below": "a number from 0 to 1",
     "drain_seconds": "a whole number, 0 or more",
     "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
     "cors": "addresses such as https://example.com, with commas between them, or *",
@@ -61,6 +65,9 @@ class Settings(BaseSettings):
     threads: PositiveInt = 1  # of one worker
     device: Device = "cpu"
     workers: PositiveInt = 1
+    cascade: bool | None = None  # None: on if the bundle has one; True: it must have one
+    cascade_threshold: Probability | None = None  # None: the bundle's
+    unsure_below: Probability | None = None  # answers with a lower score are marked; None: no answer is
     max_texts: PositiveInt = 256
     max_characters: PositiveInt = 20_000
     max_bytes: PositiveInt = 1_048_576

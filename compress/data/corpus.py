@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -31,6 +31,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: Sequence[int]) -> Split:
+        """The examples of these rows, in this order."""
+        return Split(
+            [self.texts[i] for i in rows],
+            [self.texts_b[i] for i in rows] if self.texts_b is not None else None,
+            [self.labels[i] for i in rows],
+            [self.domains[i] for i in rows] if self.domains is not None else None,
+        )
 
     @property
     def normalised(self) -> list[tuple[str, ...]]:
@@ -240,13 +249,7 @@ def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
 
 def texts_of_domains(split: Split, chosen: Collection[str]) -> Split:
     """The texts of a split that are of the chosen domains; none if it has no domains."""
-    rows = [i for i, domain in enumerate(split.domains or []) if domain in chosen]
-    return Split(
-        [split.texts[i] for i in rows],
-        [split.texts_b[i] for i in rows] if split.texts_b is not None else None,
-        [split.labels[i] for i in rows],
-        [split.domains[i] for i in rows] if split.domains is not None else None,
-    )
+    return split.take([i for i, domain in enumerate(split.domains or []) if domain in chosen])
 
 
 def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:

@@ -20,6 +20,7 @@ from compress.recipe.sections import (
     AugmentationOptions,
     BenchOptions,
     BudgetOptions,
+    CascadeOptions,
     CompressOptions,
     DataOptions,
     DataSection,
@@ -61,6 +62,7 @@ class Recipe(Section):
     compress: CompressOptions
     budget: BudgetOptions = BudgetOptions()
     export: ExportOptions = ExportOptions()
+    cascade: CascadeOptions = CascadeOptions()
     bench: BenchOptions = BenchOptions()
 
     @field_validator("name")
@@ -181,6 +183,17 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_cascade(self) -> Recipe:
+        """Refuse a cascade without a wish, and one in a bundle of several students."""
+        if "cascade" in self.model_fields_set and not self.cascade.wanted:
+            raise ValueError("cascade: set within_points or max_share; without them the student answers all texts")
+        if self.cascade.wanted and self.domains.students == "per-domain":
+            raise ValueError(
+                "cascade: a bundle with a student for each domain cannot have one yet; leave it out, or make one student for all texts"
+            )
+        return self
+
     @property
     def bounds_architecture(self) -> bool:
         """Whether the section `search` is used: the architecture is searched, or is random with a limited cost."""
@@ -222,6 +235,8 @@ class Recipe(Section):
             del dumped["meta"]["transfer"]
         if "domains" not in self.model_fields_set:
             del dumped["domains"]
+        if not self.cascade.wanted:
+            del dumped["cascade"]
         return dumped
 
     def dump(self) -> dict[str, Any]:

@@ -146,6 +146,9 @@ class _Writer:
         yield ""
         yield "[export]"
         yield _line("budget", 1.0, "points of dev accuracy that INT8 may cost")
+        yield ""
+        yield "# [cascade]  # the teacher goes into the bundle too and answers the texts of which the student is unsure"
+        yield "# within_points = 0.5  # so that no more of its dev accuracy is missing"
 
     def _data(self) -> Iterator[str]:
         summary = self.corpus.summary

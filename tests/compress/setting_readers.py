@@ -85,6 +85,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("compress", "batch_size learning_rate weight_decay max_grad_norm"), TRAINED),
     **dict.fromkeys(names("compress", "epochs steps warmup patience average quantization_epochs"), "student"),
     "compress.preset": NOBODY,  # a name for what the other settings say
+    **dict.fromkeys(names("cascade", "within_points max_share"), "bundle"),
     **dict.fromkeys(
         names(
             "export", "precisions budget min_agreement below_linear calibration_texts golden_texts compute_capability"
@@ -149,7 +150,7 @@ BEFORE = {
     "trials": "search",
     "architecture": "teacher search trials",
     "student": "teacher linear augmented teacher_outputs architecture transfer_outputs",
-    "bundle": "student",
+    "bundle": "teacher student",
 }
 # These settings choose a form of a section or a method, and with it which stages there are; see the tests below the table.
 FORMS = {"augmentation.method", "student.kind", "objective.method", "teacher.method", "domains.teacher"}

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeBundle
 from tests.pocketbert.conftest import Command
+from tests.tiny_cascade import add_cascade
 
 LABELS = ["positive", "negative", "positive"]
 TEXTS = ["a good film", "a bad film", "very good"]
@@ -49,6 +51,17 @@ def test_a_table_for_people(command: Command, tiny_bundle: Path) -> None:
     done = command("predict", tiny_bundle, *TEXTS, "--format", "table", "--scores")
     assert "a bad film" in done.out
     assert all(word in done.out for word in ("Text", "Label", "Score", "negative"))
+
+
+def test_a_cascade_says_who_answered(command: Command, make_bundle: MakeBundle) -> None:
+    bundle, texts = add_cascade(make_bundle()), ["good good good good", "good bad good the the a film"]
+    answers = [json.loads(line) for line in command("predict", bundle, *texts).out.splitlines()]
+    assert [(one["model"], one["label"]) for one in answers] == [("student", "positive"), ("teacher", "negative")]
+    off = command("predict", bundle, *texts, "--no-cascade", "--unsure-below", "0.9").out
+    assert [json.loads(line).get("model") for line in off.splitlines()] == [None, None]
+    assert [json.loads(line)["unsure"] for line in off.splitlines()] == [False, True]
+    assert "teacher" in command("predict", bundle, *texts, "--format", "table").out
+    assert "threshold 2.0: must be a number from 0 to 1" in command("predict", bundle, "good", "--threshold", 2.0).error
 
 
 def test_pairs(command: Command, tiny_pair_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

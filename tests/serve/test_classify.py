@@ -16,7 +16,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from serve.app import create_app
 from serve.messages import Prediction, Predictions, Request
-from serve.predictor import Predictor
+from serve.predictor import Draft, Predictor
 from serve.settings import Settings
 from tests.serve.conftest import Client
 
@@ -114,11 +114,11 @@ class HoldingPredictor(Predictor):
         self.started = threading.Event()
         self.release = threading.Event()
 
-    def classify(self, request: Request) -> Prediction | Predictions:
+    def begin(self, request: Request) -> Draft | Prediction | Predictions:
         if request.is_list:
             self.started.set()
             assert self.release.wait(PATIENCE)
-        return super().classify(request)
+        return super().begin(request)
 
 
 def test_a_short_text_does_not_wait_for_a_large_batch(tiny_bundle: Path) -> None:

@@ -27,6 +27,9 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "POCKETBERT_THREADS": "2",
         "POCKETBERT_DEVICE": "cuda",
         "POCKETBERT_WORKERS": "3",
+        "POCKETBERT_CASCADE": "off",
+        "POCKETBERT_CASCADE_THRESHOLD": "0.7",
+        "POCKETBERT_UNSURE_BELOW": "0.8",
         "POCKETBERT_MAX_TEXTS": "4",
         "POCKETBERT_MAX_CHARACTERS": "5",
         "POCKETBERT_MAX_BYTES": "6",
@@ -42,6 +45,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_environment()
     assert (settings.bundle, settings.artifacts) == (Path("/some/bundle"), Path("/some/artifacts"))
     assert (settings.precision, settings.device, settings.threads, settings.workers) == ("int8", "cuda", 2, 3)
+    assert (settings.cascade, settings.cascade_threshold, settings.unsure_below) == (False, 0.7, 0.8)
     assert settings.limits == Limits(texts=4, characters=5, body_bytes=6)
     assert (settings.max_queue_ms, settings.read_seconds, settings.drain_seconds, settings.log) == (7, 8, 9, "json")
     assert settings.token is not None
@@ -103,6 +107,23 @@ def test_a_count_must_be_a_whole_number_above_0(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UserError) as caught:
         Settings.from_environment()
     assert str(caught.value) == f"POCKETBERT_{variable}={value}: set it to a whole number above 0"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("CASCADE", "maybe", "on or off"),
+        ("CASCADE_THRESHOLD", "1.5", "a number from 0 to 1"),
+        ("CASCADE_THRESHOLD", "nan", "a number from 0 to 1"),
+        ("UNSURE_BELOW", "-1", "a number from 0 to 1"),
+    ],
+)
+def test_a_wrong_value_of_the_cascade_names_the_allowed_ones(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(f"POCKETBERT_{variable}", value)
+    with pytest.raises(UserError, match=f"^POCKETBERT_{variable}={value}: set it to {allowed}$"):
+        Settings.from_environment()
 
 
 def test_an_unknown_device_is_an_error_that_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:

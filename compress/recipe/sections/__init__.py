@@ -18,6 +18,7 @@ from compress.recipe.sections.augmentation import (
 )
 from compress.recipe.sections.base import Content, Positive, Probability, Rate, Section, UndeclaredSettingError, Weight
 from compress.recipe.sections.budget import BudgetOptions
+from compress.recipe.sections.cascade import CascadeOptions
 from compress.recipe.sections.data import (
     DataOptions,
     DataSection,
@@ -73,6 +74,7 @@ __all__ = [
     "BenchOptions",
     "BiLstmOptions",
     "BudgetOptions",
+    "CascadeOptions",
     "CbertOptions",
     "CnnOptions",
     "CompressOptions",
