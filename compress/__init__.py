@@ -1,10 +1,10 @@
 """Compression: a fine-tuned BERT classifier and its labelled texts in, a small student out."""
 
-from compress.runtime.bars import leave_bars_to_terminals
+from compress.runtime.quiet import quiet_libraries
 from compress.runtime.telemetry import turn_off_telemetry
 
 __version__ = "0.1.0"
 
 # Here, since every command imports this package before the libraries.
 turn_off_telemetry()
-leave_bars_to_terminals()
+quiet_libraries()
