@@ -35,6 +35,7 @@ from export.golden import GOLDEN
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
 from export.session import FloatArray
+from export.tensorrt import ENGINE_GRAPH, build_engine, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
@@ -223,15 +224,15 @@ class StudentExport:
     def _add_tensorrt(self, fp32: Path) -> None:
         """Write the Q/DQ graph and the engine. The accuracy of the graph is measured with ONNX Runtime; the engine is not run."""
         from export.quantize import TENSORRT_SCHEME
-        from export.tensorrt import build_engine
 
         graph, engine_file = self._directory / "model.tensorrt.onnx", self._directory / "model.tensorrt.engine"
-        self._add_quantized("tensorrt-qdq", fp32, graph, [TENSORRT_SCHEME])
-        options = self._recipe.export
-        engine = build_engine(graph, engine_file, self._recipe.target.max_length, options.compute_capability)
+        self._add_quantized(ENGINE_GRAPH, fp32, graph, [TENSORRT_SCHEME])
+        shapes = shape_profile([len(text) for text in self._calibration], self._recipe.target.max_length)
+        engine = build_engine(graph, engine_file, shapes, self._recipe.export.compute_capability)
         note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
-        self._add("tensorrt", entry, None)
+        # The engine computes what its graph does, so its scores become probabilities in the same way.
+        self._add("tensorrt", entry.model_copy(update={"calibration": self._models[ENGINE_GRAPH].calibration}), None)
 
     def _make_cascade(self) -> Cascade:
         from export.cascade import StudentModel, make_cascade

@@ -30,12 +30,21 @@ class FileEntry(_Part):
     bytes: int
 
 
+class ShapeProfile(_Part):
+    """The shapes (B, L) of the batches that an engine takes, and the one for which it is the fastest."""
+
+    smallest: tuple[int, int]
+    optimal: tuple[int, int]
+    largest: tuple[int, int]
+
+
 class Engine(_Part):
     """The TensorRT package, its version and the GPU for which an engine was built. The engine runs with no other."""
 
     package: Literal["tensorrt", "tensorrt-rtx"]
     version: str
     compute_capability: str
+    shapes: ShapeProfile
     graph_sha256: str | None = None  # of the ONNX graph that it was built from; None: not recorded
 
 

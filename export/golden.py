@@ -62,23 +62,25 @@ def golden_logits(session: BundleSession, golden: GoldenExamples) -> FloatArray:
     return session.logits(encoded, batch_size=1)
 
 
-def check_golden(session: BundleSession, golden: GoldenExamples) -> float:
+def check_golden(session: BundleSession, golden: GoldenExamples, precision: str | None = None) -> float:
     """Compare the answers of a loaded bundle with those at export.
 
+    :param precision: whose answers to compare with. None: those of the session's own model.
     :returns: the largest difference of a logit.
     :raises UserError: a logit is off by more than the tolerance of its precision, or see `golden_logits`.
     """
     place = f"{session.manifest.name}, precision {session.precision}"
-    if session.precision not in golden.logits:
+    precision = precision or session.precision
+    if precision not in golden.logits:
         raise UserError(f"{place}: {GOLDEN} has no logits of this precision; export the bundle again")
-    expected = np.asarray(golden.logits[session.precision], np.float32)
+    expected = np.asarray(golden.logits[precision], np.float32)
     found = golden_logits(session, golden)
     if found.shape != expected.shape:
         raise UserError(
             f"{place}: the model gives logits of shape {found.shape} for the golden examples, at export it gave "
             f"{expected.shape}; export or copy the bundle again"
         )
-    allowed = FLOAT_TOLERANCE if session.precision == "fp32" else INT8_TOLERANCE
+    allowed = FLOAT_TOLERANCE if precision == "fp32" else INT8_TOLERANCE
     allowed *= max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max())
     if not difference <= allowed:

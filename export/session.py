@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from compress.runtime.encode import Encoded, TextEncoder, pad_batch
+from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
+from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
 from export.bundle import Bundle, Cascade, ModelEntry
-
-FloatArray = NDArray[np.float32]
-SHORTEST_PADDED = 16  # tokens; `pad_to_power_of_two` pads every text to at least this length
+from export.tensorrt_session import TensorRtModel, check_graph
 
 
-class OnnxModel:
+class OnnxModel(BatchedModel):
     """An ONNX classifier in ONNX Runtime, with a fixed number of threads.
 
     :param device: "cpu" or "cuda". The model never runs on another device.
@@ -49,7 +47,7 @@ class OnnxModel:
                 f"{file}: the graph is for a CPU, it takes no padding; choose another precision for {device}"
             )
 
-    def logits(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
+    def logits(self, batch: Batch) -> FloatArray:
         """Compute the logits (B, C) of a padded batch from `pad_batch`.
 
         A graph without an attention mask gets the texts of each length on their own. A text without tokens counts as one of
@@ -62,50 +60,11 @@ class OnnxModel:
         logits = [self._run({n: v[rows, : max(lengths[rows[0]], 1)] for n, v in batch.items()}) for rows in parts]
         return np.concatenate(logits)[np.argsort(np.concatenate(parts))]
 
-    def _run(self, batch: dict[str, NDArray[np.int64]]) -> FloatArray:
+    def _run(self, batch: Batch) -> FloatArray:
         rows = len(batch["input_ids"])
         if self._pad_up_to is not None:
             batch = pad_to_power_of_two(batch, self._pad_up_to)
-        feed = {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["attention_mask"],
-            "token_type_ids": batch["type_ids"],
-            "segments": batch["segments"],
-        }
-        return self.session.run(None, {name: value for name, value in feed.items() if name in self._inputs})[0][:rows]
-
-    def logits_in_batches(self, encoded: Sequence[Encoded], pad_token_id: int, batch_size: int = 32) -> FloatArray:
-        """Compute the logits (N, C) of any number of texts, in the given order.
-
-        Texts of similar length share a batch, to have little padding.
-        """
-        if len(encoded) == 1:  # what a service is asked most: without the microseconds of the sorting
-            return self.logits(pad_batch(encoded, pad_token_id))
-        order = np.argsort([len(e) for e in encoded], kind="stable")
-        parts = []
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            parts.append(self.logits(pad_batch([encoded[i] for i in rows], pad_token_id)))
-        return np.concatenate(parts)[np.argsort(order, kind="stable")]
-
-
-def pad_to_power_of_two(batch: dict[str, NDArray[np.int64]], max_length: int) -> dict[str, NDArray[np.int64]]:
-    """Pad a batch (B, L) so that B and L are powers of two. Added rows are copies of the last text.
-
-    Then few shapes occur. On a GPU a convolution takes about 10 ms at a new shape, and 0.5 ms at a shape that it has seen.
-
-    :param max_length: the most tokens that the model takes. L is padded to this length at most; a longer batch is not cut.
-    """
-    rows, length = batch["input_ids"].shape
-    padded_length = max(length, min(max_length, max(SHORTEST_PADDED, _next_power_of_two(length))))
-    more_rows = ((0, _next_power_of_two(rows) - rows), (0, 0))
-    more_tokens = ((0, 0), (0, padded_length - length))
-    return {name: np.pad(np.pad(values, more_rows, mode="edge"), more_tokens) for name, values in batch.items()}
-
-
-def _next_power_of_two(number: int) -> int:
-    """The smallest power of two that is at least `number`."""
-    return 1 << (number - 1).bit_length()
+        return self.session.run(None, {name: batch[GRAPH_INPUTS[name]] for name in self._inputs})[0][:rows]
 
 
 class ModelSession:
@@ -114,7 +73,7 @@ class ModelSession:
     :param temperature: divides the logits before the softmax, see `export.bundle.Calibration`.
     """
 
-    def __init__(self, model: OnnxModel, encoder: TextEncoder, pad_token_id: int, temperature: float) -> None:
+    def __init__(self, model: BatchedModel, encoder: TextEncoder, pad_token_id: int, temperature: float) -> None:
         self.model, self.encoder, self.pad_token_id, self.temperature = model, encoder, pad_token_id, temperature
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None, batch_size: int = 32) -> FloatArray:
@@ -138,9 +97,10 @@ class BundleSession(ModelSession):
     """A bundle that is ready to classify: its tokenizer and its student of one precision.
 
     :param precision: a precision of the bundle. None: the default precision of the bundle, or fp32 on a GPU, where ONNX Runtime
-        has no faster one.
+        has no faster one. "tensorrt" runs the engine, on a GPU.
     :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
-    :raises UserError: see `Bundle.model` and `OnnxModel`; or the model is a TensorRT engine.
+    :raises UserError: see `Bundle.model`, `OnnxModel` and `TensorRtModel`; or the model is an engine, and the device is the CPU or
+        the engine was built from another bundle's graph.
     """
 
     def __init__(
@@ -155,12 +115,16 @@ class BundleSession(ModelSession):
         self.manifest = bundle.manifest
         self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
         encoder = bundle.encoder()
-        if entry.runtime == "tensorrt":
+        if entry.engine is None:
+            model: BatchedModel = _open_model(bundle, entry, threads, device)
+        elif device == "cpu":
+            of_cpu = ", ".join(n for n, m in self.manifest.models.items() if m.engine is None)
             raise UserError(
-                f"precision {self.precision!r} is a TensorRT engine; serving runs ONNX Runtime models only, "
-                f"choose among {', '.join(n for n, m in self.manifest.models.items() if m.runtime == 'onnxruntime')}"
+                f"precision {self.precision!r}: a TensorRT engine runs on a GPU; choose the device cuda, or a precision among {of_cpu}"
             )
-        model = _open_model(bundle, entry, threads, device)
+        else:
+            check_graph(bundle, entry, domain)
+            model = TensorRtModel(bundle.directory / entry.file, entry.engine)
         super().__init__(model, encoder, self.manifest.pad_token_id, entry.temperature)
 
 

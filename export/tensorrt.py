@@ -7,42 +7,65 @@ only. TensorRT for RTX builds for a given compute capability, without a GPU. The
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from compress.runtime.errors import UserError
-from export.bundle import Engine, file_entry
+from export.batching import padded_length
+from export.bundle import Engine, ShapeProfile, file_entry
+from export.cuda import compute_capability as capability_of_this_gpu
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
+ENGINE_GRAPH = "tensorrt-qdq"  # the precision of the graph from which an engine is built
+MOST_TEXTS = 32  # in a batch; a power of two
 CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
 
 
-def load_tensorrt() -> tuple[ModuleType, str]:
-    """Import TensorRT: the full package if it is installed, else TensorRT for RTX.
+def load_tensorrt(wanted: str | None = None) -> tuple[ModuleType, str]:
+    """Import TensorRT.
 
+    :param wanted: one of the packages in `PACKAGES`. None: the full one if it is installed, else TensorRT for RTX.
     :returns: the module and the name of its package.
-    :raises UserError: neither is installed.
+    :raises UserError: it is not installed.
     """
     for module, package in PACKAGES.items():
-        try:
-            return importlib.import_module(module), package
-        except ImportError:
-            continue
-    raise UserError(f"--target tensorrt: neither tensorrt nor tensorrt-rtx is installed; {CURE}")
+        if wanted in (None, package):
+            try:
+                return importlib.import_module(module), package
+            except ImportError:
+                continue
+    raise UserError(f"TensorRT: {wanted or 'neither tensorrt nor tensorrt-rtx'} is not installed; {CURE}")
 
 
-def build_engine(graph: Path, target: Path, max_length: int, compute_capability: str) -> Engine:
+def shape_profile(lengths: Sequence[int], max_length: int) -> ShapeProfile:
+    """The shapes of an engine for texts of such lengths: fastest for one text as long as 95 % of them are at most.
+
+    That length is padded as it will be when the engine runs.
+
+    :param lengths: of some of the task's own texts, in tokens.
+    :param max_length: the most tokens of a text. A batch may have 1 to `MOST_TEXTS` texts.
+    """
+    usual = int(np.percentile(lengths, 95, method="higher"))
+    return ShapeProfile(
+        smallest=(1, 1), optimal=(1, padded_length(usual, max_length)), largest=(MOST_TEXTS, max_length)
+    )
+
+
+def build_engine(graph: Path, target: Path, shapes: ShapeProfile, compute_capability: str) -> Engine:
     """Build an engine and write it to `target`.
 
     :param graph: Q/DQ ONNX file made with `quantize.TENSORRT_SCHEME`.
-    :param max_length: the most tokens of a text. A batch may have 1 to 32 texts.
+    :param shapes: of the batches, see `shape_profile`.
     :param compute_capability: the GPU to build for, e.g. "8.9".
     :returns: the package, version and GPU that the engine needs.
     :raises UserError: TensorRT refuses the graph, or cannot build for that GPU.
     """
     trt, package = load_tensorrt()
-    log = _make_log(trt)
+    log = make_log(trt)
     try:
         builder = trt.Builder(log)
     except Exception as error:  # pybind11 passes on any exception of the library: no driver, no GPU
@@ -54,11 +77,11 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
     if not parser.parse(graph.read_bytes()):
         raise UserError(f"{graph.name}: {package} {trt.__version__} cannot parse it: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
-    config.add_optimization_profile(_shape_profile(builder, network, max_length))
+    config.add_optimization_profile(_optimization_profile(builder, network, shapes))
     if package == "tensorrt-rtx":
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, compute_capability), 0)
-    elif compute_capability != (found := _capability_of_this_gpu()):
+    elif compute_capability != (found := capability_of_this_gpu()):
         raise UserError(
             f"export.compute_capability: tensorrt builds for the GPU it sees ({found}), not for {compute_capability}; use tensorrt-rtx"
         )
@@ -70,22 +93,23 @@ def build_engine(graph: Path, target: Path, max_length: int, compute_capability:
         package=package,
         version=trt.__version__,
         compute_capability=compute_capability,
+        shapes=shapes,
         graph_sha256=file_entry(graph).sha256,
     )
 
 
-def _shape_profile(builder: Any, network: Any, max_length: int) -> Any:
-    """The smallest, the optimal and the largest shape (B, L) of each input."""
+def _optimization_profile(builder: Any, network: Any, shapes: ShapeProfile) -> Any:
+    """The shapes (B, L) of each input."""
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
-        profile.set_shape(network.get_input(i).name, (1, 1), (1, min(64, max_length)), (32, max_length))
+        profile.set_shape(network.get_input(i).name, shapes.smallest, shapes.optimal, shapes.largest)
     return profile
 
 
-def _make_log(trt: ModuleType) -> Any:
-    class Log(trt.ILogger):  # type: ignore[name-defined]
-        """Keeps the last error for the message to the user and prints nothing."""
+def make_log(trt: ModuleType) -> Any:
+    """A log for TensorRT. It keeps the last error, in `last_error`, and prints nothing."""
 
+    class Log(trt.ILogger):  # type: ignore[name-defined]
         last_error = "no message"
 
         def __init__(self) -> None:
@@ -112,13 +136,3 @@ def _capability(trt: ModuleType, wanted: str) -> Any:
             f"export.compute_capability: tensorrt-rtx {trt.__version__} does not build for {wanted}; it builds for {names}"
         )
     return known[name]
-
-
-def _capability_of_this_gpu() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError(
-            "--target tensorrt: the full tensorrt package needs a GPU to build on; tensorrt-rtx builds without one"
-        )
-    return "{}.{}".format(*torch.cuda.get_device_capability())

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, DomainEntry, Manifest
+from export.bundle import MANIFEST, Bundle
 from export.golden import check_golden
 from export.session import BundleSession
+from export.tensorrt import ENGINE_GRAPH
+from export.tensorrt_session import check_graph
 
 
 def verify_bundle(bundle: Bundle, device: str = "cpu") -> Iterator[str]:
@@ -20,17 +22,18 @@ def verify_bundle(bundle: Bundle, device: str = "cpu") -> Iterator[str]:
     _check_files(bundle)
     yield f"{len(bundle.manifest.files)} files: each has the SHA-256 of the manifest, and there are no others"
     for domain, part in bundle.parts.items():
-        _check_engines(bundle, part)
         golden = bundle.golden(domain)
         for name, model in part.models.items():
             title = name if domain is None else f"{domain}, {name}"
-            if model.runtime != "onnxruntime":
-                yield f"{title}: not run, since ONNX Runtime runs no engine"
+            if model.engine is not None:
+                check_graph(bundle, model, domain)
+            if model.engine is not None and device == "cpu":
+                yield f"{title}: not run, since an engine runs on a GPU"
             elif golden is None:
                 yield f"{title}: its answers were not compared, since the bundle has no golden examples (export.golden_texts = 0)"
             else:
                 session = BundleSession(bundle, precision=name, domain=domain, device=device)
-                difference = check_golden(session, golden)
+                difference = check_golden(session, golden, None if model.engine is None else ENGINE_GRAPH)
                 yield f"{title}: {len(golden.texts)} golden examples, logits within {difference:.1e} of those at export"
 
 
@@ -41,14 +44,3 @@ def _check_files(bundle: Bundle) -> None:
         name = path.relative_to(bundle.directory)
         if not path.is_dir() and name not in listed:
             raise UserError(f"{path}: is not listed in {MANIFEST}; remove it, or export the bundle again")
-
-
-def _check_engines(bundle: Bundle, part: Manifest | DomainEntry) -> None:
-    """An engine says from which graph it was built. That graph must be in the bundle."""
-    hashes = {bundle.manifest.files[model.file].sha256 for model in part.models.values() if model.engine is None}
-    for model in part.models.values():
-        if model.engine is not None and model.engine.graph_sha256 not in (None, *hashes):
-            raise UserError(
-                f"{bundle.directory / model.file}: this engine was built from a graph that is not in the bundle: it is another "
-                "bundle's; export the bundle again"
-            )

@@ -114,7 +114,7 @@ class Classifier:
         """Load a bundle. Its files are checked, and each of its models runs once.
 
         :param bundle: the directory of a bundle, or `artifacts/NAME`. None: the newest bundle in `artifacts`.
-        :param precision: such as "int8" or "fp32". None: the default of the bundle.
+        :param precision: such as "int8", "fp32" or "tensorrt" (on a GPU). None: the default of the bundle.
         :param threads: CPU threads of one prediction.
         :param cascade: whether the teacher answers the texts of which the student is unsure. None: if the bundle has a cascade.
         :param threshold: a text goes to the teacher if the student's score is at most this. None: the bundle's.

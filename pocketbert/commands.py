@@ -80,7 +80,7 @@ def predict(
         Format | None, typer.Option(help="default: a table on a terminal, one JSON object a line elsewhere")
     ] = None,
     domain: Annotated[str | None, typer.Option(help="whose model answers, if the bundle has several")] = None,
-    precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
+    precision: Annotated[str | None, typer.Option(help="such as int8, fp32 or tensorrt; default: the bundle's")] = None,
     device: Annotated[Device, typer.Option(help="where the model runs")] = Device.cpu,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
     cascade: Annotated[

@@ -37,7 +37,7 @@ def run(
     host: Annotated[
         str | None, typer.Option(help="address of the network card; default: all of them. 127.0.0.1: this machine only")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
+    precision: Annotated[str | None, typer.Option(help="such as int8, fp32 or tensorrt; default: the bundle's")] = None,
     device: Annotated[Device | None, typer.Option(help="where the model runs; default: cpu")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of a worker; default: 1")] = None,
     cascade: Annotated[

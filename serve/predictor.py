@@ -63,8 +63,7 @@ class Predictor:
         self.session = self.sessions[self.default_domain]
         self.cascade = open_cascade(bundle, self.session, settings)
         self.unsure_below = settings.unsure_below
-        _, entry = bundle.model(settings.precision)
-        self.on_cpu = entry.runtime == "onnxruntime" and settings.device == "cpu"
+        self.on_cpu = settings.device == "cpu"
         self.info = Info(
             **bundle.manifest.model_dump(include={"name", "version", "created", "labels", "pair", "max_length"}),
             domains=self.domains or None,

@@ -7,8 +7,9 @@ import pytest
 
 from compress.runtime.encode import pad_batch
 from compress.runtime.errors import UserError
+from export.batching import pad_to_power_of_two
 from export.bundle import FORMAT, Bundle, newest_bundle
-from export.session import BundleSession, OnnxModel, pad_to_power_of_two
+from export.session import BundleSession, OnnxModel
 from tests.conftest import make_tiny_bundle
 
 

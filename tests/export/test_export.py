@@ -27,9 +27,11 @@ from export.quantize import (
     quantize_prepared,
 )
 from export.session import OnnxModel
-from export.tensorrt import build_engine
+from export.tensorrt import build_engine, shape_profile
 from tests.conftest import make_tiny_bundle
 from tests.tiny_task import GENOTYPE
+
+SHAPES = shape_profile([8, 20], 64)
 
 
 def make_student(directory: Path, pair: bool, pair_inputs: str = "aligned") -> Path:
@@ -125,12 +127,12 @@ def test_tensorrt_builds_an_engine_without_a_gpu(exported: tuple[Path, Path], tm
     _, file = exported
     graph, engine = tmp_path / "qdq.onnx", tmp_path / "model.engine"
     quantize(file, graph, TENSORRT_SCHEME, random_texts(), 0)
-    bound = build_engine(graph, engine, 64, "8.9")
+    bound = build_engine(graph, engine, SHAPES, "8.9")
     assert bound.package == "tensorrt-rtx"
     assert bound.compute_capability == "8.9"
     assert engine.stat().st_size > 10_000
     with pytest.raises(UserError, match=r"does not build for 1\.0; it builds for 7\.5"):
-        build_engine(graph, engine, 64, "1.0")
+        build_engine(graph, engine, SHAPES, "1.0")
 
 
 def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Path], tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_tensorrt_refuses_the_cpu_graph_with_its_reason(exported: tuple[Path, Pa
     _, file = exported
     quantize(file, tmp_path / "cpu.onnx", cpu_schemes("pocketbert_cnn")[0], random_texts(), 0)
     with pytest.raises(UserError, match="cannot parse it"):
-        build_engine(tmp_path / "cpu.onnx", tmp_path / "x.engine", 64, "8.9")
+        build_engine(tmp_path / "cpu.onnx", tmp_path / "x.engine", SHAPES, "8.9")
     assert not (tmp_path / "x.engine").exists()
 
 
@@ -174,7 +176,7 @@ def test_transformers_and_lstms_are_exported_quantised_and_built_too(
         assert int8.stat().st_size < 0.9 * fp32.stat().st_size
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
     quantize(fp32, tmp_path / "qdq.onnx", TENSORRT_SCHEME, texts, 0)
-    build_engine(tmp_path / "qdq.onnx", tmp_path / "model.engine", 64, "8.9")
+    build_engine(tmp_path / "qdq.onnx", tmp_path / "model.engine", SHAPES, "8.9")
     assert (tmp_path / "model.engine").stat().st_size > 10_000
 
 

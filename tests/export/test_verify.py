@@ -20,6 +20,7 @@ from export.bundle import MANIFEST, Bundle, Engine, file_entry
 from export.evaluation import read_labelled
 from export.golden import check_golden
 from export.session import BundleSession
+from export.tensorrt import shape_profile
 from export.verify import verify_bundle
 from tests.conftest import make_tiny_bundle
 
@@ -136,7 +137,13 @@ def put_in_a_model_of_three_labels(bundle: Path) -> None:
 
 def put_in_the_engine_of_another_bundle(bundle: Path) -> None:
     (bundle / "model.engine").write_bytes(b"an engine")
-    of_another_graph = Engine(package="tensorrt-rtx", version="1", compute_capability="8.9", graph_sha256="0" * 64)
+    of_another_graph = Engine(
+        package="tensorrt-rtx",
+        version="1",
+        compute_capability="8.9",
+        shapes=shape_profile([8], 32),
+        graph_sha256="0" * 64,
+    )
     manifest = Bundle(bundle).manifest
     changes = {"file": "model.engine", "runtime": "tensorrt", "engine": of_another_graph}
     models = manifest.models | {"tensorrt": manifest.models["fp32"].model_copy(update=changes)}
