@@ -6,7 +6,6 @@ only. TensorRT for RTX builds for a given compute capability, without a GPU. The
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,27 +17,10 @@ from compress.runtime.errors import UserError
 from export.batching import padded_length
 from export.bundle import Engine, ShapeProfile, file_entry
 from export.cuda import compute_capability as capability_of_this_gpu
+from export.tensorrt_session import load_tensorrt, make_log
 
-PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
 ENGINE_GRAPH = "tensorrt-qdq"  # the precision of the graph from which an engine is built
 MOST_TEXTS = 32  # in a batch; a power of two
-CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
-
-
-def load_tensorrt(wanted: str | None = None) -> tuple[ModuleType, str]:
-    """Import TensorRT.
-
-    :param wanted: one of the packages in `PACKAGES`. None: the full one if it is installed, else TensorRT for RTX.
-    :returns: the module and the name of its package.
-    :raises UserError: it is not installed.
-    """
-    for module, package in PACKAGES.items():
-        if wanted in (None, package):
-            try:
-                return importlib.import_module(module), package
-            except ImportError:
-                continue
-    raise UserError(f"TensorRT: {wanted or 'neither tensorrt nor tensorrt-rtx'} is not installed; {CURE}")
 
 
 def shape_profile(lengths: Sequence[int], max_length: int) -> ShapeProfile:
@@ -104,22 +86,6 @@ def _optimization_profile(builder: Any, network: Any, shapes: ShapeProfile) -> A
     for i in range(network.num_inputs):
         profile.set_shape(network.get_input(i).name, shapes.smallest, shapes.optimal, shapes.largest)
     return profile
-
-
-def make_log(trt: ModuleType) -> Any:
-    """A log for TensorRT. It keeps the last error, in `last_error`, and prints nothing."""
-
-    class Log(trt.ILogger):  # type: ignore[name-defined]
-        last_error = "no message"
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.last_error = message
-
-    return Log()
 
 
 def _strongly_typed_flag(trt: ModuleType) -> int:

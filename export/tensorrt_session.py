@@ -9,6 +9,7 @@ each shape has its own.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import math
 import threading
 import weakref
@@ -22,13 +23,46 @@ from compress.runtime.errors import UserError
 from export import cuda
 from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
 from export.bundle import Bundle, Engine, ModelEntry
-from export.tensorrt import load_tensorrt, make_log
 
+PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
+CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
 DISTRIBUTIONS = {
     "tensorrt": "tensorrt=={version}",
     "tensorrt-rtx": "tensorrt-rtx-cu13-libs=={version} tensorrt-rtx-cu13-bindings=={version}",
 }
 AGAIN = "export the bundle again with --target tensorrt"
+
+
+def load_tensorrt(wanted: str | None = None) -> tuple[ModuleType, str]:
+    """Import TensorRT.
+
+    :param wanted: one of the packages in `PACKAGES`. None: the full one if it is installed, else TensorRT for RTX.
+    :returns: the module and the name of its package.
+    :raises UserError: it is not installed.
+    """
+    for module, package in PACKAGES.items():
+        if wanted in (None, package):
+            try:
+                return importlib.import_module(module), package
+            except ImportError:
+                continue
+    raise UserError(f"TensorRT: {wanted or 'neither tensorrt nor tensorrt-rtx'} is not installed; {CURE}")
+
+
+def make_log(trt: ModuleType) -> Any:
+    """A log for TensorRT. It keeps the last error, in `last_error`, and prints nothing."""
+
+    class Log(trt.ILogger):  # type: ignore[name-defined]
+        last_error = "no message"
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.last_error = message
+
+    return Log()
 
 
 def check_graph(bundle: Bundle, entry: ModelEntry, domain: str | None) -> None:

@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from compress.runtime.errors import UserError
-from export import cuda, tensorrt
+from export import cuda, tensorrt_session
 from export.bundle import MANIFEST, Bundle, Calibration, Engine, file_entry
 from export.golden import check_golden
 from export.session import BundleSession
@@ -74,7 +75,8 @@ def gpu(request: pytest.FixtureRequest, bundle: Path, monkeypatch: pytest.Monkey
     device = FakeCuda()
     monkeypatch.setattr(cuda, "cuda_runtime", lambda: device)
     module = FakeTensorRt(device, rtx=request.param == "tensorrt-rtx")
-    monkeypatch.setattr(tensorrt.importlib, "import_module", lambda name: module)
+    for name in tensorrt_session.PACKAGES:
+        monkeypatch.setitem(sys.modules, name, module)
     edit(bundle, package=request.param)
     return device
 
@@ -105,7 +107,7 @@ def test_each_shape_is_recorded_once_and_given_back(bundle: Path, gpu: FakeCuda)
     held, launched = len(gpu.held), gpu.launched
     session.predict(["a bad film"])  # as many tokens, after padding
     assert len(gpu.held) == held
-    records_itself = hasattr(tensorrt.load_tensorrt()[0], "CudaGraphStrategy")
+    records_itself = hasattr(tensorrt_session.load_tensorrt()[0], "CudaGraphStrategy")
     assert (launched, gpu.launched) == ((0, 0) if records_itself else (1, 2))
     session.predict(["good " * 30])
     assert len(gpu.held) == 2 * held
