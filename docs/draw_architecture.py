@@ -49,7 +49,8 @@ class Room:
     @property
     def name(self) -> str:
         """What the picture calls it."""
-        return " + ".join(module.removeprefix("compress.") for module in self.modules)
+        first, *others = (module.removeprefix("compress.") for module in self.modules)
+        return " + ".join([first, *(other.removeprefix("export.") for other in others)])
 
     @property
     def left(self) -> float:
@@ -88,19 +89,13 @@ ROOMS = (
     Room(("export",), 2, 3, 3, "makes a checked bundle"),
     Room(("serve",), 2, 4, 4, "answers over HTTP"),
     Room(
-        (
-            "export.bundle",
-            "export.golden",
-            "export.session",
-            "export.batching",
-            "export.tensorrt_session",
-            "export.cuda",
-        ),
+        ("export.bundle", "export.golden", "export.session", "export.tensorrt_session"),
         7,
         3,
         4,
         "opens a bundle, computes its logits",
     ),
+    Room(("export.batching", "export.cuda"), 8, 3, 4, "padded batches; calls of CUDA"),
     Room(("compress.pipeline",), 3, 0, 2, "the stages in order, each as a record; skips what is up to date"),
     Room(("compress.l2a",), 4, 0, 0, "a policy selects texts"),
     Room(("compress.search",), 4, 2, 2, "finds a cnn's cell"),
