@@ -15,7 +15,7 @@ from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
 from export.accuracy import show_accuracy, standard_error
 from export.bundle import Bundle, Manifest, ModelEntry
-from export.session import BundleSession
+from export.session import BundleSession, is_for
 
 READING = ("text", "text_b", "label", "domain", "quoting", "separator", "encoding")  # settings of the section `data`
 
@@ -104,7 +104,7 @@ def check_accuracy(bundle: Bundle, texts: LabelledTexts, device: str) -> Iterato
     for domain, part in bundle.parts.items():
         split = texts.of_domain(domain)
         for name, model in part.models.items():
-            if model.runtime == "onnxruntime":
+            if is_for(device, name, model):
                 session = BundleSession(bundle, precision=name, domain=domain, device=device)
                 title = name if domain is None else f"{domain}, {name}"
                 yield f"{title}: {_compare(session, split, model, texts, title, budget)}"

@@ -67,6 +67,11 @@ class OnnxModel(BatchedModel):
         return self.session.run(None, {name: batch[GRAPH_INPUTS[name]] for name in self._inputs})[0][:rows]
 
 
+def is_for(device: str, precision: str, model: ModelEntry) -> bool:
+    """Whether a model of a bundle is made for a device: engines for "cuda", the INT8 graph for "cpu", all others for both."""
+    return precision != "int8" if device == "cuda" else model.engine is None
+
+
 class ModelSession:
     """A model that reads texts and gives probabilities.
 

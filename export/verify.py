@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle
 from export.golden import check_golden
-from export.session import BundleSession
+from export.session import BundleSession, is_for
 from export.tensorrt import ENGINE_GRAPH
 from export.tensorrt_session import check_graph
 
@@ -27,8 +27,8 @@ def verify_bundle(bundle: Bundle, device: str = "cpu") -> Iterator[str]:
             title = name if domain is None else f"{domain}, {name}"
             if model.engine is not None:
                 check_graph(bundle, model, domain)
-            if model.engine is not None and device == "cpu":
-                yield f"{title}: not run, since an engine runs on a GPU"
+            if not is_for(device, name, model):
+                yield f"{title}: not run, since it is made for a {'CPU' if device == 'cuda' else 'GPU'}"
             elif golden is None:
                 yield f"{title}: its answers were not compared, since the bundle has no golden examples (export.golden_texts = 0)"
             else:

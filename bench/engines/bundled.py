@@ -10,7 +10,7 @@ from bench.engines.base import Engine, FloatArray, Model, Offer, precision_title
 from bench.engines.onnx import count_weights
 from compress.runtime.encode import IntArray
 from export.bundle import Bundle
-from export.session import BundleSession
+from export.session import BundleSession, is_for
 
 if TYPE_CHECKING:
     from bench.task import Task
@@ -25,12 +25,9 @@ class BundleEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher.
-
-        The INT8 graphs are for a CPU.
-        """
+        """Every model of the bundle that the device can run, and on a CPU transformers cut from the teacher."""
         for precision, entry in task.manifest.models.items():
-            if precision != "int8" if task.device == "cuda" else entry.runtime == "onnxruntime":
+            if is_for(task.device, precision, entry):
                 yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
         for number in LAYERS if task.device == "cpu" else ():
             if number < task.teacher_layers:

@@ -17,8 +17,9 @@ from compress.runtime.errors import UserError
 from export import cuda, tensorrt_session
 from export.bundle import MANIFEST, Bundle, Calibration, Engine, file_entry
 from export.golden import check_golden
-from export.session import BundleSession
+from export.session import BundleSession, is_for
 from export.tensorrt import ENGINE_GRAPH, shape_profile
+from export.verify import verify_bundle
 from pocketbert import Classifier
 from tests.conftest import make_tiny_bundle
 from tests.export.fake_gpu import FakeCuda, FakeTensorRt
@@ -158,6 +159,19 @@ def test_an_engine_needs_a_gpu(bundle: Path) -> None:
         UserError, match=f"runs on a GPU; choose the device cuda, or a precision among fp32, {ENGINE_GRAPH}"
     ):
         BundleSession(Bundle(bundle), precision="tensorrt")
+
+
+def test_verify_runs_what_is_made_for_the_device(bundle: Path) -> None:
+    lines = list(verify_bundle(Bundle(bundle)))
+    assert "tensorrt: not run, since it is made for a GPU" in lines
+    assert any(line.startswith(f"{ENGINE_GRAPH}: ") and "golden examples" in line for line in lines)
+    models = Bundle(bundle).manifest.models
+    assert is_for("cuda", "tensorrt", models["tensorrt"])
+    assert not is_for("cuda", "int8", models["fp32"])
+    assert is_for("cuda", "fp32", models["fp32"])
+    edit(bundle, graph_sha256="0" * 64)
+    with pytest.raises(UserError, match="another bundle's"):
+        list(verify_bundle(Bundle(bundle)))
 
 
 def test_without_a_gpu_the_line_says_so(bundle: Path) -> None:
