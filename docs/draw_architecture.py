@@ -87,7 +87,7 @@ ROOMS = (
     Room(("bench",), 1, 3, 4, "measures and compares"),
     Room(("export",), 2, 3, 3, "makes a checked bundle"),
     Room(("serve",), 2, 4, 4, "answers over HTTP"),
-    Room(("export.bundle", "export.golden", "export.session"), 7, 3, 4, "opens a bundle, computes its logits"),
+    Room(("export.bundle", "export.golden", "export.pack", "export.session"), 7, 3, 4, "opens a bundle, computes its logits"),
     Room(("compress.pipeline",), 3, 0, 2, "the stages in order, each as a record; skips what is up to date"),
     Room(("compress.l2a",), 4, 0, 0, "a policy selects texts"),
     Room(("compress.search",), 4, 2, 2, "finds a cnn's cell"),

@@ -20,6 +20,7 @@ from serve import connections, logs
 from serve.admin import Changer
 from serve.app import create_app
 from serve.bentoml_internals import (
+    build_directory,
     listening_socket,
     put_around,
     read_telemetry_setting_again,
@@ -29,7 +30,7 @@ from serve.bentoml_internals import (
 from serve.bundle_choice import choose, make_state, read_choice, state_directory, write_choice
 from serve.guard import Guard
 from serve.predictor import Predictor
-from serve.settings import Settings
+from serve.settings import PACKED, Settings
 from serve.supervisor import cannot_start, harden
 from serve.swap import Swapper, load
 
@@ -39,11 +40,23 @@ def _as_bentoml_error(error: UserError) -> BentoMLException:
     return BentoMLException(" ".join(str(error).split()))
 
 
+def _pack_for(bento: Path) -> None:
+    """Write the bundle of the settings, with only what they need of it, where `bentoml build` takes it from."""
+    from export.bundle import Bundle, find_bundle
+    from export.pack import pack  # a bento does not have it
+
+    bundle = Bundle(find_bundle(SETTINGS.bundle, SETTINGS.artifacts))
+    precision = SETTINGS.precision or ("fp32" if SETTINGS.device == "cuda" else None)
+    pack(bundle, bento / PACKED, precisions=[precision] if precision else [], cascade=SETTINGS.cascade)
+
+
 STATE: Path | None = None  # what the processes of this server share
 IS_SUPERVISOR = serve_address() is not None
 try:
     SETTINGS = Settings.from_environment()
     read_telemetry_setting_again()
+    if (bento := build_directory()) is not None:
+        _pack_for(bento)
     if IS_SUPERVISOR:
         STATE = make_state()
         use_metrics_directory(STATE / "metrics")

@@ -10,11 +10,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretS
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
-from export.bundle import newest_bundle
+from export.bundle import MANIFEST, newest_bundle
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PACKED = Path("build/bundle")  # in the directory from which `bentoml build` makes a bento
 ALLOWED = {  # what an error message says; all other fields are counts
     "device": "cpu or cuda",
     "log": "text or json",
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POCKETBERT_", env_ignore_empty=True, frozen=True)
 
-    bundle: AbsolutePath | None = None
+    bundle: AbsolutePath | None = Field(default_factory=lambda: bundle_of_bento())
     artifacts: AbsolutePath = Path("artifacts")  # searched for the newest bundle if `bundle` is not set
     precision: str | None = None  # None: the default precision of the bundle
     threads: PositiveInt = 1  # of one worker
@@ -108,6 +109,15 @@ class Settings(BaseSettings):
         :raises UserError: `bundle` is not set and `artifacts` holds no bundle.
         """
         return self.bundle or newest_bundle(self.artifacts)
+
+
+def bundle_of_bento(root: Path = Path(__file__).parents[1]) -> Path | None:
+    """The bundle that `bentoml build` packed with this code. None: this code is not in a bento.
+
+    :param root: the directory with the packages of the project.
+    """
+    packed = root / PACKED
+    return packed if (root.parent / "bento.yaml").is_file() and (packed / MANIFEST).is_file() else None
 
 
 def _user_error(error: ValidationError) -> UserError:
