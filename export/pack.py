@@ -6,12 +6,11 @@ import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, TOKENIZER, Bundle, Cascade, DomainEntry, Manifest
 
-Part = TypeVar("Part", bound=Manifest | DomainEntry)
+Part = Manifest | DomainEntry
 
 
 def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade: bool | None = None) -> Bundle:
