@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
 from serve import connections, logs
-from serve.admin import Changer
+from serve.admin import Changer, answer_with
 from serve.app import create_app
 from serve.bentoml_internals import (
     build_directory,
@@ -27,7 +27,7 @@ from serve.bentoml_internals import (
     serve_address,
     use_metrics_directory,
 )
-from serve.bundle_choice import choose, make_state, read_choice, state_directory, write_choice
+from serve.bundle_choice import METRICS, choose, make_state, read_choice, state_directory, write_choice
 from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import PACKED, Settings
@@ -59,7 +59,7 @@ try:
         _pack_for(bento)
     if IS_SUPERVISOR:
         STATE = make_state()
-        use_metrics_directory(STATE / "metrics")
+        use_metrics_directory(STATE / METRICS)
         harden(STATE, Swapper(SETTINGS, STATE).start)
     else:
         STATE = state_directory()
@@ -87,7 +87,7 @@ class Classifier:
     def __init__(self) -> None:
         choice = None if STATE is None else read_choice(STATE)
         try:
-            app.state.predictor = Predictor(SETTINGS) if choice is None else load(choice.copied)
+            answer_with(app, Predictor(SETTINGS) if choice is None else load(choice.copied))
         except UserError as error:
             cannot_start(STATE, error)
         # All objects that exist now stay until the end. The garbage collector need not visit them again.

@@ -15,10 +15,11 @@ from typing import Any
 
 from bentoml.exceptions import BentoMLException
 from circus.exc import ConflictError
+from prometheus_client.multiprocess import mark_process_dead
 
 from compress.runtime.errors import UserError
 from serve.bentoml_internals import Arbiter
-from serve.bundle_choice import FAILURE, serving_file, write_whole
+from serve.bundle_choice import FAILURE, METRICS, serving_file, write_whole
 
 CHECK_SECONDS = 1.0
 EARLY_SECONDS = 10.0  # a worker that ends sooner has not served
@@ -80,6 +81,7 @@ class _Deaths:
 
     def after(self, *, arbiter: Any, process_pid: int, exit_code: int, **_: Any) -> bool:
         """The worker with the age from `before` has ended with this status, or by a signal if it is negative."""
+        mark_process_dead(process_pid, str(self._state / METRICS))
         if arbiter._stopping:
             return True
         served = serving_file(self._state, process_pid)

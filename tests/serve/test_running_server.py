@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -77,6 +78,11 @@ class Server:
         """The bundles that twenty answers come from."""
         return {self.ask("/classify", {"text": "good"}).headers["x-bundle-sha256"] for _ in range(20)}
 
+    def bundle_metric(self) -> dict[str, float]:
+        """The value of `pocketbert_bundle_info` for the hash of each bundle."""
+        lines = [one for one in self.ask("/metrics").text.splitlines() if one.startswith("pocketbert_bundle_info{")]
+        return {line.split('sha256="')[1][:64]: float(line.split()[-1]) for line in lines}
+
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
@@ -139,6 +145,7 @@ def test_a_worker_that_dies_is_replaced_and_answers_from_the_same_bundle(server:
     [replacement] = [one for one in server.workers() if one != other]
     until((server.state / f"serves-{replacement.pid}").exists)
     assert server.bundles() == before
+    assert server.bundle_metric() == dict.fromkeys(before, 1.0)
 
 
 def test_the_supervisor_takes_no_commands_over_the_network(server: Server) -> None:
@@ -146,6 +153,14 @@ def test_the_supervisor_takes_no_commands_over_the_network(server: Server) -> No
     assert {one.laddr.port for one in listening} == {server.port}
     assert server.state.stat().st_mode & 0o077 == 0
     assert (server.state / "control.sock").is_socket()
+
+
+def test_the_health_check_of_the_image_asks_whether_the_server_is_ready(server: Server) -> None:
+    [check] = re.findall(r"^ +CMD (\[.*)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    for port, healthy in ((server.port, True), (free_port(), False)):
+        command = [word.replace(":3000/", f":{port}/") for word in json.loads(check)]
+        done = subprocess.run([sys.executable, *command[1:]], capture_output=True)
+        assert (done.returncode == 0) == healthy
 
 
 def test_connections_that_send_nothing_or_half_a_request_are_closed(server: Server) -> None:
@@ -201,12 +216,14 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
         answer = server.ask("/admin/reload", {"bundle": str(second)})
         assert answer.json() == {"bundle": Bundle(second).sha256, "workers": 2}
         assert server.bundles() == {Bundle(second).sha256}
+        assert server.bundle_metric() == {first: 0.0, Bundle(second).sha256: 1.0}
         refused = server.ask("/admin/reload", {"bundle": str(broken)})
         assert refused.status_code == 409
         assert "the bundle stays as it is" in refused.json()["error"]
         assert server.bundles() == {Bundle(second).sha256}
         assert server.ask("/admin/reload", {"rollback": True}).json() == {"bundle": first, "workers": 2}
         assert server.bundles() == {first}
+        assert server.bundle_metric() == {first: 1.0, Bundle(second).sha256: 0.0}
     finally:
         stop.set()
         for thread in threads:
