@@ -45,7 +45,7 @@ def _pack_for(bento: Path) -> None:
     from export.bundle import Bundle, find_bundle
     from export.pack import pack  # a bento does not have it
 
-    bundle = Bundle(find_bundle(SETTINGS.bundle, SETTINGS.artifacts))
+    bundle = Bundle(find_bundle(SETTINGS.bundle_directory()))
     precision = SETTINGS.precision or ("fp32" if SETTINGS.device == "cuda" else None)
     pack(bundle, bento / PACKED, precisions=[precision] if precision else [], cascade=SETTINGS.cascade)
 
@@ -60,7 +60,8 @@ try:
     if IS_SUPERVISOR:
         STATE = make_state()
         use_metrics_directory(STATE / METRICS)
-        harden(STATE, Swapper(SETTINGS, STATE).start)
+        swapper = Swapper(SETTINGS, STATE)
+        harden(STATE, swapper.start, swapper.watch)
     else:
         STATE = state_directory()
 except UserError as error:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, newest_bundle
+from serve.watch import highest_version
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POCKETBERT_", env_ignore_empty=True, frozen=True)
 
     bundle: AbsolutePath | None = Field(default_factory=lambda: bundle_of_bento())
+    watch: AbsolutePath | None = None  # a directory of versions (`serve.watch`); goes before `bundle`
     artifacts: AbsolutePath = Path("artifacts")  # searched for the newest bundle if `bundle` is not set
     precision: str | None = None  # None: the default precision of the bundle
     threads: PositiveInt = 1  # of one worker
@@ -104,10 +106,12 @@ class Settings(BaseSettings):
         return [one.strip() for one in self.cors.split(",")] if self.cors else []
 
     def bundle_directory(self) -> Path:
-        """The directory of `bundle`, or of the newest bundle under `artifacts` if `bundle` is not set.
+        """The directory of the highest version in `watch`, else of `bundle`, else of the newest bundle under `artifacts`.
 
-        :raises UserError: `bundle` is not set and `artifacts` holds no bundle.
+        :raises UserError: there is no bundle.
         """
+        if self.watch is not None:
+            return highest_version(self.watch)
         return self.bundle or newest_bundle(self.artifacts)
 
 

@@ -27,11 +27,12 @@ MOST_EARLY_ENDS = 3  # in a row
 CANNOT_START = 78  # exit status EX_CONFIG of sysexits.h
 
 
-def harden(state: Path, reload: Callable[[Any], object]) -> None:
+def harden(state: Path, reload: Callable[[Any], object], start: Callable[[Any], object]) -> None:
     """Change the supervisor that `bentoml serve` is about to make in this process.
 
     :param state: the server's directory, see `serve.bundle_choice`.
     :param reload: called with the supervisor at SIGHUP.
+    :param start: called with the supervisor when it is made.
     """
     make, end = Arbiter.__init__, Arbiter.stop
     deaths = _Deaths(state)
@@ -43,6 +44,7 @@ def harden(state: Path, reload: Callable[[Any], object]) -> None:
         options |= {"check_delay": CHECK_SECONDS}
         sockets = {"endpoint": f"ipc://{state}/control.sock", "pubsub_endpoint": f"ipc://{state}/events.sock"}
         make(self, watchers, **sockets, **options)
+        start(self)
 
     def stop(self: Any) -> Any:
         try:

@@ -33,6 +33,7 @@ class Server:
     """`bentoml serve` over `artifacts`, as in a container, with two workers and a token."""
 
     home: Path
+    settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] = field(init=False)
 
@@ -48,6 +49,7 @@ class Server:
             "POCKETBERT_WORKERS": "2",
             "POCKETBERT_TOKEN": TOKEN,
             "POCKETBERT_READ_SECONDS": "1",
+            **self.settings,
         }
         command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = subprocess.Popen(
@@ -232,17 +234,30 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
     assert set(statuses) == {200}
 
 
-def test_a_worker_that_cannot_start_ends_the_server_with_one_line(home: Path, tmp_path: Path) -> None:
-    bundle_in(tmp_path, "only", "2026-01-01T00:00:00+00:00")
-    server = Server(tmp_path)
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Server]:
+    """A server of version 1 in a directory of versions."""
+    make_tiny_bundle(tmp_path / "versions" / "1")
+    server = Server(tmp_path, {"POCKETBERT_WATCH": str(tmp_path / "versions")})
     try:
-        [model] = server.state.glob("bundles/*/model.fp32.onnx")
-        model.write_bytes(b"damaged while it runs")
-        os.kill(server.workers()[0].pid, signal.SIGKILL)
-        output, _ = server.process.communicate(timeout=SECONDS)
+        yield server
     finally:
         server.process.kill()
-    assert server.process.returncode not in (0, -9)
+
+
+def test_a_new_version_is_served_and_a_worker_that_cannot_start_ends_the_server_with_one_line(
+    watching: Server, tmp_path: Path
+) -> None:
+    versions = tmp_path / "versions"
+    assert watching.bundles() == {Bundle(versions / "1").sha256}
+    make_tiny_bundle(tmp_path / "new", name="new").rename(versions / "2")
+    until(lambda: watching.bundle_metric().get(Bundle(versions / "2").sha256) == 1)
+    until(lambda: watching.bundles() == {Bundle(versions / "2").sha256})
+    for model in watching.state.glob("bundles/*/model.fp32.onnx"):
+        model.write_bytes(b"damaged while it runs")
+    os.kill(watching.workers()[0].pid, signal.SIGKILL)
+    output, _ = watching.process.communicate(timeout=SECONDS)
+    assert watching.process.returncode not in (0, -9)
     lines = [line for line in output.splitlines() if "[INFO]" not in line]
     assert len(lines) == 1
     assert "model.fp32.onnx" in lines[0]

@@ -23,6 +23,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "POCKETBERT_BUNDLE": "/some/bundle",
         "POCKETBERT_ARTIFACTS": "/some/artifacts",
+        "POCKETBERT_WATCH": "/some/versions",
         "POCKETBERT_PRECISION": "int8",
         "POCKETBERT_THREADS": "2",
         "POCKETBERT_DEVICE": "cuda",
@@ -44,6 +45,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, value)
     settings = Settings.from_environment()
     assert (settings.bundle, settings.artifacts) == (Path("/some/bundle"), Path("/some/artifacts"))
+    assert settings.watch == Path("/some/versions")
     assert (settings.precision, settings.device, settings.threads, settings.workers) == ("int8", "cuda", 2, 3)
     assert (settings.cascade, settings.cascade_threshold, settings.unsure_below) == (False, 0.7, 0.8)
     assert settings.limits == Limits(texts=4, characters=5, body_bytes=6)
