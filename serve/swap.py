@@ -81,7 +81,7 @@ class Swapper:
             return self._swap(arbiter, SwapRequest(bundle=version), None)
 
         served = read_choice(self._state)
-        watch = Watch(directory, served and served.origin, take)
+        watch = Watch(directory, None if served is None else served.origin, take)
         while True:
             sleep(WATCH_SECONDS)
             watch.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def verified(taken: list[str]):
+def verified(taken: list[str]) -> Callable[[Path], bool]:
     def take(version: Path) -> bool:
         try:
             Bundle(version)
