@@ -66,6 +66,7 @@ def create_app(predictor: Predictor | None = None, *, page: bool = True, max_que
             Exception: _on_failure,
         },
     )
+    app.state.shadow = None  # a candidate beside the predictor (`serve.shadow`)
     app.state.predictor = None
     if predictor is not None:
         answer_with(app, predictor)
@@ -94,6 +95,8 @@ async def classify(http: HttpRequest) -> Response:
         TEXTS.labels(prediction.label).inc()
         if prediction.model is not None:
             ANSWERED.labels(prediction.model).inc()
+    if http.app.state.shadow is not None:
+        http.app.state.shadow.offer(request, answer)
     return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": spent.header})
 
 

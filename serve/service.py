@@ -16,6 +16,7 @@ from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
+from export.bundle import Bundle, find_bundle
 from serve import connections, logs
 from serve.admin import Changer, answer_with
 from serve.app import create_app
@@ -31,6 +32,7 @@ from serve.bundle_choice import METRICS, choose, make_state, read_choice, state_
 from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import PACKED, Settings
+from serve.shadow import Shadow
 from serve.supervisor import cannot_start, harden
 from serve.swap import Swapper, load
 
@@ -42,7 +44,6 @@ def _as_bentoml_error(error: UserError) -> BentoMLException:
 
 def _pack_for(bento: Path) -> None:
     """Write the bundle of the settings, with only what they need of it, where `bentoml build` takes it from."""
-    from export.bundle import Bundle, find_bundle
     from export.pack import pack  # a bento does not have it
 
     bundle = Bundle(find_bundle(SETTINGS.bundle_directory()))
@@ -89,6 +90,8 @@ class Classifier:
         choice = None if STATE is None else read_choice(STATE)
         try:
             answer_with(app, Predictor(SETTINGS) if choice is None else load(choice.copied))
+            if SETTINGS.shadow is not None:
+                app.state.shadow = _open_shadow(SETTINGS.shadow, app.state.predictor)
         except UserError as error:
             cannot_start(STATE, error)
         # All objects that exist now stay until the end. The garbage collector need not visit them again.
@@ -138,7 +141,14 @@ put_around(Classifier, _guard)
 
 
 def _load(directory: Path) -> None:
-    load(directory)
+    predictor = load(directory)
+    if SETTINGS.shadow is not None:
+        _open_shadow(SETTINGS.shadow, predictor)
+
+
+def _open_shadow(directory: Path, served: Predictor) -> Shadow:
+    candidate = load(find_bundle(directory))
+    return Shadow(candidate, served, SETTINGS.shadow_share, app.state.admission, app.state.batches)
 
 
 def _check_address() -> None:

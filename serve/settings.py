@@ -23,6 +23,7 @@ ALLOWED = {  # what an error message says; all other fields are counts
     "page": "on or off",
     "cascade": "on or off",
     "cascade_threshold": "a number from 0 to 1",
+    "shadow_share": "a number from 0 to 1",
     "unsure_below": "a number from 0 to 1",
     "drain_seconds": "a whole number, 0 or more",
     "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
@@ -68,6 +69,8 @@ class Settings(BaseSettings):
     threads: PositiveInt = 1  # of one worker
     device: Device = "cpu"
     workers: PositiveInt = 1
+    shadow: AbsolutePath | None = None  # a bundle that answers too, in silence (`serve.shadow`)
+    shadow_share: Probability = 1.0  # of the requests
     cascade: bool | None = None  # None: on if the bundle has one; True: it must have one
     cascade_threshold: Probability | None = None  # None: the bundle's
     unsure_below: Probability | None = None  # answers with a lower score are marked; None: no answer is

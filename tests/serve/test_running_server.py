@@ -236,9 +236,10 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
 
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[Server]:
-    """A server of version 1 in a directory of versions."""
+    """A server of version 1 in a directory of versions, with a candidate beside it."""
     make_tiny_bundle(tmp_path / "versions" / "1")
-    server = Server(tmp_path, {"POCKETBERT_WATCH": str(tmp_path / "versions")})
+    candidate = make_tiny_bundle(tmp_path / "candidate", name="candidate")
+    server = Server(tmp_path, {"POCKETBERT_WATCH": str(tmp_path / "versions"), "POCKETBERT_SHADOW": str(candidate)})
     try:
         yield server
     finally:
@@ -250,6 +251,8 @@ def test_a_new_version_is_served_and_a_worker_that_cannot_start_ends_the_server_
 ) -> None:
     versions = tmp_path / "versions"
     assert watching.bundles() == {Bundle(versions / "1").sha256}
+    agrees = f'pocketbert_shadow_texts_total{{result="agrees",sha256="{Bundle(tmp_path / "candidate").sha256}"}}'
+    assert agrees in watching.ask("/metrics").text
     make_tiny_bundle(tmp_path / "new", name="new").rename(versions / "2")
     until(lambda: watching.bundle_metric().get(Bundle(versions / "2").sha256) == 1)
     until(lambda: watching.bundles() == {Bundle(versions / "2").sha256})
