@@ -89,7 +89,7 @@ ROOMS = (
     Room(("export",), 2, 3, 3, "makes a checked bundle"),
     Room(("serve",), 2, 4, 4, "answers over HTTP"),
     Room(
-        ("export.bundle", "export.golden", "export.session", "export.tensorrt_session"),
+        ("export.bundle", "export.golden", "export.pack", "export.session", "export.tensorrt_session"),
         7,
         3,
         4,

@@ -1,4 +1,4 @@
-"""`python -m export`: makes a bundle that can be served from a finished student; `inspect` and `verify` look at one."""
+"""`python -m export`: makes a bundle that can be served from a finished student; `inspect`, `verify` and `pack` take one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
 from export.bundle import Bundle, DomainEntry, Manifest
-from export.commands import inspect, verify
+from export.commands import inspect, pack, verify
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -32,6 +32,7 @@ class DefaultGroup(TyperGroup):
 app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(inspect)
 app.command()(verify)
+app.command()(pack)
 
 
 class TargetName(StrEnum):

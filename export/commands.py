@@ -1,4 +1,4 @@
-"""The commands for a finished bundle: inspect and verify. They need what serving needs, and nothing of what made the bundle."""
+"""The commands for a finished bundle: inspect, verify and pack. They need what serving needs, and nothing of what made the bundle."""
 
 from __future__ import annotations
 
@@ -79,3 +79,28 @@ def verify(
         for line in check_accuracy(opened, texts, device.value):
             typer.echo(line)
     typer.echo(f"verified: {opened.directory}")
+
+
+@app.command()
+def pack(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="directory of a bundle, or artifacts/NAME; default: the newest in artifacts/")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="to keep, such as int8 or fp32; may be repeated; default: the bundle's")
+    ] = None,
+    cascade: Annotated[
+        bool | None, typer.Option("--cascade/--no-cascade", help="whether to keep the teacher; default: as the bundle")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="directory of the new bundle; a bundle there is replaced")] = Path(
+        "build/bundle"
+    ),
+) -> None:
+    """Copy a bundle with only what one server needs, for an image: one precision, and the teacher only for a cascade."""
+    from export.bundle import Bundle, find_bundle
+    from export.pack import pack
+
+    whole = Bundle(find_bundle(bundle))
+    packed = pack(whole, out, precisions=precision or (), cascade=cascade)
+    sizes = [sum(file.bytes for file in one.manifest.files.values()) / 1e6 for one in (packed, whole)]
+    typer.echo(f"packed {out}: {', '.join(packed.manifest.files)}; {sizes[0]:.1f} of {sizes[1]:.1f} MB")

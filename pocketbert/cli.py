@@ -35,6 +35,7 @@ COMMANDS = {
     "augment": Listed("compress.__main__", "augment", MAKE, "Make the augmented texts of a recipe and print some."),
     "predict": Listed("pocketbert.commands", "predict", USE, "Classify texts with a bundle, here and now."),
     "serve": Listed("serve.__main__", "run", USE, "Answer over HTTP with a bundle."),
+    "pack": Listed("export.commands", "pack", USE, "A bundle with only what one server needs, for an image."),
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher, student and rivals."),
     "diff": Listed("bench.__main__", "diff", MEASURE, "Two reports of bench: what is better or worse."),
     "front": Listed("bench.__main__", "front", MEASURE, "Students of several families: accuracy against latency."),

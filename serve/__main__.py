@@ -53,11 +53,13 @@ def run(
     options = {"precision": precision, "device": device, "threads": threads, "workers": workers, "cascade": cascade}
     given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}
     os.environ.update(given)
+    if bundle is not None:
+        os.environ.pop("POCKETBERT_WATCH", None)
     settings = Settings.from_environment()
     _make_bentoml_home()
-    directory = find_bundle(bundle or settings.bundle, settings.artifacts).absolute()
+    directory = find_bundle(bundle or settings.bundle_directory()).absolute()
     Bundle(directory).model(settings.precision)  # a mistake is said before BentoML starts, which takes seconds
-    os.environ["POCKETBERT_BUNDLE"] = str(directory)
+    os.environ["POCKETBERT_BUNDLE"] = str(directory)  # what is watched goes before it
     _check_port(host or "0.0.0.0", port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(port)]
     os.execv(sys.executable, [*command, *([] if host is None else ["--host", host])])

@@ -12,6 +12,7 @@ from time import monotonic
 from uuid import uuid4
 
 from anyio import to_thread
+from prometheus_client import Gauge
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
@@ -19,10 +20,27 @@ from starlette.responses import JSONResponse, Response
 
 from compress.runtime.errors import UserError
 from serve.bundle_choice import SWAP, read_choice, serving_file, write_whole
+from serve.predictor import Predictor
 from serve.swap import LOAD_SECONDS, SwapRequest, SwapResult, load
 
 POLL_SECONDS = 0.05
 logger = logging.getLogger("bentoml.pocketbert")
+# A series cannot be taken back from the files that the workers count in, so the bundle before a swap gets 0.
+BUNDLE = Gauge(
+    "pocketbert_bundle_info",
+    "1: a worker answers with this bundle. 0: it did before.",
+    ["name", "sha256"],
+    multiprocess_mode="livemax",
+)
+
+
+def answer_with(app: Starlette, predictor: Predictor) -> None:
+    """Make this the predictor of an application, for the requests that begin from now on, and say so in the metrics."""
+    before: Predictor | None = app.state.predictor
+    app.state.predictor = predictor
+    if before is not None:
+        BUNDLE.labels(before.info.name, before.info.bundle).set(0)
+    BUNDLE.labels(predictor.info.name, predictor.info.bundle).set(1)
 
 
 class Changer:
@@ -53,7 +71,7 @@ class Changer:
             if choice.sha256 != self._app.state.predictor.info.bundle:
                 try:
                     # A request that runs keeps the predictor with which it began.
-                    self._app.state.predictor = await to_thread.run_sync(load, choice.copied)
+                    answer_with(self._app, await to_thread.run_sync(load, choice.copied))
                 except UserError as error:
                     # It could be loaded a moment ago in another process. A new worker tries again, or ends the server.
                     logger.error("the new bundle cannot be loaded: %s", error)

@@ -66,9 +66,14 @@ class Lane:
         return self._real / self._forecast
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return not self._queue and not self._running
+
+    @property
     def wait(self) -> float:
         """How many seconds a request that joins now will wait before it runs."""
-        return self._ahead * self.ratio if self._queue or self._running else 0.0
+        return 0.0 if self.is_idle else self._ahead * self.ratio
 
     def check(self, deadline: float | None = None) -> None:
         """See whether a request can join.

@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from serve.admin import reload
+from serve.admin import answer_with, reload
 from serve.admission import Admission, ClientLeftError
 from serve.explain import runs
 from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
@@ -42,7 +42,7 @@ SECONDS = Histogram(
 def create_app(predictor: Predictor | None = None, *, page: bool = True, max_queue_ms: int = 500) -> Starlette:
     """Make the application.
 
-    :param predictor: answers the requests. Without it, set `app.state.predictor` before the first request.
+    :param predictor: answers the requests. Without it, call `answer_with` before the first request.
     :param page: whether `/` is the page for people. Otherwise it is the OpenAPI page, as `/docs` always is.
     :param max_queue_ms: a request that would wait longer before it runs is refused with 429.
     """
@@ -66,7 +66,10 @@ def create_app(predictor: Predictor | None = None, *, page: bool = True, max_que
             Exception: _on_failure,
         },
     )
-    app.state.predictor = predictor
+    app.state.shadow = None  # a candidate beside the predictor (`serve.shadow`)
+    app.state.predictor = None
+    if predictor is not None:
+        answer_with(app, predictor)
     app.state.server = None  # the directory of the server (`serve.bundle_choice`), if its bundle may be changed
     app.state.admission = Admission(max_queue_ms / 1000)
     # One batch at a time. The batch already uses all threads of the worker; a second batch would only take more memory.
@@ -92,6 +95,8 @@ async def classify(http: HttpRequest) -> Response:
         TEXTS.labels(prediction.label).inc()
         if prediction.model is not None:
             ANSWERED.labels(prediction.model).inc()
+    if http.app.state.shadow is not None:
+        http.app.state.shadow.offer(request, answer)
     return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": spent.header})
 
 

@@ -11,11 +11,13 @@ Used, and why there is no public way:
 - `Arbiter`, the circus supervisor of the workers: see `serve.supervisor`. BentoML has it listen for commands on a TCP port that
   every user of the machine can reach.
 - The option `--fd` of its worker: the number of the socket at which all workers listen.
+- The argument `build_ctx` of `bentoml build`, which has no hook. It imports the service before it collects files.
 - `do_not_track`: BentoML remembers what BENTOML_DO_NOT_TRACK was before the service was imported.
 - `Service.to_asgi`, a public method, is replaced: a middleware that is added in the public way lies inside BentoML's own layers.
 
 If BentoML moves one of them, this import fails and so does `bentoml serve`. If BentoML renames the options of its command
-line, `serve_address` returns None and a port in use is no longer reported in one line. `tests/serve/test_bentoml_internals.py`
+line, `serve_address` returns None and a port in use is no longer reported in one line, and `build_directory` returns None, so a
+bento has no bundle. `tests/serve/test_bentoml_internals.py`
 fails in both cases.
 """
 
@@ -43,6 +45,13 @@ def serve_address() -> tuple[str, int] | None:
     host = context.params["host"] or BentoMLContainer.http.host.get()
     port = context.params["port"] or BentoMLContainer.http.port.get()
     return host, port
+
+
+def build_directory() -> Path | None:
+    """The directory that `bentoml build` will take the files of a bento from. None if that command did not start this process."""
+    context = click.get_current_context(silent=True)
+    place = None if context is None else context.params.get("build_ctx")
+    return None if place is None else Path(place)
 
 
 def listening_socket() -> socket.socket | None:

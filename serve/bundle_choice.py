@@ -18,6 +18,7 @@ from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle
 
 STATE = "POCKETBERT_STATE"  # set for the workers only; no setting of users
+METRICS = "metrics"  # the directory in which the workers count
 CHOICE, PREVIOUS, FAILURE, SWAP = "choice.json", "previous.json", "failure.txt", "swap.json"
 
 

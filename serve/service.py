@@ -16,20 +16,23 @@ from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
+from export.bundle import Bundle, find_bundle
 from serve import connections, logs
-from serve.admin import Changer
+from serve.admin import Changer, answer_with
 from serve.app import create_app
 from serve.bentoml_internals import (
+    build_directory,
     listening_socket,
     put_around,
     read_telemetry_setting_again,
     serve_address,
     use_metrics_directory,
 )
-from serve.bundle_choice import choose, make_state, read_choice, state_directory, write_choice
+from serve.bundle_choice import METRICS, choose, make_state, read_choice, state_directory, write_choice
 from serve.guard import Guard
 from serve.predictor import Predictor
-from serve.settings import Settings
+from serve.settings import PACKED, Settings
+from serve.shadow import Shadow
 from serve.supervisor import cannot_start, harden
 from serve.swap import Swapper, load
 
@@ -39,15 +42,27 @@ def _as_bentoml_error(error: UserError) -> BentoMLException:
     return BentoMLException(" ".join(str(error).split()))
 
 
+def _pack_for(bento: Path) -> None:
+    """Write the bundle of the settings, with only what they need of it, where `bentoml build` takes it from."""
+    from export.pack import pack  # a bento does not have it
+
+    bundle = Bundle(find_bundle(SETTINGS.bundle_directory()))
+    precision = SETTINGS.precision or ("fp32" if SETTINGS.device == "cuda" else None)
+    pack(bundle, bento / PACKED, precisions=[precision] if precision else [], cascade=SETTINGS.cascade)
+
+
 STATE: Path | None = None  # what the processes of this server share
 IS_SUPERVISOR = serve_address() is not None
 try:
     SETTINGS = Settings.from_environment()
     read_telemetry_setting_again()
+    if (bento := build_directory()) is not None:
+        _pack_for(bento)
     if IS_SUPERVISOR:
         STATE = make_state()
-        use_metrics_directory(STATE / "metrics")
-        harden(STATE, Swapper(SETTINGS, STATE).start)
+        use_metrics_directory(STATE / METRICS)
+        swapper = Swapper(SETTINGS, STATE)
+        harden(STATE, swapper.start, swapper.watch)
     else:
         STATE = state_directory()
 except UserError as error:
@@ -74,7 +89,9 @@ class Classifier:
     def __init__(self) -> None:
         choice = None if STATE is None else read_choice(STATE)
         try:
-            app.state.predictor = Predictor(SETTINGS) if choice is None else load(choice.copied)
+            answer_with(app, Predictor(SETTINGS) if choice is None else load(choice.copied))
+            if SETTINGS.shadow is not None:
+                app.state.shadow = _open_shadow(SETTINGS.shadow, app.state.predictor)
         except UserError as error:
             cannot_start(STATE, error)
         # All objects that exist now stay until the end. The garbage collector need not visit them again.
@@ -124,7 +141,14 @@ put_around(Classifier, _guard)
 
 
 def _load(directory: Path) -> None:
-    load(directory)
+    predictor = load(directory)
+    if SETTINGS.shadow is not None:
+        _open_shadow(SETTINGS.shadow, predictor)
+
+
+def _open_shadow(directory: Path, served: Predictor) -> Shadow:
+    candidate = load(find_bundle(directory))
+    return Shadow(candidate, served, SETTINGS.shadow_share, app.state.admission, app.state.batches)
 
 
 def _check_address() -> None:

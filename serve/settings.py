@@ -10,17 +10,20 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretS
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compress.runtime.errors import UserError
-from export.bundle import newest_bundle
+from export.bundle import MANIFEST, newest_bundle
+from serve.watch import highest_version
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]  # a relative path starts at the working directory
 Device = Literal["cpu", "cuda"]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PACKED = Path("build/bundle")  # in the directory from which `bentoml build` makes a bento
 ALLOWED = {  # what an error message says; all other fields are counts
     "device": "cpu or cuda",
     "log": "text or json",
     "page": "on or off",
     "cascade": "on or off",
     "cascade_threshold": "a number from 0 to 1",
+    "shadow_share": "a number from 0 to 1",
     "unsure_below": "a number from 0 to 1",
     "drain_seconds": "a whole number, 0 or more",
     "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
@@ -59,12 +62,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POCKETBERT_", env_ignore_empty=True, frozen=True)
 
-    bundle: AbsolutePath | None = None
+    bundle: AbsolutePath | None = Field(default_factory=lambda: bundle_of_bento())
+    watch: AbsolutePath | None = None  # a directory of versions (`serve.watch`); goes before `bundle`
     artifacts: AbsolutePath = Path("artifacts")  # searched for the newest bundle if `bundle` is not set
     precision: str | None = None  # None: the default precision of the bundle
     threads: PositiveInt = 1  # of one worker
     device: Device = "cpu"
     workers: PositiveInt = 1
+    shadow: AbsolutePath | None = None  # a bundle that answers too, in silence (`serve.shadow`)
+    shadow_share: Probability = 1.0  # of the requests
     cascade: bool | None = None  # None: on if the bundle has one; True: it must have one
     cascade_threshold: Probability | None = None  # None: the bundle's
     unsure_below: Probability | None = None  # answers with a lower score are marked; None: no answer is
@@ -103,11 +109,22 @@ class Settings(BaseSettings):
         return [one.strip() for one in self.cors.split(",")] if self.cors else []
 
     def bundle_directory(self) -> Path:
-        """The directory of `bundle`, or of the newest bundle under `artifacts` if `bundle` is not set.
+        """The directory of the highest version in `watch`, else of `bundle`, else of the newest bundle under `artifacts`.
 
-        :raises UserError: `bundle` is not set and `artifacts` holds no bundle.
+        :raises UserError: there is no bundle.
         """
+        if self.watch is not None:
+            return highest_version(self.watch)
         return self.bundle or newest_bundle(self.artifacts)
+
+
+def bundle_of_bento(root: Path = Path(__file__).parents[1]) -> Path | None:
+    """The bundle that `bentoml build` packed with this code. None: this code is not in a bento.
+
+    :param root: the directory with the packages of the project.
+    """
+    packed = root / PACKED
+    return packed if (root.parent / "bento.yaml").is_file() and (packed / MANIFEST).is_file() else None
 
 
 def _user_error(error: ValidationError) -> UserError:

@@ -15,10 +15,11 @@ from typing import Any
 
 from bentoml.exceptions import BentoMLException
 from circus.exc import ConflictError
+from prometheus_client.multiprocess import mark_process_dead
 
 from compress.runtime.errors import UserError
 from serve.bentoml_internals import Arbiter
-from serve.bundle_choice import FAILURE, serving_file, write_whole
+from serve.bundle_choice import FAILURE, METRICS, serving_file, write_whole
 
 CHECK_SECONDS = 1.0
 EARLY_SECONDS = 10.0  # a worker that ends sooner has not served
@@ -26,11 +27,12 @@ MOST_EARLY_ENDS = 3  # in a row
 CANNOT_START = 78  # exit status EX_CONFIG of sysexits.h
 
 
-def harden(state: Path, reload: Callable[[Any], object]) -> None:
+def harden(state: Path, reload: Callable[[Any], object], start: Callable[[Any], object]) -> None:
     """Change the supervisor that `bentoml serve` is about to make in this process.
 
     :param state: the server's directory, see `serve.bundle_choice`.
     :param reload: called with the supervisor at SIGHUP.
+    :param start: called with the supervisor when it is made.
     """
     make, end = Arbiter.__init__, Arbiter.stop
     deaths = _Deaths(state)
@@ -42,6 +44,7 @@ def harden(state: Path, reload: Callable[[Any], object]) -> None:
         options |= {"check_delay": CHECK_SECONDS}
         sockets = {"endpoint": f"ipc://{state}/control.sock", "pubsub_endpoint": f"ipc://{state}/events.sock"}
         make(self, watchers, **sockets, **options)
+        start(self)
 
     def stop(self: Any) -> Any:
         try:
@@ -80,6 +83,7 @@ class _Deaths:
 
     def after(self, *, arbiter: Any, process_pid: int, exit_code: int, **_: Any) -> bool:
         """The worker with the age from `before` has ended with this status, or by a signal if it is negative."""
+        mark_process_dead(process_pid, str(self._state / METRICS))
         if arbiter._stopping:
             return True
         served = serving_file(self._state, process_pid)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Lock, Thread
+from time import sleep
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +27,7 @@ from export.golden import check_golden
 from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice, write_whole
 from serve.predictor import Predictor
 from serve.settings import Settings
+from serve.watch import WATCH_SECONDS, Watch
 
 LOAD_SECONDS = 120
 logger = logging.getLogger("bentoml.pocketbert")
@@ -69,7 +71,23 @@ class Swapper:
             asked.unlink()
         Thread(target=self._swap, args=(arbiter, request, name), daemon=True).start()
 
-    def _swap(self, arbiter: Any, request: SwapRequest, name: str | None) -> None:
+    def watch(self, arbiter: Any) -> None:
+        """Begin to watch the directory of the settings, if they have one."""
+        if self._settings.watch is not None:
+            Thread(target=self._watch, args=(arbiter, self._settings.watch), daemon=True).start()
+
+    def _watch(self, arbiter: Any, directory: Path) -> None:
+        def take(version: Path) -> bool:
+            return self._swap(arbiter, SwapRequest(bundle=version), None)
+
+        served = read_choice(self._state)
+        watch = Watch(directory, None if served is None else served.origin, take)
+        while True:
+            sleep(WATCH_SECONDS)
+            watch.look()
+
+    def _swap(self, arbiter: Any, request: SwapRequest, name: str | None) -> bool:
+        """Do a swap; whether it succeeded."""
         with self._one_at_a_time:
             try:
                 choice = self._checked(request)
@@ -85,6 +103,7 @@ class Swapper:
                 logger.info("the bundle is now %s of %s", choice.sha256[:16], choice.origin)
         if name is not None:
             write_whole(self._state / name, result.model_dump_json())
+        return result.error is None
 
     def _checked(self, request: SwapRequest) -> BundleChoice:
         """The choice, after a process of its own has loaded and run it.
@@ -96,7 +115,7 @@ class Swapper:
             if choice is None:
                 raise UserError("there was no other bundle before; nothing to roll back to")
         else:
-            choice = choose(find_bundle(request.bundle or self._settings.bundle, self._settings.artifacts), self._state)
+            choice = choose(find_bundle(request.bundle or self._settings.bundle_directory()), self._state)
         if not (request.rollback or request.other_labels):
             self._check_interface(choice)
         command = [sys.executable, "-m", "serve.swap", str(choice.copied)]
@@ -135,7 +154,7 @@ def load(directory: Path) -> Predictor:
 
     :raises UserError: it cannot be served.
     """
-    return Predictor(Settings.from_environment().model_copy(update={"bundle": directory}))
+    return Predictor(Settings.from_environment().model_copy(update={"bundle": directory, "watch": None}))
 
 
 def check(directory: Path) -> None:

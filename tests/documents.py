@@ -49,6 +49,9 @@ NOT_RUN = {
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",
     "python -m bench table ": "trains many students, mostly on data that is not in the tree",
+    "docker ": "needs a container runtime",
+    "bentoml containerize ": "needs a container runtime",
+    "POCKETBERT_BUNDLE=artifacts/tickets/bundle POCKETBERT_PRECISION=int8": "needs the sources; tests/serve/test_bento_files.py does it",
     "curl -X POST localhost:3000/admin/reload ": "needs a server with a token; tests/serve/test_running_server.py does it",
     'curl localhost:3000/classify -d \'{"text": "A dull read.", "domain"': "needs a bundle of several domains",
 }

@@ -149,7 +149,7 @@ def module_command(package: str, name: str) -> Any:
 
 def check_options(command: Any, arguments: list[str]) -> None:
     """Check that a command has these options, and a recipe these settings."""
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
     assert {word for word in arguments if word.startswith("--")} <= known, f"{command.name}: {arguments}"
     for setting in settings(arguments):
         load_recipe(ROOT / "recipes" / "sentiment.toml", [setting])

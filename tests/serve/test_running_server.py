@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ class Server:
     """`bentoml serve` over `artifacts`, as in a container, with two workers and a token."""
 
     home: Path
+    settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] = field(init=False)
 
@@ -47,6 +49,7 @@ class Server:
             "POCKETBERT_WORKERS": "2",
             "POCKETBERT_TOKEN": TOKEN,
             "POCKETBERT_READ_SECONDS": "1",
+            **self.settings,
         }
         command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = subprocess.Popen(
@@ -76,6 +79,11 @@ class Server:
     def bundles(self) -> set[str]:
         """The bundles that twenty answers come from."""
         return {self.ask("/classify", {"text": "good"}).headers["x-bundle-sha256"] for _ in range(20)}
+
+    def bundle_metric(self) -> dict[str, float]:
+        """The value of `pocketbert_bundle_info` for the hash of each bundle."""
+        lines = [one for one in self.ask("/metrics").text.splitlines() if one.startswith("pocketbert_bundle_info{")]
+        return {line.split('sha256="')[1][:64]: float(line.split()[-1]) for line in lines}
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -139,6 +147,7 @@ def test_a_worker_that_dies_is_replaced_and_answers_from_the_same_bundle(server:
     [replacement] = [one for one in server.workers() if one != other]
     until((server.state / f"serves-{replacement.pid}").exists)
     assert server.bundles() == before
+    assert server.bundle_metric() == dict.fromkeys(before, 1.0)
 
 
 def test_the_supervisor_takes_no_commands_over_the_network(server: Server) -> None:
@@ -146,6 +155,14 @@ def test_the_supervisor_takes_no_commands_over_the_network(server: Server) -> No
     assert {one.laddr.port for one in listening} == {server.port}
     assert server.state.stat().st_mode & 0o077 == 0
     assert (server.state / "control.sock").is_socket()
+
+
+def test_the_health_check_of_the_image_asks_whether_the_server_is_ready(server: Server) -> None:
+    [check] = re.findall(r"^ +CMD (\[.*)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    for port, healthy in ((server.port, True), (free_port(), False)):
+        command = [word.replace(":3000/", f":{port}/") for word in json.loads(check)]
+        done = subprocess.run([sys.executable, *command[1:]], capture_output=True)
+        assert (done.returncode == 0) == healthy
 
 
 def test_connections_that_send_nothing_or_half_a_request_are_closed(server: Server) -> None:
@@ -201,12 +218,14 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
         answer = server.ask("/admin/reload", {"bundle": str(second)})
         assert answer.json() == {"bundle": Bundle(second).sha256, "workers": 2}
         assert server.bundles() == {Bundle(second).sha256}
+        assert server.bundle_metric() == {first: 0.0, Bundle(second).sha256: 1.0}
         refused = server.ask("/admin/reload", {"bundle": str(broken)})
         assert refused.status_code == 409
         assert "the bundle stays as it is" in refused.json()["error"]
         assert server.bundles() == {Bundle(second).sha256}
         assert server.ask("/admin/reload", {"rollback": True}).json() == {"bundle": first, "workers": 2}
         assert server.bundles() == {first}
+        assert server.bundle_metric() == {first: 1.0, Bundle(second).sha256: 0.0}
     finally:
         stop.set()
         for thread in threads:
@@ -215,17 +234,33 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
     assert set(statuses) == {200}
 
 
-def test_a_worker_that_cannot_start_ends_the_server_with_one_line(home: Path, tmp_path: Path) -> None:
-    bundle_in(tmp_path, "only", "2026-01-01T00:00:00+00:00")
-    server = Server(tmp_path)
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Server]:
+    """A server of version 1 in a directory of versions, with a candidate beside it."""
+    make_tiny_bundle(tmp_path / "versions" / "1")
+    candidate = make_tiny_bundle(tmp_path / "candidate", name="candidate")
+    server = Server(tmp_path, {"POCKETBERT_WATCH": str(tmp_path / "versions"), "POCKETBERT_SHADOW": str(candidate)})
     try:
-        [model] = server.state.glob("bundles/*/model.fp32.onnx")
-        model.write_bytes(b"damaged while it runs")
-        os.kill(server.workers()[0].pid, signal.SIGKILL)
-        output, _ = server.process.communicate(timeout=SECONDS)
+        yield server
     finally:
         server.process.kill()
-    assert server.process.returncode not in (0, -9)
+
+
+def test_a_new_version_is_served_and_a_worker_that_cannot_start_ends_the_server_with_one_line(
+    watching: Server, tmp_path: Path
+) -> None:
+    versions = tmp_path / "versions"
+    assert watching.bundles() == {Bundle(versions / "1").sha256}
+    agrees = f'pocketbert_shadow_texts_total{{result="agrees",sha256="{Bundle(tmp_path / "candidate").sha256}"}}'
+    assert agrees in watching.ask("/metrics").text
+    make_tiny_bundle(tmp_path / "new", name="new").rename(versions / "2")
+    until(lambda: watching.bundle_metric().get(Bundle(versions / "2").sha256) == 1)
+    until(lambda: watching.bundles() == {Bundle(versions / "2").sha256})
+    for model in watching.state.glob("bundles/*/model.fp32.onnx"):
+        model.write_bytes(b"damaged while it runs")
+    os.kill(watching.workers()[0].pid, signal.SIGKILL)
+    output, _ = watching.process.communicate(timeout=SECONDS)
+    assert watching.process.returncode not in (0, -9)
     lines = [line for line in output.splitlines() if "[INFO]" not in line]
     assert len(lines) == 1
     assert "model.fp32.onnx" in lines[0]

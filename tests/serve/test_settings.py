@@ -23,12 +23,15 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "POCKETBERT_BUNDLE": "/some/bundle",
         "POCKETBERT_ARTIFACTS": "/some/artifacts",
+        "POCKETBERT_WATCH": "/some/versions",
         "POCKETBERT_PRECISION": "int8",
         "POCKETBERT_THREADS": "2",
         "POCKETBERT_DEVICE": "cuda",
         "POCKETBERT_WORKERS": "3",
         "POCKETBERT_CASCADE": "off",
         "POCKETBERT_CASCADE_THRESHOLD": "0.7",
+        "POCKETBERT_SHADOW": "/some/candidate",
+        "POCKETBERT_SHADOW_SHARE": "0.1",
         "POCKETBERT_UNSURE_BELOW": "0.8",
         "POCKETBERT_MAX_TEXTS": "4",
         "POCKETBERT_MAX_CHARACTERS": "5",
@@ -44,6 +47,8 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, value)
     settings = Settings.from_environment()
     assert (settings.bundle, settings.artifacts) == (Path("/some/bundle"), Path("/some/artifacts"))
+    assert (settings.shadow, settings.shadow_share) == (Path("/some/candidate"), 0.1)
+    assert settings.watch == Path("/some/versions")
     assert (settings.precision, settings.device, settings.threads, settings.workers) == ("int8", "cuda", 2, 3)
     assert (settings.cascade, settings.cascade_threshold, settings.unsure_below) == (False, 0.7, 0.8)
     assert settings.limits == Limits(texts=4, characters=5, body_bytes=6)

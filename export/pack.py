@@ -1,0 +1,83 @@
+"""A bundle without what one server does not need: other precisions, and the teacher if there shall be no cascade. No torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from compress.runtime.errors import UserError
+from export.bundle import MANIFEST, TOKENIZER, Bundle, Cascade, DomainEntry, Manifest
+
+Part = Manifest | DomainEntry
+
+
+def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade: bool | None = None) -> Bundle:
+    """Copy a bundle with the models of some precisions only.
+
+    The manifest of the copy lists what is left, so its hash is another one; `packed_from` in its provenance is that of the whole.
+
+    :param out: the new directory. A bundle that is there is replaced.
+    :param precisions: of the student, the new default first. Empty: the bundle's default.
+    :param cascade: whether the teacher is kept. None: if the bundle has a cascade.
+    :returns: the copy, with its hashes checked.
+    :raises UserError: the bundle lacks a precision or a cascade, or `out` cannot be replaced.
+    """
+    entry = _kept_cascade(bundle, cascade)
+    parts = {domain: _kept(bundle, part, domain, precisions) for domain, part in bundle.parts.items()}
+    old = bundle.manifest
+    default = parts[old.default_domain]
+    if entry is not None:
+        entry = entry.model_copy(update={"routes": {p: r for p, r in entry.routes.items() if p in default.models}})
+    names = {TOKENIZER, *(model.file for part in parts.values() for model in part.models.values())}
+    names |= {part.golden for part in (old, *parts.values()) if part.golden is not None}
+    if entry is not None:
+        names |= {entry.tokenizer, entry.teacher.file}
+    manifest = old.model_copy(
+        update={
+            "default": default.default,
+            "models": default.models,
+            "domains": None if old.domains is None else parts,
+            "cascade": entry,
+            "files": {name: file for name, file in old.files.items() if name in names},
+            "provenance": {**old.provenance, "packed_from": bundle.sha256},
+        }
+    )
+    _write(bundle.directory, manifest, out)
+    return Bundle(out)
+
+
+def _kept_cascade(bundle: Bundle, wanted: bool | None) -> Cascade | None:
+    entry = bundle.manifest.cascade
+    if wanted and entry is None:
+        raise UserError(f"{bundle.directory}: the bundle has no cascade to keep; leave the option out")
+    return None if wanted is False else entry
+
+
+def _kept(bundle: Bundle, part: Part, domain: str | None, precisions: Collection[str]) -> Part:
+    """The models of a domain, or of the only student, that are kept."""
+    chosen = [bundle.model(precision, domain) for precision in precisions] or [bundle.model(None, domain)]
+    return part.model_copy(update={"default": chosen[0][0], "models": dict(chosen)})
+
+
+def _write(source: Path, manifest: Manifest, out: Path) -> None:
+    """Write the copy beside `out` and put it there when it is complete."""
+    if source.resolve() == out.resolve():
+        raise UserError(f"{out}: is the bundle itself; choose another directory with --out")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise UserError(f"{out}: is there already and holds no bundle; choose another directory with --out")
+    part = out.with_name(f"{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        for name in manifest.files:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, part / name)
+        content = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
+        (part / MANIFEST).write_text(content + "\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another directory with --out") from None
