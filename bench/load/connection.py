@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
         self.usable = True
         self._finished = finished
         self._parser = HttpResponseParser(self)
-        self._complete = False
+        self._complete = self._keep = False
         self._transport: asyncio.Transport | None = None
 
     def send(self, number: int, request: bytes, now: float) -> None:
@@ -62,14 +62,14 @@ class Connection(asyncio.Protocol):
             return
         if self._complete:  # not in the parser's call-back, which would take any exception for bad HTTP
             self._complete = False
-            status = self._parser.get_status_code()
-            if not self._parser.should_keep_alive():
+            if not self._keep:
                 self.end()
+            status = self._parser.get_status_code()
             self._report(ANSWERED if 200 <= status < 300 else f"status {status}")
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        self._complete = True
+        self._complete, self._keep = True, self._parser.should_keep_alive()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by asyncio."""

@@ -21,6 +21,7 @@ from bench.load.target import Target
 
 UNFINISHED = -1
 _AT_ONCE = 64  # requests that are sent before the answers that have come are read
+_WATCH_S = 0.01
 _PAUSE_S = 0.01  # of a closed loop before it opens a connection again
 
 
@@ -32,7 +33,7 @@ class Plan:
     connections: int | None = None
     seconds: float = 10.0
     warm_up_s: float = 1.0  # before the seconds that count
-    timeout_s: float = 10.0  # from the moment when a request is really sent
+    timeout_s: float = 10.0  # from the moment when a request is really sent; one that waits longer to be sent never is
     most_connections: int = 512  # of an open loop; requests that find all of them busy wait, and their time runs
 
 
@@ -42,6 +43,9 @@ class Samples:
 
     planned: array[float] = field(default_factory=lambda: array("d"))
     late: array[float] = field(default_factory=lambda: array("d"))  # by how much this program was behind its plan
+    woke_late: array[float] = field(
+        default_factory=lambda: array("d")
+    )  # of wake-ups every 10 ms: its delay in a closed loop
     ended: array[float] = field(default_factory=lambda: array("d"))
     outcome: array[int] = field(default_factory=lambda: array("h"))  # place in `outcomes`, or `UNFINISHED`
     outcomes: list[str] = field(default_factory=lambda: [ANSWERED])
@@ -148,7 +152,9 @@ class Driver:
         samples.ended.append(0.0)
         samples.outcome.append(UNFINISHED)
         self._under_way += 1
-        if not self._give(number, now):
+        if now - planned > self._plan.timeout_s:
+            self._record(number, TIMEOUT)
+        elif not self._give(number, now):
             samples.waited += 1
             self._backlog.append(number)
 
@@ -232,12 +238,17 @@ class Driver:
         """End requests that take too long, and say how it goes."""
         said = 0.0
         while True:
-            await asyncio.sleep(min(0.05, self._plan.timeout_s / 10))
+            due = self._now() + _WATCH_S
+            await asyncio.sleep(_WATCH_S)
             now = self._now()
+            self.samples.woke_late.append(now - due)
             for connection in list(self._busy):
                 if now - connection.sent < self._plan.timeout_s:
                     break
                 connection.end(TIMEOUT)
+            while self._backlog and now - self.samples.planned[self._backlog[0]] > self._plan.timeout_s:
+                self._record(self._backlog.popleft(), TIMEOUT)
+            self._check_over()
             if now - said >= 1:
                 said = now
                 done = len(self.samples.planned) - self._under_way

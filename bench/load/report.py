@@ -18,10 +18,9 @@ from bench.load.drive import UNFINISHED, Plan, Samples
 from bench.text import MISSING, markdown_table, significant, write_text
 
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
-LATE_SHARE, LATE_MS = (
-    0.1,
-    2.0,
-)  # the client is too slow if its p99 behind plan is above both: this share of p99, these ms
+# The client is too slow if it is later (p99) than both of these:
+LATE_SHARE = 0.1  # of the p99 of the latencies
+LATE_MS = 2.0
 CPU_SHARE = 0.9  # one process has one core
 TIMING = [
     "Open loop: request i is due at i / rate whether or not earlier answers have come, and its latency counts from then until the whole "
@@ -31,7 +30,8 @@ TIMING = [
     f"One that the samples are too few for is shown as {MISSING}. Nothing is ever sent again.",
     "Answers/s: answers with status 2xx that came in the seconds after the warm-up.",
     "Within a limit of the ramp: 99 % of all requests were answered in that time; errors count as too slow.",
-    f"Client: the p99 of how late it sent what was due, and the share of one core that it used. Above {CPU_SHARE:.0%}, or more than "
+    f"Client: the p99 of how late it sent what was due (in a closed loop: of how late it woke up every 10 ms), and the "
+    f"share of one core that it used. Above {CPU_SHARE:.0%}, or more than "
     f"{LATE_MS:.0f} ms and {LATE_SHARE:.0%} of the p99 late, the figures are the client's and not the server's. "
     "At most: the answers/s for which its time per request would fill the core.",
 ]
@@ -54,6 +54,7 @@ class Stage(BaseModel):
     outcomes: list[str]
     planned_ms: list[float]  # from the start
     late_ms: list[float]  # behind plan, when the client got to it
+    woke_late_ms: list[float]  # how late the client was at wake-ups every 10 ms, whatever it sent
     latency_ms: list[float]
     outcome: list[int]  # place in `outcomes`
 
@@ -77,6 +78,7 @@ class Stage(BaseModel):
             outcomes=samples.outcomes,
             planned_ms=planned[kept].round(3).tolist(),
             late_ms=late[kept].round(3).tolist(),
+            woke_late_ms=(np.asarray(samples.woke_late) * 1e3).round(3).tolist(),
             latency_ms=(ended - planned)[kept].round(3).tolist(),
             outcome=outcome[kept].tolist(),
         )
@@ -118,8 +120,10 @@ class Stage(BaseModel):
 
     @property
     def late_p99_ms(self) -> float | None:
-        """How far this program was behind its plan; None: too few samples, or a closed loop, which has no plan."""
-        return percentile(np.asarray(self.late_ms)[self._counted].tolist(), 99) if self.mode == "open" else None
+        """How far this program was behind: its plan in an open loop, its wake-ups in a closed one. None: too few samples."""
+        if self.mode == "closed":
+            return percentile(self.woke_late_ms, 99)
+        return percentile(np.asarray(self.late_ms)[self._counted].tolist(), 99)
 
     @property
     def client_limit(self) -> str | None:
@@ -129,7 +133,7 @@ class Stage(BaseModel):
         if self.client_cpu_share > CPU_SHARE:
             return f"the client used {self.client_cpu_share:.0%} of a core and cannot do more than about {most}"
         if late is not None and late > max(LATE_MS, LATE_SHARE * slow):
-            return f"the client sent late, by {significant(late)} ms (p99), and the latencies have that in them"
+            return f"the client was late, by {significant(late)} ms (p99), and the latencies have that in them"
         return None
 
     def quantile(self, q: float) -> float | None:

@@ -61,13 +61,14 @@ class Target:
             fields["Content-Type"] = "application/json"
         fields = _with_headers(fields, headers)
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+        requests = [_request(head, content) for content in _bodies(body, texts)]
         return cls(
             url=f"{parts.scheme}://{fields['Host']}{path}",
             host=parts.hostname,
             port=port,
             address=_look_up(parts.hostname, port),
             tls=ssl.create_default_context() if parts.scheme == "https" else None,
-            requests=[_request(head, content) for content in _bodies(body, texts)],
+            requests=requests,
         )
 
     @property
