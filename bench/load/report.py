@@ -133,7 +133,8 @@ class Stage(BaseModel):
         if self.client_cpu_share > CPU_SHARE:
             return f"the client used {self.client_cpu_share:.0%} of a core and cannot do more than about {most}"
         if late is not None and late > max(LATE_MS, LATE_SHARE * slow):
-            return f"the client was late, by {significant(late)} ms (p99), and the latencies have that in them"
+            others = ", since other programs had the CPU" if self.client_cpu_share < CPU_SHARE / 2 else ""
+            return f"the client was late, by {significant(late)} ms (p99){others}, and the latencies have that in them"
         return None
 
     def quantile(self, q: float) -> float | None:

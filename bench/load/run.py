@@ -65,7 +65,7 @@ def run_load(target: Target, options: LoadOptions, progress: Progress) -> LoadRe
     return LoadReport(
         name=target.url,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=_command(sys.argv[2:]),
         method="POST" if options.body else "GET",
         body=options.body,
         texts=options.texts,
@@ -122,6 +122,15 @@ def _next_rate(rate: float, best: float | None, over: float | None) -> float:
     if best is None:
         return max(LOWEST, rate / STEP)
     return best * STEP if over is None else (best * over) ** 0.5
+
+
+def _command(arguments: list[str]) -> str:
+    """The command, with the headers' names only: their values are often secrets."""
+    shown = ["python", "-m", "bench", "http"]
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_header = before == "--header" or argument.startswith("--header=")
+        shown.append(f"{argument.partition(':')[0]}: …" if is_header else argument)
+    return shlex.join(shown)
 
 
 def _missing(options: LoadOptions, stages: int, complete: bool) -> str:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bench.__main__ import app
 from bench.load.drive import UNFINISHED, Plan, Samples, measure
 from bench.load.report import LoadReport, Stage, to_markdown
-from bench.load.run import find_highest
+from bench.load.run import _command, find_highest
 from bench.load.target import BODY, TEXTS, Target, read_texts
 from compress.runtime.errors import UserError
 from tests.bench.load_server import KnownServer, running
@@ -197,6 +197,13 @@ def test_the_command_measures_what_it_is_told_and_writes_both_reports(tmp_path: 
     assert report.partial is None
     assert to_markdown(report) == (tmp_path / "load.md").read_text(encoding="utf-8")
     assert len(report.stages[1].latency_ms) == 25  # all samples are kept, the warm-up's too
+
+
+def test_the_report_shows_no_secret_of_a_header() -> None:
+    shown = _command(["http://x", "--header", "Authorization: Bearer s3cret", "--header=Key: s3cret", "--rate", "9"])
+    assert "s3cret" not in shown
+    assert shown.startswith("python -m bench http http://x --header 'Authorization: …'")
+    assert shown.endswith("--rate 9")
 
 
 def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
