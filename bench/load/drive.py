@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import ssl
 import time
 from array import array
 from collections import deque
@@ -260,6 +261,8 @@ def _why(error: OSError) -> str:
         return TIMEOUT
     if isinstance(error, ConnectionResetError):
         return RESET
+    if isinstance(error, ssl.SSLError):
+        return "TLS"
     if isinstance(error, ConnectionRefusedError):
         return "refused"
     return f"connect: {os.strerror(error.errno) if error.errno else error}"
