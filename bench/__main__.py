@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.load.command import http_command
 from compress import processes
 from compress.console import DEFAULT_RECIPE, console, print_table, run_cli
 from compress.pipeline.workspace import Workspace
@@ -149,6 +150,9 @@ def diff_command(
         console.print(f"in one report only: {', '.join(names)}")
     worse = [f"{each.engine}: {each.figure} is worse" for each in found if each.counts and each.verdict == "worse"]
     _fail([*worse, *([f"{new}: a partial report passes no check"] if reports[1].partial else [])])
+
+
+app.command("http")(http_command)
 
 
 @app.command("front")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.bootstrap import Interval
+if TYPE_CHECKING:
+    from bench.bootstrap import Interval  # scipy, which whoever only sends load may not have
 
 MISSING = "–"
 

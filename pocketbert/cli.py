@@ -38,6 +38,9 @@ COMMANDS = {
     "pack": Listed("export.commands", "pack", USE, "A bundle with only what one server needs, for an image."),
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher, student and rivals."),
     "diff": Listed("bench.__main__", "diff", MEASURE, "Two reports of bench: what is better or worse."),
+    "load": Listed(
+        "bench.__main__", "http", MEASURE, "Load on a server: throughput, latency, errors; pocketbert's or another."
+    ),
     "front": Listed("bench.__main__", "front", MEASURE, "Students of several families: accuracy against latency."),
     "cascade": Listed("bench.__main__", "cascade", MEASURE, "Student and teacher together: accuracy against time."),
     "table": Listed("bench.__main__", "table", MEASURE, "A table of methods, data sets and seeds."),

@@ -45,6 +45,7 @@ NOT_RUN = {
     "accelerate launch ": "needs several GPUs",
     "pocketbert bench ": "times BERT-base for minutes",
     "pocketbert diff ": "needs an older report; tests/bench/test_figures.py runs it",
+    "pocketbert load ": "loads a server for a minute; tests/bench/test_load.py runs it",
     "pocketbert cascade ": "needs a bundle with a cascade",
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",

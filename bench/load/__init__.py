@@ -1,0 +1,1 @@
+"""Load over HTTP: any URL, in an open or a closed loop."""

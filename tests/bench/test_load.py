@@ -1,0 +1,291 @@
+"""Load over HTTP, on a server whose delays and mistakes are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bench.__main__ import app
+from bench.load.drive import UNFINISHED, Plan, Samples, measure
+from bench.load.report import LoadReport, Stage, to_markdown
+from bench.load.run import _command, find_highest
+from bench.load.target import BODY, TEXTS, Target, read_texts
+from compress.runtime.errors import UserError
+from tests.bench.load_server import KnownServer, running
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(server: KnownServer, plan: Plan, texts: list[str] | None = None) -> Stage:
+    target = Target.make(server.url, BODY, texts or ["a text"], [])
+    return Stage.make(plan, *measure(target, plan))
+
+
+def test_an_open_loop_shows_the_stall_that_a_closed_loop_hides() -> None:
+    plans = [Plan(connections=1, seconds=1.6, warm_up_s=0), Plan(rate=100, seconds=1.6, warm_up_s=0)]
+    with running(KnownServer(delay=0, stall=(0.3, 1.0))) as server, ThreadPoolExecutor() as both:
+        server.bodies["probe"] = 1
+        closed, opened = both.map(lambda plan: run(server, plan), plans)  # at the same time: they meet the same stall
+    assert max(closed.answered_ms) > 900  # it met the stall once,
+    assert closed.requests > 100
+    assert (closed.quantile(99) or 0) < 200  # and its p99 knows nothing of it
+    # Of 160 requests a hundred were due in the stall, and waited between 0 and 1 s.
+    assert opened.requests == 160
+    assert (opened.quantile(99) or 0) > 900
+    assert 90 <= sum(ms > 50 for ms in opened.answered_ms) <= 130
+    waited = [ms for ms in opened.answered_ms if ms > 50]
+    assert 400 < np.mean(waited) < 650
+    assert not opened.errors
+
+
+def test_known_delays_are_found() -> None:
+    with running(KnownServer(delay=0.02)) as server:
+        stage = run(server, Plan(rate=300, seconds=0.5, warm_up_s=0.1), [*["quick"] * 4, "slow"])
+    assert stage.requests == 150
+    assert min(stage.answered_ms) >= 20
+    assert 30 <= sum(ms >= 120 for ms in stage.answered_ms) <= 45  # a fifth, and what the machine adds
+    assert (stage.quantile(99) or 0) >= 120
+    assert stage.answers_per_s == pytest.approx(300, rel=0.25)
+
+
+def test_connections_are_kept_alive_and_a_closed_loop_has_no_more_than_it_was_told() -> None:
+    with running(KnownServer(delay=0.01)) as server:
+        stage = run(server, Plan(connections=3, seconds=0.3, warm_up_s=0))
+    assert stage.opened == 3
+    assert 10 < stage.requests <= 3 * 31
+    assert stage.requests == server.bodies['{"text": "a text"}']
+
+
+def test_errors_are_counted_by_kind_and_nothing_is_sent_again() -> None:
+    with running(KnownServer()) as server:
+        stage = run(server, Plan(rate=80, seconds=0.5, warm_up_s=0, timeout_s=0.4), ["a text", "busy", "leave", "hang"])
+    assert stage.errors == {"status 429": 10, "reset": 10, "timeout": 10}
+    assert len(stage.answered_ms) == 10
+    assert set(server.bodies.values()) == {10}
+    assert not stage.within(10_000)  # answers in time do not outweigh errors
+
+
+def test_a_server_that_is_gone_is_an_error_of_each_request() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        target = Target("http://x", "127.0.0.1", 0, free.getsockname(), None, [b""])
+    stage = Stage.make(
+        Plan(rate=50, seconds=0.2, warm_up_s=0), *measure(target, Plan(rate=50, seconds=0.2, warm_up_s=0))
+    )
+    assert stage.errors == {"refused": 10}
+    assert stage.answers_per_s == 0
+
+
+def test_busy_connections_are_waited_for_and_the_time_runs() -> None:
+    with running(KnownServer(delay=0.03)) as server:
+        stage = run(server, Plan(rate=100, seconds=0.3, warm_up_s=0, most_connections=1))
+    assert stage.opened == 1
+    assert stage.waited > 20
+    assert max(stage.answered_ms) > 600  # the last of 30 requests of 30 ms, one after the other, was due at 290 ms
+    assert stage.client_limit is None  # that is the server's doing
+
+
+def test_a_client_that_cannot_keep_up_says_so() -> None:
+    with running(KnownServer(delay=0)) as server:
+        stage = run(server, Plan(rate=300_000, seconds=0.1, warm_up_s=0, timeout_s=0.3, most_connections=4))
+    assert stage.client_limit is not None
+    assert stage.client_limit.startswith("the client ")
+
+
+def synthetic(latency_ms: list[float], outcome: list[int], plan: Plan, late_ms: float = 0.0) -> Stage:
+    """A stage of which all is known; requests are due every 10 ms."""
+    samples = Samples(outcomes=["answered", "status 503"], wall_s=1.0, cpu_s=0.25)
+    for i, ms in enumerate(latency_ms):
+        samples.planned.append(i / 100)
+        samples.late.append(late_ms / 1e3)
+        samples.ended.append(i / 100 + ms / 1e3)
+    samples.outcome.extend(outcome)
+    return Stage.make(plan, samples, complete=True)
+
+
+def test_figures_of_known_samples() -> None:
+    plan = Plan(rate=100, seconds=2, warm_up_s=1)
+    latencies = [500.0] * 100 + [*range(1, 201)]  # the first second is the warm-up
+    stage = synthetic(latencies, [0] * 100 + [0] * 198 + [1, UNFINISHED], plan)
+    assert (stage.requests, stage.errors) == (199, {"status 503": 1})
+    assert stage.quantile(50) == pytest.approx(99.5)
+    assert stage.quantile(99) == pytest.approx(np.percentile(range(1, 199), 99))
+    assert stage.quantile(99.9) is None  # that needs a thousand
+    assert stage.within(198)  # 198 of 199 are 99.5 %
+    assert not stage.within(197)  # 98.99 %
+    assert stage.client_answers_per_s == pytest.approx(299 / 0.25)
+    # Some answers of the warm-up came after it, and the last ones after the end.
+    came = [1 + i / 100 + latencies[100 + i] / 1e3 for i in range(198)] + [i / 100 + 0.5 for i in range(100)]
+    assert stage.answers_per_s == pytest.approx(sum(1 <= end < 3 for end in came) / 2)
+
+
+@pytest.mark.parametrize(("late_ms", "latency_ms", "said"), [(1.5, 5.0, False), (3.0, 5.0, True), (3.0, 50.0, False)])
+def test_lateness_counts_where_it_is_part_of_the_latency(late_ms: float, latency_ms: float, said: bool) -> None:
+    stage = synthetic([latency_ms] * 200, [0] * 200, Plan(rate=100, seconds=2, warm_up_s=0), late_ms)
+    assert (stage.client_limit is not None) == said
+
+
+@pytest.mark.parametrize("capacity", [3.0, 47.0, 900.0])
+def test_the_ramp_finds_the_rate_that_a_server_can_take(capacity: float) -> None:
+    tried = []
+
+    def stage(plan: Plan) -> Stage:
+        if plan.rate is None:
+            return synthetic([5.0] * 200, [0] * 200, Plan(connections=1, seconds=2, warm_up_s=0))
+        tried.append(plan.rate)
+        return synthetic([5.0 if plan.rate <= capacity else 500.0] * 200, [0] * 200, plan)
+
+    ramp = find_highest(20.0, Plan(seconds=2, warm_up_s=0), stage)
+    assert ramp.rate is not None
+    assert capacity / 1.05 <= ramp.rate <= capacity
+    assert len(tried) < 20
+
+
+def test_a_ramp_ends_where_the_client_is_the_limit() -> None:
+    def stage(plan: Plan) -> Stage:
+        late = 30.0 if plan.rate and plan.rate > 200 else 0.0
+        return synthetic([5.0 + late] * 200, [0] * 200, plan, late)
+
+    ramp = find_highest(20.0, Plan(seconds=2, warm_up_s=0), stage)
+    assert "the server may take more" in ramp.said
+    assert 200 / 1.5 < (ramp.rate or 0) <= 200
+
+
+def test_the_command_measures_what_it_is_told_and_writes_both_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.environment._WATCHED_S", 0.1)  # a second, to see whether the machine is busy
+    texts = tmp_path / "texts.txt"
+    texts.write_text('say "hi"\tthere\n', encoding="utf-8")
+    with running(KnownServer()) as server:
+        done = CliRunner().invoke(
+            app,
+            [
+                *(
+                    "http",
+                    f"{server.url}/v1",
+                    "--rate",
+                    "50",
+                    "--connections",
+                    "2",
+                    "--seconds",
+                    "0.4",
+                    "--warm-up",
+                    "0.1",
+                ),
+                *("--body", '{"text": "{text}", "other": ["{text_b}"]}', "--texts", str(texts)),
+                *("--header", "Authorization: Bearer x", "--out", str(tmp_path)),
+            ],
+        )
+    assert done.exit_code == 0, done.output
+    assert {json.loads(body)["other"][0] for body in server.bodies} == {"there"}
+    assert {json.loads(body)["text"] for body in server.bodies} == {'say "hi"'}
+    assert all(
+        head.startswith(b"POST /v1 HTTP/1.1\r\n") and b"Authorization: Bearer x\r\n" in head for head in server.heads
+    )
+    report = LoadReport.model_validate_json((tmp_path / "load.json").read_text(encoding="utf-8"))
+    assert [stage.title for stage in report.stages] == ["closed, 2 connections", "open, 50.0 requests/s"]
+    assert report.partial is None
+    assert to_markdown(report) == (tmp_path / "load.md").read_text(encoding="utf-8")
+    assert len(report.stages[1].latency_ms) == 25  # all samples are kept, the warm-up's too
+
+
+def test_the_report_shows_no_secret_of_a_header() -> None:
+    shown = _command(["http://x", "--header", "Authorization: Bearer s3cret", "--header=Key: s3cret", "--rate", "9"])
+    assert "s3cret" not in shown
+    assert shown.startswith("python -m bench http http://x --header 'Authorization: …'")
+    assert shown.endswith("--rate 9")
+
+
+def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
+    with running(KnownServer()) as server:
+        command = [
+            sys.executable,
+            "-m",
+            "bench",
+            "http",
+            server.url,
+            "--connections",
+            "1",
+            "--rate",
+            "9",
+            "--seconds",
+            "60",
+        ]
+        started = subprocess.Popen(
+            [*command, "--warm-up", "0.1", "--out", str(tmp_path)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until = time.monotonic() + 30
+            while sum(server.bodies.values()) < 100 and time.monotonic() < until:
+                time.sleep(0.02)
+            started.send_signal(signal.SIGINT)
+            _, said = started.communicate(timeout=30)
+        finally:
+            started.kill()
+    assert started.returncode == 130, said
+    assert "the report is partial: 0 of 2 stages were finished" in said
+    report = LoadReport.model_validate_json((tmp_path / "load.json").read_text(encoding="utf-8"))
+    assert not report.stages[0].complete
+    assert not report.stages[0].errors  # what was cut off is none
+    assert report.stages[0].answers_per_s > 10
+    assert "**Partial.**" in (tmp_path / "load.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say how much load"),
+        (["--rate", "0"], "--rate: must be above 0"),
+        (["--rate", "9", "--seconds", "0"], "--seconds"),
+        (["--rate", "9", "--body", '{"text": {text}}'], "--body: with a text in it it is not JSON"),
+        (["--rate", "9", "--body", '{"a": "{text}", "b": "{text_b}"}'], "text 1 is no pair"),
+        (["--rate", "9", "--header", "nonsense"], "--header: 'nonsense'"),
+        (["--rate", "9", "--texts", "absent.txt"], "--texts: absent.txt: cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        app(["http", "http://127.0.0.1:9", *arguments], standalone_mode=False)
+
+
+def test_a_server_that_refuses_the_request_says_why_before_anything_is_measured() -> None:
+    with running(KnownServer()) as server:
+        target = Target.make(server.url, BODY, ["busy"], [])
+        with pytest.raises(UserError, match=r"/classify: answers 429: \{\}; look at the URL, --body and --texts"):
+            target.probe(5)
+    with pytest.raises(UserError, match="nothing takes connections there"):
+        Target.make(server.url, BODY, ["a text"], [])
+    with pytest.raises(UserError, match="not a URL of a server"):
+        Target.make("ftp://127.0.0.1", BODY, ["a text"], [])
+
+
+def test_bodies_and_texts(tmp_path: Path) -> None:
+    with running(KnownServer()) as server:
+        (plain,) = Target.make(server.url, "text={text}", ['a "b" {text_b}'], []).requests
+        (get,) = Target.make(f"{server.url}/livez?a=1", "", ["a"], []).requests
+        ours = Target.make(server.url.removeprefix("http://"), BODY, TEXTS, ["user-agent: me"]).requests
+    assert plain.endswith(b'\r\n\r\ntext=a "b" {text_b}')
+    assert get.startswith(b"GET /livez?a=1 HTTP/1.1\r\n")
+    assert get.endswith(b"\r\n\r\n")
+    assert all(request.startswith(b"POST /classify ") and request.count(b"ser-agent: me") == 1 for request in ours)
+    file = tmp_path / "texts.txt"
+    file.write_text("\ufeffone\n\ntwo\n", encoding="utf-8")
+    assert read_texts(file) == ["one", "two"]
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_texts(file)
