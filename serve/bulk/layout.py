@@ -19,6 +19,7 @@ from serve.bulk.lines import Line, joined_records, lines_of
 from serve.bulk.storage import open_input
 
 HEAD_BYTES = 1 << 20  # what the layout is found from
+ENOUGH_SOUND = 0.9  # share of the rows; the others are bad rows of a table in the usual layout
 OTHER_SEPARATORS = (",", ";", "\t", "|")
 QUOTING = "--quoting"  # the option, for messages
 
@@ -165,7 +166,7 @@ def _json_columns(lines: list[Line], place: str) -> tuple[str, ...]:
 def _delimited(
     lines: list[Line], layout: Layout, wanted: dict[str, str], separator: str | None, quoting: bool | None, place: str
 ) -> Layout:
-    """Try separators and quotation marks in turn. The layout in which most rows are sound is taken, and of several the first."""
+    """Take the usual layout if nearly all rows are sound in it; else that one of several in which most are."""
     best: tuple[tuple[bool, float], Layout] | None = None
     usual = layout
     separators = dict.fromkeys([layout.separator, *OTHER_SEPARATORS]) if separator is None else [separator]
@@ -176,6 +177,8 @@ def _delimited(
         rank = (set(wanted.values()) <= set(header), sound)
         if best is None or rank > best[0]:
             best = (rank, replace(tried, columns=tuple(header)))
+        if rank >= (True, ENOUGH_SOUND):
+            break
     assert best is not None, "some layout was tried"
     found = best[1]
     if (found.separator, found.quoting) != (usual.separator, usual.quoting) and separator is None and quoting is None:

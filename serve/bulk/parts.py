@@ -135,9 +135,11 @@ class Output:
         return self._parent.exists(self._name) and (self.single or not self._is_empty_directory())
 
     def _is_empty_directory(self) -> bool:
-        return (
-            isinstance(self._parts, LocalFolder) and self._parts.path.is_dir() and not any(self._parts.path.iterdir())
-        )
+        """Whether it holds nothing, or what a job that was killed at once has left."""
+        folder = self._parts
+        if not isinstance(folder, LocalFolder) or not folder.path.is_dir():
+            return False
+        return all(file.name == RECORDS for file in folder.path.iterdir())
 
     def _check_ours(self) -> None:
         """See that a directory that is to be replaced holds parts only."""
