@@ -147,6 +147,9 @@ def _check_bad(state: State, parts: list[Part], output: Output, most: int) -> No
 def _setup(directory: Path, options: BulkOptions) -> Setup:
     manifest = Bundle(directory).manifest
     Bundle(directory).model(options.model.get("precision"), options.domain)
+    for option, name in (("threshold", "cascade_threshold"), ("unsure-below", "unsure_below")):
+        if (value := options.model.get(name)) is not None and not 0 <= value <= 1:
+            raise UserError(f"--{option} {value}: must be a number from 0 to 1")
     if options.domain is not None and not manifest.domains:
         raise UserError(f"--domain {options.domain}: this bundle has one model for all texts; leave the option out")
     wanted = {"--text": options.text} | ({"--text-b": options.text_b} if manifest.pair else {})
@@ -187,9 +190,10 @@ def _of_directory(source: Layout) -> Layout:
 def _new_columns(directory: Path, options: BulkOptions) -> list[str]:
     """The names of the columns that answers have, without the prefix."""
     manifest = Bundle(directory).manifest
+    model = options.model
     extras = {
-        "model": getattr(manifest, "cascade", None) is not None and options.model.get("cascade") is not False,
-        "unsure": options.model.get("unsure_below") is not None,
+        "model": manifest.cascade is not None and model.get("cascade") is not False,
+        "unsure": model.get("unsure_below") is not None,
     }
     scores = [f"score_{label}" for label in manifest.labels] if options.scores else []
     return ["label", "score", *(name for name in EXTRAS if extras[name]), *scores]

@@ -87,14 +87,13 @@ class Worker:
         data, refused = self._writer.write([self._cells(cells, answer) for _, cells, answer in sound])
         bad += [bad_row(chunk, sound[place][0], reason, sound[place][1]) for place, reason in refused.items()]
         given = [answer for place, (*_, answer) in enumerate(sound) if place not in refused]
-        models = (model for answer in given if (model := getattr(answer, "model", None)) is not None)
         return Done(
             data=data,
             rows=len(chunk.numbers),
             written=len(given),
             bad=sorted(bad, key=lambda one: one.number),
             labels=Counter(answer.label for answer in given),
-            models=Counter(models),
+            models=Counter(answer.model for answer in given if answer.model is not None),
         )
 
     def _classify(self, texts: Sequence[str], texts_b: Sequence[str]) -> list[Prediction | str]:
@@ -123,7 +122,7 @@ class Worker:
         setup = self.setup
         kept = cells if setup.kept is None else {name: cells[name] for name in setup.kept if name in cells}
         new = {"label": answer.label, "score": answer.score}
-        new |= {name: value for name in EXTRAS if (value := getattr(answer, name, None)) is not None}
+        new |= {name: value for name in EXTRAS if (value := getattr(answer, name)) is not None}
         if answer.scores is not None:
             new |= {f"score_{label}": answer.scores[label] for label in self._predictor.labels}
         return kept | {f"{setup.prefix}{name}": value for name, value in new.items()}
