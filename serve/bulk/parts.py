@@ -113,6 +113,7 @@ class Output:
                 data = _zipped(data)
         self._parts.write(self._part_name(part.number), data)
         self._records.write(_record_name(part.number), part.record())
+        part.data.clear()  # memory must not grow with the rows
 
     def write_bad(self, bad: list[Bad]) -> None:
         """Write the side file; without bad rows there is none."""
