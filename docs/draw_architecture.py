@@ -83,8 +83,9 @@ class Room:
 
 
 ROOMS = (
-    Room(("pocketbert",), 0, 3, 4, "one command, and names for Python"),
+    Room(("pocketbert",), 0, 3, 5, "one command, and names for Python"),
     Room(("bench",), 1, 3, 4, "measures and compares"),
+    Room(("serve.bulk",), 1, 5, 5, "tables of any size"),
     Room(("export",), 2, 3, 3, "makes a checked bundle"),
     Room(("serve",), 2, 4, 4, "answers over HTTP"),
     Room(("export.bundle", "export.golden", "export.session"), 7, 3, 4, "opens a bundle, computes its logits"),

@@ -221,11 +221,11 @@ def test_a_process_killed_three_times_leaves_no_worker_and_loses_no_row(tiny_bun
     table = write(tmp_path / "in.csv", cells(12_000))
     bulk(tiny_bundle, table, tmp_path / "undisturbed.csv", part_rows=400)
     command = [sys.executable, "-m", "pocketbert", "predict", str(tiny_bundle), "--file", str(table)]
-    command += ["--out", str(tmp_path / "out.csv"), "--workers", "2", "--part-rows", "400"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command += ["--out", str(tmp_path / "out.csv"), "--part-rows", "400", "--workers"]
+    run = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "cwd": tmp_path}
     done_before = -1
-    for _ in range(3):
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path)
+    for workers in "211":
+        process = subprocess.Popen([*command, workers], **run)  # type: ignore[call-overload]
         deadline = time.monotonic() + 120
         while (done := len(list((tmp_path / "out.csv.parts").glob("part-*")))) <= done_before + 1:
             assert process.poll() is None
@@ -234,7 +234,7 @@ def test_a_process_killed_three_times_leaves_no_worker_and_loses_no_row(tiny_bun
         process.send_signal(signal.SIGKILL)
         process.wait()
         done_before = done
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run([*command, "1"], **run, capture_output=True, text=True)  # type: ignore[call-overload]
     assert ended.returncode == 0, ended.stderr
     assert "carrying on after" in ended.stderr
     assert "by an earlier run" in ended.stderr
