@@ -156,6 +156,8 @@ def predict(
     if out is not None:
         if texts or file in (None, "-"):
             raise UserError("--out: name the table to read with --file, and no other texts")
+        if format is not None:
+            raise UserError("--format: is for answers that are printed; the name of --out says its kind")
         run_shown(bundle, bulk)
         return
     bulk.refuse_without_output()

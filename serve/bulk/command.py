@@ -37,7 +37,9 @@ def run_shown(bundle: Path | None, options: BulkOptions) -> None:
     if state.models:
         console.print(f"answered by: {', '.join(f'{m} {n:,}' for m, n in state.models.most_common())}", markup=False)
     if state.bad:
-        console.print(f"{state.bad:,} bad rows are not in it: {state.bad_place}", style="yellow", markup=False)
+        console.print(
+            f"bad rows that are not in it: {state.bad:,}; see {state.bad_place}", style="yellow", markup=False
+        )
 
 
 class _Progress:

@@ -81,9 +81,9 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
         reader = Reader(options.source, setup.source, options.part_rows)
         start = time.monotonic()
 
-        def after_chunk(part: Part, done: Done) -> None:
+        def after_chunk(part: Part, done: Done, share: float | None) -> None:
             _count(state, done)
-            state.share, state.seconds = reader.share, time.monotonic() - start
+            state.share, state.seconds = share, time.monotonic() - start
             _check_bad(state, [*parts, part], output, options.max_bad)
             shown(state)
 
@@ -98,28 +98,28 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
 
 
 def _new_parts(
-    setup: Setup, count: int, reader: Reader, first: int, after_chunk: Callable[[Part, Done], None]
+    setup: Setup, count: int, reader: Reader, first: int, after_chunk: Callable[[Part, Done, float | None], None]
 ) -> Iterator[Part]:
     """The parts from the first that is not finished, each when all of its chunks are answered.
 
-    :param after_chunk: called with the part in the making, and with the chunk that was put into it.
+    :param after_chunk: called with the part in the making, the chunk that was put into it, and the share of the table up to there.
     """
     part = Part(first)
-    waiting: deque[tuple[int, Future[Done]]] = deque()
+    waiting: deque[tuple[int, float | None, Future[Done]]] = deque()
     chunks = (chunk for chunk in reader.chunks() if chunk.part >= part.number)
     with Workers(setup, count) as workers:
         while True:
             chunk: Chunk | None = next(chunks, None)
             if chunk is not None:
-                waiting.append((chunk.part, workers.submit(chunk)))
-            while waiting and (chunk is None or len(waiting) >= workers.window or waiting[0][1].done()):
-                number, future = waiting.popleft()
+                waiting.append((chunk.part, reader.share, workers.submit(chunk)))
+            while waiting and (chunk is None or len(waiting) >= workers.window or waiting[0][2].done()):
+                number, share, future = waiting.popleft()
                 done = result_of(future)
                 if number != part.number:
                     yield part
                     part = Part(number)
                 part.add(done)
-                after_chunk(part, done)
+                after_chunk(part, done, share)
             if chunk is None:
                 break
     if part.rows:
