@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from compress import processes
 from compress.runtime.errors import UserError
@@ -31,6 +32,16 @@ DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 FULL_DISK = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
 NOT_ACCESSIBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.ENOTDIR)
 OWN_PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
+
+
+class DefaultGroup(TyperGroup):
+    """Commands of which `run` is meant if none is named: `python -m export RECIPE.toml` is `python -m export run RECIPE.toml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` before arguments that begin with no command."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 def has_live_bars() -> bool:

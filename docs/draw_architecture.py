@@ -84,8 +84,9 @@ class Room:
 
 
 ROOMS = (
-    Room(("pocketbert",), 0, 3, 4, "one command, and names for Python"),
+    Room(("pocketbert",), 0, 3, 5, "one command, and names for Python"),
     Room(("bench",), 1, 3, 4, "measures and compares"),
+    Room(("serve.bulk",), 1, 5, 5, "tables of any size"),
     Room(("export",), 2, 3, 3, "makes a checked bundle"),
     Room(("serve",), 2, 4, 4, "answers over HTTP"),
     Room(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, console, run_cli
+from compress.console import DEFAULT_RECIPE, ArtifactsOption, DefaultGroup, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
 from export.bundle import Bundle, DomainEntry, Manifest
 from export.commands import inspect, pack, verify
@@ -17,16 +16,6 @@ from export.commands import inspect, pack, verify
 if TYPE_CHECKING:
     from compress.recipe import Recipe
     from export.build import Target
-
-
-class DefaultGroup(TyperGroup):
-    """`python -m export RECIPE.toml` is `python -m export run RECIPE.toml`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` before arguments that begin with no command."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

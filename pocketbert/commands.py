@@ -14,6 +14,23 @@ import typer
 from compress.console import console, print_table
 from compress.runtime.errors import UserError
 from export.commands import BundleArgument, Device, JsonOption
+from serve.bulk.command import run_shown
+from serve.bulk.options import (
+    BulkOptions,
+    CascadeOption,
+    ColumnsOption,
+    EncodingOption,
+    ForceOption,
+    MaxBadOption,
+    PartRowsOption,
+    PrefixOption,
+    QuotingOption,
+    SeparatorOption,
+    ThresholdOption,
+    UnsureOption,
+    WorkersOption,
+    names_of,
+)
 
 if TYPE_CHECKING:
     from pocketbert.classifier import Prediction
@@ -71,7 +88,13 @@ def predict(
         list[str] | None, typer.Argument(help="texts to classify; for a bundle of pairs, two for each answer")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="a text a line, or a table (.csv, .tsv, .jsonl, .parquet); '-': standard input")
+        str | None, typer.Option(help="a text a line, or a table (.csv, .tsv, .jsonl, .parquet); '-': standard input")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="write the table with its answers there: a file of any of these kinds, or a directory of parts"
+        ),
     ] = None,
     text: Annotated[str, typer.Option(help="column of the texts in a table")] = "text",
     text_b: Annotated[str, typer.Option(help="column of the second texts, for a bundle of pairs")] = "text_b",
@@ -82,24 +105,62 @@ def predict(
     domain: Annotated[str | None, typer.Option(help="whose model answers, if the bundle has several")] = None,
     precision: Annotated[str | None, typer.Option(help="such as int8, fp32 or tensorrt; default: the bundle's")] = None,
     device: Annotated[Device, typer.Option(help="where the model runs")] = Device.cpu,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
-    cascade: Annotated[
-        bool | None,
-        typer.Option(
-            "--cascade/--no-cascade", help="whether the teacher answers unsure texts; default: if the bundle has it"
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="scores up to this go to the teacher; default: the bundle's")
-    ] = None,
-    unsure_below: Annotated[float | None, typer.Option(help="mark answers with a lower score")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads (of each worker)")] = 1,
+    cascade: CascadeOption = None,
+    threshold: ThresholdOption = None,
+    unsure_below: UnsureOption = None,
+    columns: ColumnsOption = None,
+    prefix: PrefixOption = "",
+    max_bad: MaxBadOption = 1_000,
+    workers: WorkersOption = None,
+    part_rows: PartRowsOption = 20_000,
+    force: ForceOption = False,
+    separator: SeparatorOption = None,
+    quoting: QuotingOption = None,
+    encoding: EncodingOption = None,
 ) -> None:
     """Classify texts with a bundle: those of the command line, of a file, or a text a line from standard input.
 
     pocketbert predict artifacts/tickets 'Where is my parcel?'
 
-    Two texts of a pair are separated by a tab on a line.
+    pocketbert predict artifacts/tickets --file tickets.csv --out answers.csv
+
+    With --out the table may be of any size, here or behind a URL, and a killed run is carried on by the same command. Two texts of a
+    pair are separated by a tab on a line.
     """
+    bulk = BulkOptions(
+        source=file or "",
+        target=out or "",
+        text=text,
+        text_b=text_b,
+        columns=names_of(columns),
+        prefix=prefix,
+        scores=scores,
+        domain=domain,
+        model={
+            "precision": precision,
+            "device": device.value,
+            "threads": threads,
+            "cascade": cascade,
+            "cascade_threshold": threshold,
+            "unsure_below": unsure_below,
+        },
+        separator=separator,
+        quoting=quoting,
+        encoding=encoding,
+        workers=workers,
+        part_rows=part_rows,
+        max_bad=max_bad,
+        force=force,
+    )
+    if out is not None:
+        if texts or file in (None, "-"):
+            raise UserError("--out: name the table to read with --file, and no other texts")
+        if format is not None:
+            raise UserError("--format: is for answers that are printed; the name of --out says its kind")
+        run_shown(bundle, bulk)
+        return
+    bulk.refuse_without_output()
     from pocketbert.classifier import Classifier
     from pocketbert.text_input import given_texts, in_batches, texts_of_file, texts_of_stdin
 
@@ -117,10 +178,10 @@ def predict(
     pair = classifier.pair
     if texts:
         items: Iterable[tuple[str, str | None]] = given_texts(texts, pair=pair)
-    elif file is None or str(file) == "-":
+    elif file is None or file == "-":
         items = texts_of_stdin(pair=pair)
     else:
-        items = texts_of_file(file, text, text_b, pair=pair)
+        items = texts_of_file(Path(file), text, text_b, pair=pair)
     as_table = format is Format.table or (format is None and sys.stdout.isatty())
     shown: list[Prediction] = []
     for batch in in_batches(items, BATCH):

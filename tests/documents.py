@@ -25,6 +25,7 @@ DOCUMENTS = [
             "budgets",
             "export",
             "serve",
+            "bulk",
             "measure",
             "tables",
             "python",

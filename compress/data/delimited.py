@@ -40,27 +40,35 @@ def read_records(text: str, separator: str, place: str, *, quoting: bool, settin
     while number < len(lines):
         start = number
         number += 1
-        if quoting and _opens(lines[start]):
-            while number < len(lines) and not _opens(lines[number]):
+        if quoting and opens(lines[start]):
+            while number < len(lines) and not opens(lines[number]):
                 number += 1
-            if number == len(lines):
-                raise UserError(
-                    f"{place}: line {start + 1}: a quotation mark that no other one closes; {_cure(lines[start], setting)}"
-                )
             number += 1
-        raw = "\n".join(lines[start:number]).removesuffix("\r")
-        if quoting and '"' in raw:
-            fields = _quoted_fields(raw, separator, place, start + 1, setting)
-        else:
-            fields = raw.split(separator)
-            if "\r" in raw:
-                raise UserError(
-                    f"{place}: line {start + 1}: a carriage return (CR) inside a field; replace it by a space"
-                )
-        yield Record(start + 1, fields, raw)
+        # Without a line that closes the field, the record is the first line, which is refused.
+        raw = lines[start] if number > len(lines) else "\n".join(lines[start:number])
+        yield parse_record(raw, start + 1, separator, place, quoting=quoting, setting=setting)
 
 
-def _opens(line: str) -> bool:
+def parse_record(raw: str, line: int, separator: str, place: str, *, quoting: bool, setting: str) -> Record:
+    """A record of one or several lines.
+
+    :param raw: as in the file; a carriage return at its end is left out.
+    :param line: where it begins in the file, from 1.
+    :raises UserError: as `read_records`.
+    """
+    if quoting and opens(raw):
+        raise UserError(f"{place}: line {line}: a quotation mark that no other one closes; {_cure(raw, setting)}")
+    raw = raw.removesuffix("\r")
+    if quoting and '"' in raw:
+        fields = _quoted_fields(raw, separator, place, line, setting)
+    else:
+        fields = raw.split(separator)
+        if "\r" in raw:
+            raise UserError(f"{place}: line {line}: a carriage return (CR) inside a field; replace it by a space")
+    return Record(line, fields, raw)
+
+
+def opens(line: str) -> bool:
     """Whether the quotation marks of the line are an odd number. Then a field opens or closes in it."""
     return line.count('"') % 2 == 1
 

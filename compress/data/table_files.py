@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from compress.data.delimited import Record, read_records
@@ -52,7 +52,7 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
     :raises UserError: the file is of no kind that is known, cannot be read, or is not what its kind allows; or it has not
         one of the columns.
     """
-    suffix = _kind(path)
+    suffix = table_kind(path)
     if suffix in SEPARATORS:
         return _read_delimited(path, suffix, options, wanted)
     if suffix in JSON_LINES:
@@ -66,12 +66,12 @@ def read_file(path: Path, options: TextOptions, wanted: dict[str, str]) -> Table
 
 def is_table(path: Path) -> bool:
     """Whether the name of a file is that of a table."""
-    return _kind(path) in (*SEPARATORS, *JSON_LINES, ".parquet")
+    return table_kind(path) in (*SEPARATORS, *JSON_LINES, ".parquet")
 
 
 def is_parquet(path: Path) -> bool:
     """Whether the name of a file is that of a Parquet file, which holds no text."""
-    return _kind(path) == ".parquet"
+    return table_kind(path) == ".parquet"
 
 
 def column_names(path: Path, options: TextOptions) -> list[str]:
@@ -79,7 +79,7 @@ def column_names(path: Path, options: TextOptions) -> list[str]:
 
     :raises UserError: as `read_file`, or the table is empty.
     """
-    suffix = _kind(path)
+    suffix = table_kind(path)
     if suffix in SEPARATORS:
         separator, quoting = _delimiters(suffix, options)
         records = read_records(
@@ -98,11 +98,11 @@ def column_names(path: Path, options: TextOptions) -> list[str]:
     names: dict[str, None] = {}
     for number, line in enumerate(read_text(path, options).split("\n"), 1):
         if line.strip():
-            names.update(dict.fromkeys(_json_object(line, f"{path}: line {number}", whole=number == 1)))
+            names.update(dict.fromkeys(json_object(line, f"{path}: line {number}", whole=number == 1)))
     return list(names)
 
 
-def _kind(path: Path) -> str:
+def table_kind(path: PurePath) -> str:
     """The end of a file's name that says what it is, without the `.gz` of a compressed file; "" if there is none."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return suffixes[-1] if suffixes else ""
@@ -160,7 +160,9 @@ def _read_delimited(path: Path, suffix: str, options: TextOptions, wanted: dict[
     below: dict[tuple[int, str], int] = {}
     for record in records:
         if len(record.fields) != len(header.fields) or not record.raw:
-            raise UserError(f"{path}: line {record.line}: {_wrong_length(record, header, separator, options, quoting)}")
+            setting = f"{options.section}.quoting"
+            fault = wrong_length(record, len(header.fields), separator, setting, quoting=quoting)
+            raise UserError(f"{path}: line {record.line}: {fault}")
         if record.fields == header.fields:
             raise UserError(f"{path}: line {record.line}: the names of the columns once more; remove the line")
         for setting, position in positions.items():
@@ -190,9 +192,12 @@ def _header_hint(header: str, separator: str, wanted: dict[str, str], section: s
     return f"; is line 1 a header? It must name the columns, which {section}.text and {section}.label then choose"
 
 
-def _wrong_length(record: Record, header: Record, separator: str, options: TextOptions, quoting: bool) -> str:
-    """What is wrong with a record that has not as many fields as the header."""
-    fields, names = len(record.fields), len(header.fields)
+def wrong_length(record: Record, names: int, separator: str, setting: str, *, quoting: bool) -> str:
+    """What is wrong with a record that has not as many fields as there are names in the header.
+
+    :param setting: that changes `quoting`, for the message.
+    """
+    fields = len(record.fields)
     if not record.raw:
         return "is blank; remove it"
     counted = (
@@ -205,10 +210,10 @@ def _wrong_length(record: Record, header: Record, separator: str, options: TextO
         )
     if fields > names:
         quoted = f"write a text with a {separator!r} in quotation marks"
-        cure = quoted if quoting else f"a text must not hold a {separator!r}, unless {options.section}.quoting = true"
+        cure = quoted if quoting else f"a text must not hold a {separator!r}, unless {setting} = true"
         return f"{counted}; {cure}"
     if not quoting and record.fields[-1].startswith('"'):
-        return f"{counted}; if quotation marks enclose texts of several lines, set {options.section}.quoting = true"
+        return f"{counted}; if quotation marks enclose texts of several lines, set {setting} = true"
     return f"{counted}; a row must have all of them, and a text of several lines needs quotation marks"
 
 
@@ -240,7 +245,7 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _json_object(line, f"{path}: line {number}", whole=whole)
+        row = json_object(line, f"{path}: line {number}", whole=whole)
         names.update(dict.fromkeys(row))
         numbers.append(number)
         for setting, column in wanted.items():
@@ -251,7 +256,7 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
     return Table(str(path), "line", numbers, columns)
 
 
-def _json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
+def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
     """The object of a line.
 
     :param whole: whether it is the only line of the file.

@@ -74,10 +74,18 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: is not compressed by gzip; give it a name that does not end in .gz") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
+    refuse_other_kinds(data, str(path))
+    return data
+
+
+def refuse_other_kinds(data: bytes, place: str) -> None:
+    """See that a file does not begin as an archive, a web page or another file that is no text.
+
+    :raises UserError: it does. The message says what it is.
+    """
     for start, kind in _OTHER_KINDS.items():
         if data.startswith(start):
-            raise UserError(f"{path}: {kind}")
-    return data
+            raise UserError(f"{place}: {kind}")
 
 
 def _wide_encoding(data: bytes) -> str | None:

@@ -142,3 +142,17 @@ def test_texts_that_are_not_utf_8_are_said_and_a_byte_order_mark_is_no_text(
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{start}good film\n"))
         answers.append(command("predict", tiny_bundle).out.replace(start, ""))
     assert answers[0] == answers[1]
+
+
+def test_a_table_with_its_answers(command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "out.csv"
+    table.write_text("id,text\n1,good\n2,bad\n3,\n")
+    done = command("predict", tiny_bundle, "--file", table, "--out", out, "--workers", "1", "--columns", "id")
+    assert [line.rsplit(",", 1)[0] for line in out.read_text().splitlines()] == ["id,label", "1,positive", "2,negative"]
+    assert "2 rows answered" in done.err
+    assert "labels: positive 50.0%, negative 50.0%" in done.err
+    assert f"bad rows that are not in it: 1; see {out}.bad.jsonl" in done.err
+    assert "exists; choose another place" in command("predict", tiny_bundle, "--file", table, "--out", out).error
+    assert "name the table to read with --file" in command("predict", tiny_bundle, "good", "--out", out).error
+    assert "only a table with --out needs it" in command("predict", tiny_bundle, "good", "--workers", "3").error
+    assert "says its kind" in command("predict", tiny_bundle, "--file", table, "--out", out, "--format", "json").error

@@ -1,0 +1,212 @@
+"""The parts of the output: each is written once and whole, with a record of what is in it, so that a killed job carries on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compress.runtime.errors import UserError
+from serve.bulk.chunks import from_stream
+from serve.bulk.layout import Layout, import_parquet
+from serve.bulk.rows import Bad, Writer
+from serve.bulk.storage import Folder, LocalFolder, UrlFolder, folder_and_name
+from serve.bulk.worker import Done
+
+JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
+COPIED_BYTES = 1 << 22  # at once
+
+
+class Part:
+    """A part in the making, or the record of a finished one."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rows = self.written = 0
+        self.bad: list[Bad] = []
+        self.labels: Counter[str] = Counter()
+        self.models: Counter[str] = Counter()
+        self.data: list[bytes] = []
+
+    def add(self, done: Done) -> None:
+        """Put the answers of a chunk behind those that are there."""
+        self.rows, self.written = self.rows + done.rows, self.written + done.written
+        self.bad += done.bad
+        self.labels += done.labels
+        self.models += done.models
+        self.data.append(done.data)
+
+    def record(self) -> bytes:
+        """What is kept of it beside its rows."""
+        bad = [[one.number, one.reason, one.row] for one in self.bad]
+        kept = {"rows": self.rows, "written": self.written, "labels": self.labels, "models": self.models, "bad": bad}
+        return json.dumps(kept, ensure_ascii=False).encode("utf-8")
+
+    @classmethod
+    def from_record(cls, number: int, data: bytes) -> Part:
+        """The record of a finished part."""
+        kept, part = json.loads(data), cls(number)
+        part.rows, part.written = kept["rows"], kept["written"]
+        part.labels, part.models = Counter(kept["labels"]), Counter(kept["models"])
+        part.bad = [Bad(*one) for one in kept["bad"]]
+        return part
+
+
+class Output:
+    """Where the parts go: into a directory, or into one file that is put together when all parts are there.
+
+    While the job runs, `OUT.parts` (of a file) or `OUT/_job` holds what it needs to carry on.
+
+    :param place: a file if its name is that of a table, else a directory.
+    :param single: whether it is a file.
+    """
+
+    def __init__(self, place: str, layout: Layout, schema: bytes | None, *, single: bool, unit: str) -> None:
+        self.place, self.layout, self.schema, self.single, self.unit = place.rstrip("/"), layout, schema, single, unit
+        self._parent, self._name = folder_and_name(self.place)
+        self._parts = _inside(self._parent, f"{self._name}.parts" if single else self._name)
+        self._records = self._parts if single else _inside(self._parts, RECORDS)
+        self.bad_place = f"{self.place}.{BAD}" if single else f"{self.place}/_{BAD}"
+
+    def locked(self) -> Any:
+        """A context in which no other process of this machine writes the same output.
+
+        :raises UserError: one does.
+        """
+        return self._parent.lock(f".{self._name}.lock")
+
+    def begin(self, job: dict[str, Any], *, force: bool) -> list[Part]:
+        """Take up an unfinished job, or begin one.
+
+        :param job: all that the output depends on.
+        :param force: begin anew and replace the output.
+        :returns: the records of the parts that are finished.
+        :raises UserError: the output exists, or an unfinished one is of another job.
+        """
+        begun = self._records.read(JOB)
+        if force or begun is None:
+            if not force and self._exists():
+                raise UserError(f"{self.place}: exists; choose another place, or replace it with --force")
+            if force and not self.single:
+                self._check_ours()
+            self._parts.remove_all()
+            self._records.write(JOB, json.dumps(job, indent=1).encode("utf-8"))
+            return []
+        before = json.loads(begun)
+        if changed := next((key for key in job if job[key] != before.get(key)), None):
+            raise UserError(
+                f"{self.place}: an unfinished job is there that had another {changed.replace('_', ' ')}; give the same as then "
+                "to carry on, or begin anew with --force"
+            )
+        return list(self._finished())
+
+    def write(self, part: Part) -> None:
+        """Write a part, and then its record."""
+        if self.layout.kind == "parquet":
+            data = self._parquet([from_stream(one) for one in part.data])
+        else:
+            data = b"".join([b"" if self.single else self._header(), *part.data])
+            if self.layout.zipped:
+                data = _zipped(data)
+        self._parts.write(self._part_name(part.number), data)
+        self._records.write(_record_name(part.number), part.record())
+        part.data.clear()  # memory must not grow with the rows
+
+    def write_bad(self, bad: list[Bad]) -> None:
+        """Write the side file; without bad rows there is none."""
+        folder, name = folder_and_name(self.bad_place)
+        if bad:
+            folder.write(name, "".join(f"{one.as_line(self.unit)}\n" for one in bad).encode("utf-8"))
+        else:
+            folder.remove(name)
+
+    def finish(self, parts: list[Part]) -> None:
+        """Put the file together, and remove what only an unfinished job needs."""
+        self.write_bad([one for part in parts for one in part.bad])
+        if self.single:
+            with self._parent.open_new(self._name) as file:
+                self._join(file, len(parts))
+        self._records.remove(JOB)  # first, since without it the rest is known to be left over
+        self._records.remove_all()
+
+    def _exists(self) -> bool:
+        return self._parent.exists(self._name) and (self.single or not self._is_empty_directory())
+
+    def _is_empty_directory(self) -> bool:
+        """Whether it holds nothing, or what a job that was killed at once has left."""
+        folder = self._parts
+        if not isinstance(folder, LocalFolder) or not folder.path.is_dir():
+            return False
+        return all(file.name == RECORDS for file in folder.path.iterdir())
+
+    def _check_ours(self) -> None:
+        """See that a directory that is to be replaced holds parts only."""
+        if isinstance(self._parts, LocalFolder) and self._parts.path.is_dir():
+            for file in self._parts.path.iterdir():
+                if not (file.name.startswith(("part-", "_", ".part-"))):
+                    raise UserError(
+                        f"{self.place}: holds {file.name}, which no bulk job wrote; choose another directory"
+                    )
+
+    def _finished(self) -> Iterator[Part]:
+        number = 0
+        while (record := self._records.read(_record_name(number))) is not None:
+            yield Part.from_record(number, record)
+            number += 1
+
+    def _join(self, file: Any, parts: int) -> None:
+        if self.layout.kind == "parquet":
+            parquet = import_parquet(self.place)
+            with parquet.ParquetWriter(file, self._arrow_schema()) as writer:
+                for number in range(parts):
+                    writer.write_table(parquet.read_table(io.BytesIO(self._read(number))))
+            return
+        header = self._header()
+        file.write(_zipped(header) if self.layout.zipped and header else header)
+        for number in range(parts):
+            file.write(self._read(number))
+
+    def _read(self, number: int) -> bytes:
+        data = self._parts.read(self._part_name(number))
+        if data is None:
+            raise UserError(f"{self.place}: its part {self._part_name(number)} was removed; begin anew with --force")
+        return data
+
+    def _header(self) -> bytes:
+        return Writer(self.layout).header()
+
+    def _part_name(self, number: int) -> str:
+        return f"part-{number:05d}{self.layout.suffix}"
+
+    def _arrow_schema(self) -> Any:
+        import pyarrow
+
+        return pyarrow.ipc.read_schema(pyarrow.py_buffer(self.schema))
+
+    def _parquet(self, batches: list[Any]) -> bytes:
+        import pyarrow
+
+        sink = io.BytesIO()
+        import_parquet(self.place).write_table(pyarrow.Table.from_batches(batches, self._arrow_schema()), sink)
+        return sink.getvalue()
+
+
+def _inside(folder: Folder, name: str) -> Folder:
+    if isinstance(folder, UrlFolder):
+        return UrlFolder(folder.files, f"{folder.path}/{name}")
+    assert isinstance(folder, LocalFolder), "there are two kinds of folders"
+    return LocalFolder(Path(folder.path) / name)
+
+
+def _record_name(number: int) -> str:
+    return f"{number:05d}.json"
+
+
+def _zipped(data: bytes) -> bytes:
+    """A gzip member; several behind each other are a .gz file too. Without the time, so that a part is the same in every run."""
+    import gzip
+
+    return gzip.compress(data, mtime=0)
