@@ -48,6 +48,7 @@ NOT_RUN = {
     "pocketbert diff ": "needs an older report; tests/bench/test_figures.py runs it",
     "pocketbert load ": "loads a server for a minute; tests/bench/test_load.py runs it",
     "pocketbert cascade ": "needs a bundle with a cascade",
+    "pocketbert serve artifacts/tickets --device cuda ": "needs a GPU",
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",
     "python -m bench table ": "trains many students, mostly on data that is not in the tree",
