@@ -232,6 +232,8 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
             text=True,
+            # Tests that run in the background of a shell ignore the signal, and a child inherits that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             until = time.monotonic() + 30
