@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
+import os
 import signal
 import socket
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +35,7 @@ from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import PACKED, Settings
 from serve.shadow import Shadow
-from serve.supervisor import cannot_start, harden
+from serve.supervisor import cannot_start, end_with, harden
 from serve.swap import Swapper, load
 
 
@@ -72,6 +74,7 @@ if STATE is not None:
 app = create_app(page=SETTINGS.page, max_queue_ms=SETTINGS.max_queue_ms)
 if STATE is not None and not IS_SUPERVISOR:
     connections.install(SETTINGS.read_seconds, app.state.admission, listening_socket())
+    app.state.supervisor = os.getppid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Changer.listen`; by default it would end the worker
 app.state.server = STATE if SETTINGS.token else None
 
@@ -105,6 +108,8 @@ class Classifier:
         if STATE is not None:
             connections.GuardedProtocol.sweep()
             Changer(app, STATE).listen()
+            if not IS_SUPERVISOR:
+                app.state.following = asyncio.create_task(end_with(app.state.supervisor))
 
     @bentoml.on_deployment
     @staticmethod

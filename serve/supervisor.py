@@ -3,12 +3,15 @@
 - It takes commands on a TCP port of the machine, from every user of it. Here they are sockets in a directory of mode 700.
 - It sees that a worker has died after up to ten seconds, and in a container it starts no other. Here: after a second, always.
 - A worker that cannot start is started again without end. Here the server ends, with one line.
+- When it is killed, its workers live on and keep the port. Here they end too (`end_with`).
 - SIGHUP stops all workers at once and starts them again. Here it loads the bundle anew (`serve.swap`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,16 @@ def cannot_start(state: Path | None, error: UserError) -> None:
         raise error
     write_whole(state / FAILURE, " ".join(str(error).split()))
     os._exit(CANNOT_START)  # an exception would make the worker end with status 0, and be started again
+
+
+async def end_with(supervisor: int) -> None:
+    """End this worker as soon as its supervisor has gone, for example for lack of memory: nobody would replace or stop it.
+
+    :param supervisor: its process ID, the parent of this process when it started.
+    """
+    while os.getppid() == supervisor:
+        await asyncio.sleep(CHECK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Deaths:

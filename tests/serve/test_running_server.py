@@ -234,6 +234,19 @@ def test_a_bundle_is_swapped_and_rolled_back_under_load_and_a_broken_one_is_refu
     assert set(statuses) == {200}
 
 
+def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    bundle_in(tmp_path, "tiny", "2026-01-01T00:00:00+00:00")
+    server = Server(tmp_path)
+    workers = server.workers()
+    assert len(workers) >= 2
+    server.process.kill()
+    server.process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=SECONDS)
+    assert not alive
+    with socket.create_server(("127.0.0.1", server.port)):
+        pass  # the port is free again
+
+
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[Server]:
     """A server of version 1 in a directory of versions, with a candidate beside it."""
