@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from bench.baseline import BaselineOptions
 from bench.cells import EngineResult, Job, Labelled
 from bench.conditions import Condition
 from bench.engines import Engine
-from bench.environment import busy_share, describe
+from bench.environment import busy_share, describe, typed_command
 from bench.inputs import Texts
 from bench.isolate import choose_cpus
 from bench.plot import write_plot
@@ -95,7 +93,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
         report = Report(
             name=recipe.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+            command=typed_command(),
             device=options.device,
             threads=recipe.bench.threads,
             cpus=cpus,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +33,17 @@ SIMD = (
 )
 BUSY_SHARE = 0.25  # if other work uses a larger share of the CPUs, no time can be trusted
 _WATCHED_S = 1.0
+
+
+def typed_command(arguments: list[str] | None = None) -> str:
+    """The command that this process was started with, as a reader can type it again.
+
+    :param arguments: those to show. None: the process's own.
+    """
+    program, shown = Path(sys.argv[0]), sys.argv[1:] if arguments is None else arguments
+    # The script of pip, or `python -m pocketbert`.
+    is_pocketbert = program.name == "pocketbert" or program.parts[-2:] == ("pocketbert", "__main__.py")
+    return shlex.join([*(["pocketbert"] if is_pocketbert else ["python", "-m", "bench"]), *shown])
 
 
 class Environment(BaseModel):

@@ -29,6 +29,7 @@ from serve.bulk.options import (
     ThresholdOption,
     UnsureOption,
     WorkersOption,
+    model_settings,
     names_of,
 )
 
@@ -137,14 +138,7 @@ def predict(
         prefix=prefix,
         scores=scores,
         domain=domain,
-        model={
-            "precision": precision,
-            "device": device.value,
-            "threads": threads,
-            "cascade": cascade,
-            "cascade_threshold": threshold,
-            "unsure_below": unsure_below,
-        },
+        model=model_settings(precision, device.value, threads, cascade, threshold, unsure_below),
         separator=separator,
         quoting=quoting,
         encoding=encoding,

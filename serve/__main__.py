@@ -33,6 +33,7 @@ from serve.bulk.options import (
     ThresholdOption,
     UnsureOption,
     WorkersOption,
+    model_settings,
     names_of,
 )
 from serve.settings import Settings  # the package turns telemetry off before BentoML is imported
@@ -123,14 +124,7 @@ def bulk(
         prefix=prefix,
         scores=scores,
         domain=domain,
-        model={
-            "precision": precision,
-            "device": device.value,
-            "threads": threads,
-            "cascade": cascade,
-            "cascade_threshold": threshold,
-            "unsure_below": unsure_below,
-        },
+        model=model_settings(precision, device.value, threads, cascade, threshold, unsure_below),
         separator=separator,
         quoting=quoting,
         encoding=encoding,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.cascade.report import CascadeReport, Row
 from bench.compare import labelled
-from bench.environment import busy_share, describe
+from bench.environment import busy_share, describe, typed_command
 from bench.inputs import Texts
 from bench.isolate import choose_cpus
 from compress.console import console
@@ -84,7 +82,7 @@ def measure_cascade(recipe: Recipe, directory: Path) -> CascadeReport:
     return CascadeReport(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=typed_command(),
         split=corpus.report_split,
         texts=len(given.texts),
         timed_texts=min(recipe.bench.texts, len(given.texts)),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from bench.environment import busy_share, describe
+from bench.environment import busy_share, describe, typed_command
 from bench.load.drive import Plan, measure
 from bench.load.report import LoadReport, Ramp, Stage
 from bench.load.target import Target
@@ -65,7 +64,7 @@ def run_load(target: Target, options: LoadOptions, progress: Progress) -> LoadRe
     return LoadReport(
         name=target.url,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=_command(sys.argv[2:]),
+        command=_command(sys.argv[1:]),
         method="POST" if options.body else "GET",
         body=options.body,
         texts=options.texts,
@@ -126,11 +125,11 @@ def _next_rate(rate: float, best: float | None, over: float | None) -> float:
 
 def _command(arguments: list[str]) -> str:
     """The command, with the headers' names only: their values are often secrets."""
-    shown = ["python", "-m", "bench", "http"]
+    shown = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         is_header = before == "--header" or argument.startswith("--header=")
         shown.append(f"{argument.partition(':')[0]}: …" if is_header else argument)
-    return shlex.join(shown)
+    return typed_command(shown)
 
 
 def _missing(options: LoadOptions, stages: int, complete: bool) -> str:

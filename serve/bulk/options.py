@@ -79,3 +79,22 @@ class BulkOptions:
 def names_of(columns: str | None) -> tuple[str, ...] | None:
     """The names in `--columns`."""
     return None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
+
+
+def model_settings(
+    precision: str | None,
+    device: str,
+    threads: int,
+    cascade: bool | None,
+    threshold: float | None,
+    unsure_below: float | None,
+) -> dict[str, Any]:
+    """The options of a command line as settings of a `Predictor`, under their names there."""
+    return {
+        "precision": precision,
+        "device": device,
+        "threads": threads,
+        "cascade": cascade,
+        "cascade_threshold": threshold,
+        "unsure_below": unsure_below,
+    }

@@ -1,10 +1,12 @@
 """The description of the machine, and when it is too busy to measure on."""
 
+import sys
+
 import psutil
 import pytest
 
 from bench import environment
-from bench.environment import Environment, busy_share, cpu_flags, describe
+from bench.environment import Environment, busy_share, cpu_flags, describe, typed_command
 
 
 def test_the_machine_is_described_with_what_decides_a_time():
@@ -41,3 +43,18 @@ def test_a_quarter_of_the_cpus_in_use_is_too_much(monkeypatch, percent, busy):
     monkeypatch.setattr(psutil, "cpu_percent", lambda interval: percent)
     assert busy_share() == percent / 100
     assert describe("cpu").model_copy(update={"busy_share": busy_share()}).busy == busy
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("/venv/bin/pocketbert", "pocketbert bench 'my task.toml'"),
+        ("/home/me/pocketbert/pocketbert/__main__.py", "pocketbert bench 'my task.toml'"),
+        ("/home/me/pocketbert/bench/__main__.py", "python -m bench bench 'my task.toml'"),
+    ],
+)
+def test_a_command_is_recorded_as_it_can_be_typed_again(
+    program: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "bench", "my task.toml"])
+    assert typed_command() == said

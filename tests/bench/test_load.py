@@ -206,7 +206,9 @@ def test_the_command_measures_what_it_is_told_and_writes_both_reports(
 
 
 def test_the_report_shows_no_secret_of_a_header() -> None:
-    shown = _command(["http://x", "--header", "Authorization: Bearer s3cret", "--header=Key: s3cret", "--rate", "9"])
+    shown = _command(
+        ["http", "http://x", "--header", "Authorization: Bearer s3cret", "--header=Key: s3cret", "--rate", "9"]
+    )
     assert "s3cret" not in shown
     assert shown.startswith("python -m bench http http://x --header 'Authorization: …'")
     assert shown.endswith("--rate 9")
