@@ -17,6 +17,7 @@ from compress.data.corpus import UNLABELLED
 from compress.data.tensor_files import load_tensors
 
 FILE = "outputs.safetensors"
+DEV_FILE = "dev.safetensors"  # the teacher's outputs on dev, for choosing a student's best epoch
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class TeacherOutputs:
     targets: SoftTargets
     weights: Tensor | None = None  # (N,): a meta-teacher's expertise weights
 
-    def save(self, directory: Path) -> None:
-        """Write `outputs.safetensors`."""
+    def save(self, directory: Path, file: str = FILE) -> None:
+        """Write them to `file` in the directory."""
         tensors = {"logits": self.targets.logits, "probes": self.targets.probes, "weights": self.weights}
         present = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-        save_file(present, directory / FILE, {"texts": self.texts})
+        save_file(present, directory / file, {"texts": self.texts})
 
     @classmethod
-    def load(cls, directory: Path) -> TeacherOutputs:
-        """Read `outputs.safetensors`."""
-        tensors, metadata = load_tensors(directory / FILE)
+    def load(cls, directory: Path, file: str = FILE) -> TeacherOutputs:
+        """Read what `save` wrote."""
+        tensors, metadata = load_tensors(directory / file)
         return cls(metadata["texts"], SoftTargets(tensors["logits"], tensors.get("probes")), tensors.get("weights"))
 
     def attach(self, texts: EncodedSplit) -> EncodedSplit:

@@ -18,7 +18,7 @@ class StudentTask:
     transfer: int = 0  # number of texts of `train` that are the transfer set; they come last
     share: float = 0.0  # of the transfer set's texts in an epoch
     groups: list[int]  # (labelled,): texts of one group share words, see `shared_text_groups`
-    dev: EncodedSplit
+    dev: EncodedSplit  # with the teacher's outputs if the student is to learn them: they choose its best epoch
     labels: list[str]
     pair: bool  # whether each example is a pair of texts
     embeddings: Tensor  # the teacher's word embeddings (V, d)

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import cast
 
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from compress.augment.pool import Pool
@@ -41,7 +40,7 @@ from compress.l2a.episodes import EpisodeBatches
 from compress.l2a.selector import LogEntry, Selector
 from compress.recipe.sections import CompressOptions, ObjectiveOptions, SelectorOptions
 from compress.training.accelerator import make_accelerator
-from compress.training.evaluation import predict_logits
+from compress.training.evaluation import dev_metrics
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
@@ -102,10 +101,7 @@ def _train_episodes(
         kept = selector.log[-1]["keep rate"]
         if selector.episode % episodes:
             return {"kept": kept}
-        logits = predict_logits(cast(Learner, model).student, task.dev)
-        accuracy = float((logits.argmax(dim=1) == task.dev.labels).float().mean())
-        loss = float(F.cross_entropy(logits, task.dev.labels))
-        return {"metric": accuracy, "dev accuracy": accuracy, "dev loss": loss, "kept": kept}
+        return {**dev_metrics(cast(Learner, model).student, task.dev), "kept": kept}
 
     selector.decide()
     loader = loader_of(task.train, EpisodeBatches(selector, training.batch_size), task.seed)

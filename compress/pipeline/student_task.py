@@ -6,7 +6,7 @@ from compress.augment.texts import load_augmented
 from compress.data.batches import EncodedSplit, encode_split, with_transfer_set
 from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus
-from compress.data.teacher_outputs import TeacherOutputs
+from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs
 from compress.data.training_texts import TrainingTexts
 from compress.distil.task import StudentTask
 from compress.pipeline.stage import StageContext
@@ -56,10 +56,13 @@ def student_task(context: StageContext) -> StudentTask:
     """The data of a student's training."""
     model, encoder = open_teacher(context.result("teacher"), context.recipe.target.max_length)
     texts = student_texts(context, encoder)
-    if "teacher_outputs" in context.results:
-        texts = TeacherOutputs.load(context.result("teacher_outputs")).attach(texts)
     corpus = student_corpus(context.recipe, context.corpus)
-    own = corpus.splits["train"]
+    own, dev = corpus.splits["train"], encode_split(corpus.splits["dev"], encoder)
+    if "teacher_outputs" in context.results:
+        outputs = context.result("teacher_outputs")
+        texts = TeacherOutputs.load(outputs).attach(texts)
+        if context.recipe.objective.method != "none":
+            dev = TeacherOutputs.load(outputs, DEV_FILE).attach(dev)
     transfer = 0
     if "transfer_outputs" in context.results:
         further = TeacherOutputs.load(context.result("transfer_outputs")).attach(transfer_texts(context, encoder))
@@ -70,7 +73,7 @@ def student_task(context: StageContext) -> StudentTask:
         share=context.recipe.transfer.share if transfer else 0.0,
         labelled=len(own),
         groups=shared_text_groups(own.normalised),
-        dev=encode_split(corpus.splits["dev"], encoder),
+        dev=dev,
         labels=corpus.labels,
         pair=corpus.pair,
         embeddings=model.get_input_embeddings().weight.detach().clone(),

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from compress.console import console
 from compress.data.batches import EncodedSplit, SoftTargets, make_loader
 from compress.data.files import write_json
-from compress.data.teacher_outputs import TeacherOutputs
+from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs
 from compress.teachers.meta import DomainKnowledge, known_domains, logits_and_features
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, batches_with_progress, model_inputs, predict_logits
@@ -24,12 +24,19 @@ PROBE_ROWS = 20_000  # enough for a linear probe with a few hundred features
 
 
 def make_teacher_outputs(
-    teacher: Path, texts: EncodedSplit, directory: Path, *, probes: bool, weights: bool = False
+    teacher: Path,
+    texts: EncodedSplit,
+    directory: Path,
+    *,
+    probes: bool,
+    weights: bool = False,
+    dev: EncodedSplit | None = None,
 ) -> None:
     """Run the frozen teacher on the student's texts and write its `TeacherOutputs` to `directory`.
 
     :param teacher: directory of the finished teacher.
     :param texts: the probes are fitted on the texts with a label only.
+    :param dev: the logits on these texts are written to a file of their own.
     :param probes: fit a linear softmax probe on each layer (AdaBERT §3.2.1). Its input is the mean of the layer's hidden
         states over real tokens. `probes.json` gets the probes' accuracies on the labelled texts.
     :param weights: compute a meta-teacher's expertise weight of each example. The texts must have `domains`. For an
@@ -55,6 +62,8 @@ def make_teacher_outputs(
         assert features is not None, "expertise weights need the features"
         outputs = replace(outputs, weights=_expertise(teacher, outputs.attach(texts), features))
     outputs.save(directory)
+    if dev is not None:
+        TeacherOutputs(dev.fingerprint, SoftTargets(predict_logits(model, dev))).save(directory, DEV_FILE)
 
 
 def _expertise(teacher: Path, texts: EncodedSplit, features: Tensor) -> Tensor:

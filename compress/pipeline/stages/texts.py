@@ -79,14 +79,17 @@ AUGMENTED = Stage(
 
 def make_teacher_outputs(context: StageContext) -> None:
     """Ask the frozen teacher about the student's training texts."""
+    from compress.data.batches import encode_split
     from compress.pipeline.student_task import student_texts
     from compress.teachers.finetune import open_encoder
     from compress.teachers.outputs import make_teacher_outputs
 
     recipe, teacher = context.recipe, context.result("teacher")
-    texts = student_texts(context, open_encoder(teacher, recipe.target.max_length))
+    encoder = open_encoder(teacher, recipe.target.max_length)
+    texts = student_texts(context, encoder)
+    dev = encode_split(student_corpus(recipe, context.corpus).splits["dev"], encoder)
     probes = recipe.student.kind == "cnn"
-    make_teacher_outputs(teacher, texts, context.directory, probes=probes, weights=recipe.weights_examples)
+    make_teacher_outputs(teacher, texts, context.directory, probes=probes, weights=recipe.weights_examples, dev=dev)
 
 
 TEACHER_OUTPUTS = Stage(
@@ -99,6 +102,7 @@ TEACHER_OUTPUTS = Stage(
     texts=student_text_kinds,
     after=("teacher", "augmented"),
     needed=lambda recipe: recipe.objective.method != "none" or recipe.student.kind == "cnn",
+    versions=("with dev",),
 )
 
 
