@@ -25,7 +25,7 @@ MULTILINGUAL = "google-bert/bert-base-multilingual-cased"
 CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
-BANK_TEXTS, JOINED_TEXTS = 80_000, 40_000
+BANK_TEXTS, OWN_TEXTS = 150_000, 75_000  # of a bank; joined, and as many with replaced words
 COMMENT_COLUMN = 36
 
 
@@ -139,7 +139,7 @@ class _Writer:
         yield from ("", "[data]", *self._data())
         yield from ("", "[teacher]", *self._teacher())
         if not self.corpus.pair:
-            yield from ("", "[transfer]", *self._transfer())
+            yield from ("", "[transfer]", *self._transfer(), "", "[student]", *self._student())
         yield ""
         yield "[compress]"
         yield _line("preset", "adabert", "a searched convolutional network; or tinybert, distilbert, bilstm, …")
@@ -192,7 +192,21 @@ class _Writer:
         else:
             yield '# bank = "texts.txt"                a file of your own texts without labels, a text a line'
             yield "# texts = 80_000"
-        yield _line("joined", JOINED_TEXTS, "joined from spans of your texts")
+        yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
+        replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
+        yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
+
+    def _student(self) -> Iterator[str]:
+        yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
+        yield _line("width", 128, "channels of each; 64 to 256")
+        if self.language.english:
+            yield _line("dropout", 0.0, "with so many texts there is nothing to regularise")
+            yield "token_dropout = 0.0"
+            yield from (
+                "",
+                "[search]",
+                _line("beta", 0.02, "weight of the cost: with so many texts a larger student pays"),
+            )
 
 
 def _line(key: str, value: Any, comment: str = "") -> str:
