@@ -205,7 +205,7 @@ class _Writer:
             yield from (
                 "",
                 "[search]",
-                _line("beta", 0.02, "weight of the cost: with so many texts a larger student pays"),
+                _line("beta", 0.03, "weight of the cost: with so many texts a larger student pays"),
             )
 
 
