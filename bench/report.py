@@ -34,6 +34,9 @@ TIMING = [
 ]
 
 
+PAGE = "report.html"
+
+
 class Report(BaseModel):
     """`report.json`."""
 
@@ -118,11 +121,13 @@ def read_report(path: Path) -> Report:
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write `report.json`, which holds every raw sample, and `report.md`. No file is ever half written."""
+    """Write `report.json`, which holds every raw sample, `report.md` and `report.html`. No file is ever half written."""
     from bench.markdown import to_markdown
+    from bench.page.page import write_page
 
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     one_line_arrays = re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text)
     write_text(directory / "report.json", one_line_arrays + "\n")
     write_text(directory / "report.md", to_markdown(report))
+    write_page(report, directory / PAGE)
