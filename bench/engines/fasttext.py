@@ -27,7 +27,9 @@ class FastTextEngine(Engine):
     @classmethod
     def of_task(cls, task: Task) -> FastTextEngine:
         """The model, which is trained if it is not there."""
-        rival = task.rival("fastText-style", note="learnt embeddings of words and pairs of words, as arXiv 1607.01759 has it")
+        rival = task.rival(
+            "fastText-style", note="learnt embeddings of words and pairs of words, as arXiv 1607.01759 has it"
+        )
         return cls.of(rival, name="fasttext", runner="NumPy", path=task.rivals.fasttext().absolute(), precision="fp32")
 
     def open(self, threads: int, device: str) -> HashedNgrams:

@@ -15,7 +15,9 @@ def report_command(
     place: Annotated[Path, typer.Argument(metavar="REPORT", help="A report.json of `compare`, or its directory.")],
     load: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A load.json of `http`, or its directory: throughput under load too; give several."),
+        typer.Option(
+            metavar="FILE", help="A load.json of `http`, or its directory: throughput under load too; give several."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page there instead of report.html beside the report.")

@@ -14,7 +14,18 @@ from bench.report import Report
 from bench.text import significant
 
 # Smallest and largest sample included, since outliers are kept.
-STEPS = {"min": 0, "p10": 10, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
+STEPS = {
+    "min": 0,
+    "p10": 10,
+    "p25": 25,
+    "p50": 50,
+    "p75": 75,
+    "p90": 90,
+    "p95": 95,
+    "p99": 99,
+    "p99.9": 99.9,
+    "max": 100,
+}
 LOAD_STEPS = {f"p{q:g}": q for q in QUANTILES}
 BILLION = 1e9
 
@@ -53,7 +64,7 @@ def percentile_tables(report: Report) -> Iterator[tuple[str, Table]]:
 
 
 def length_table(report: Report) -> Table:
-    """ms for a text, at each input and batch size."""
+    """Ms for a text, at each input and batch size."""
     places = [(name, size) for size in dict.fromkeys((1, report.batch_size)) for name in report.inputs]
     rows = []
     for engine in report.engines:

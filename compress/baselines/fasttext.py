@@ -20,8 +20,8 @@ from compress.data.corpus import Corpus, Split
 DIMENSIONS = 10
 EPOCHS = 5
 BATCH = 32
-LEAST_STEPS, MOST_STEPS = 500, 30_000  # few texts get more epochs, very many get fewer
-LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)  # dev decides, as in the paper
+LEAST_STEPS, MOST_STEPS = 200, 30_000  # few texts get more epochs, very many get fewer
+LEARNING_RATES = (0.003, 0.01, 0.03)  # dev decides, as in the paper
 
 
 def fit_fasttext(corpus: Corpus, seed: int) -> FastTextModel:

@@ -21,7 +21,7 @@ from compress.runtime.errors import UserError
 from tests.tiny_task import at_call
 
 ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
-RIVALS = ["majority", "linear", "static"]
+RIVALS = ["majority", "linear", "fasttext", "static"]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def error(task, bench):
 def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd):
     bench("--bert-config", str(task.bert_config))
     out = task.workspace / "bench"
-    names = {"report.json", "report.md", "latency_accuracy.png", "latency_accuracy.svg"}
+    names = {"report.json", "report.md", "report.html", "latency_accuracy.png", "latency_accuracy.svg"}
     assert {path.name for path in out.iterdir()} == names  # and nothing temporary
     report = json.loads((out / "report.json").read_text())
     assert [engine["spec"]["name"] for engine in report["engines"]] == ENGINES + RIVALS
