@@ -17,6 +17,8 @@ def to_markdown(report: Report) -> str:
         parts.append(f"> **Partial.** The measurement was interrupted: {report.partial}.")
     if report.warning:
         parts.append(f"> **Not valid.** {report.warning}")
+    if report.inputs:
+        parts += [markdown_table(*headline(report)), headline_caption(report), "## All engines"]
     parts.append("\n".join(f"- {line}" for line in conditions(report)))
     parts.append(markdown_table(*summary(report)))
     parts.append("\n".join(f"- {line}" for line in notes(report)))
@@ -42,6 +44,34 @@ def notes(report: Report) -> list[str]:
         if unstable := [f"{cell.input} × {cell.batch_size}" for cell in engine.cells if not cell.stable]:
             lines.append(f"{engine.spec.title}: still getting faster after the warm-up at {', '.join(unstable)}.")
     return [*lines, *(f"{name} was left out: {reason}" for name, reason in report.skipped.items())]
+
+
+def headline(report: Report) -> Table:
+    """The table for a README: what one would compare at a glance, without intervals."""
+    rows = []
+    for engine in report.engines:
+        share = share_of_gap(report, engine) if engine.accuracy else None
+        faster = speed_up(report, engine, report.headline)
+        row = [
+            engine.spec.title,
+            f"{engine.accuracy.percent:.2f}" if engine.accuracy else accuracy_text(report, engine),
+            f"{share.value:.2f}" if share else MISSING,
+            significant(engine.file_bytes / 1e6),
+            significant(_p50(report, engine, report.headline)),
+            f"{significant(faster.value)}×" if faster else MISSING,
+        ]
+        rows.append([f"**{cell}**" for cell in row] if engine.spec.name == report.student else row)
+    return ["", "accuracy, %", "share of the gap", "size, MB", "p50, ms", "faster"], rows
+
+
+def headline_caption(report: Report) -> str:
+    """What the figures of `headline` are of."""
+    total = next((engine.accuracy.total for engine in report.engines if engine.accuracy), None)
+    env = report.environment
+    on = f"Accuracy on {total:,} texts of {report.split}. " if total else ""
+    where = env.gpu or f"{report.threads} thread{'s' if report.threads > 1 else ''} of {env.cpu}"
+    faster = f"faster than {report.reference.spec.title}" if report.reference else "faster: BERT was not measured"
+    return f"{on}p50: one text, {report.headline}, tokenisation included, {where}; {faster}. {report.created[:10]}, commit {env.commit or 'unknown'}."
 
 
 def summary(report: Report) -> Table:

@@ -51,7 +51,7 @@ const accuracy = { log: true };
 plots.push(makePlot("accuracy", "accuracy against latency", (again) => [checkBox("log axis", true, (on) => { accuracy.log = on; again(); })], (place) => {
   const timed = shown().map((engine) => ({ engine, cell: cellOf(engine, 1) })).filter(({ cell }) => cell);
   const said = ({ engine, cell }) =>
-    `${engine.title}: ${engine.said.accuracy}${engine.accuracy === null ? "" : " %"}, p50 ${figure(cell.quantiles.p50)} ms, ${cell.speedUp === "–" ? "" : `${cell.speedUp} of BERT's speed, `}share of the gap ${engine.said.share}`;
+    `${engine.title}: ${engine.said.accuracy}${engine.accuracy === null ? "" : " %"}, p50 ${figure(cell.quantiles.p50)} ms, ${cell.speedUp === "–" ? "" : `${cell.speedUp} as fast as BERT, `}share of the gap ${engine.said.share}`;
   const known = timed.filter(({ engine }) => engine.accuracy !== null);
   drawPoints(place, {
     x: { title: `p50 at batch 1, ms: ${titleOf(state.input)}`, log: accuracy.log, zero: true },

@@ -210,6 +210,16 @@ def test_a_length_beyond_the_models_is_refused_before_anything_is_measured(error
     assert message == "bench.lengths: student-fp32 takes 48 tokens at most, not 64"
 
 
+def test_lengths_that_nobody_asked_for_are_cut_to_what_the_task_takes(task, bench):
+    written = task.recipe.read_text()
+    task.recipe.write_text("\n".join(line for line in written.splitlines() if "lengths" not in line))
+    bench("--only", "student-fp32,linear")
+    assert read_report(task.workspace / "bench").inputs == ["32 tokens", "48 tokens", "own texts"]
+    table = (task.workspace / "bench" / "report.md").read_text().split("## All engines")[0]
+    assert "| **Student · ONNX Runtime fp32** | **75.00** |" in table
+    assert "p50: one text, 48 tokens, " in table
+
+
 def test_an_error_in_the_measuring_process_names_its_engine(task, error):
     (task.bundle / "model.fp32.onnx").write_bytes(b"no model")
     task.rewrite_manifest()
