@@ -77,7 +77,9 @@ def photograph_report(chromium: Chromium, scratch: Path) -> None:
     write_page(read_report(DOCS / "sentiment"), page)
     chromium.open(page.as_uri(), (1120, 900), prefers_color_scheme="light")
     chromium.wait_for("document.querySelector('#accuracy .mark')")
-    chromium.evaluate("document.querySelector('section details').open = false")  # the table takes the room of the next plot
+    chromium.evaluate(
+        "document.querySelector('section details').open = false"
+    )  # the table takes the room of the next plot
     student = "document.querySelector('#accuracy circle.mark[r=\"6.5\"]').getBoundingClientRect()"
     x, y = chromium.evaluate(f"[{student}.x + 6, {student}.y + 6]")
     chromium.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
