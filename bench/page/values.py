@@ -70,7 +70,7 @@ def length_table(report: Report) -> Table:
     for engine in report.engines:
         if engine.cells:
             cells = [report.cell(engine, name, size) for name, size in places]
-            rows.append([engine.spec.title, *(significant(cell and text_ms(cell)) for cell in cells)])
+            rows.append([engine.spec.title, *(significant(text_ms(cell) if cell else None) for cell in cells)])
     return ["Engine", *(f"{name} × {size}" for name, size in places)], rows
 
 
@@ -89,8 +89,8 @@ def quantiles(cell: Cell) -> dict[str, float | None]:
     """The samples at each of `STEPS`; None where they are too few for it (p99: fewer than 100)."""
     samples = cell.total_ms
     known = {name: q for name, q in STEPS.items() if q in (0, 50, 100) or len(samples) * min(q, 100 - q) >= 100 - 1e-6}
-    found = np.percentile(samples, list(known.values())) if samples else []
-    return dict.fromkeys(STEPS) | {name: round(float(ms), 5) for name, ms in zip(known, found, strict=True)}
+    found = {name: round(float(np.percentile(samples, q)), 5) for name, q in known.items()} if samples else {}
+    return {name: found.get(name) for name in STEPS}
 
 
 def text_ms(cell: Cell) -> float | None:

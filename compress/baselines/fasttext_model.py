@@ -54,7 +54,9 @@ class FastTextModel:
 
 def hashed(texts: Sequence[str], texts_b: Sequence[str] | None) -> list[IdArray]:
     """The hashes of the words and of the pairs of neighbours of each text, below `BUCKETS`; a text of a pair follows the other."""
-    return [_hashes(first, second) for first, second in zip(texts, texts_b or [None] * len(texts), strict=True)]
+    if texts_b is None:
+        return [_hashes(text, None) for text in texts]
+    return [_hashes(first, second) for first, second in zip(texts, texts_b, strict=True)]
 
 
 def _hashes(first: str, second: str | None) -> IdArray:
