@@ -76,9 +76,12 @@ class Report(BaseModel):
 
     @property
     def headline(self) -> str:
-        """The input in the summary and the plot: 128 tokens if this length was measured, else the largest length."""
+        """The input in the summary and the plot: 128 tokens if this length was measured, else the largest length.
+
+        A dash if nothing was timed.
+        """
         lengths = {cell.length: cell.input for engine in self.engines for cell in engine.cells if cell.length}
-        return lengths.get(128) or (lengths[max(lengths)] if lengths else self.inputs[0])
+        return lengths.get(128) or (lengths[max(lengths)] if lengths else next(iter(self.inputs), MISSING))
 
     @property
     def reference(self) -> EngineResult | None:

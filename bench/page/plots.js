@@ -29,7 +29,7 @@ function choice(title, options, value, change) {
 /** A plot: its controls, the drawing, which takes the arrow keys, and the line that says what is pointed at. */
 function makePlot(id, title, controls, draw) {
   const host = document.getElementById(id);
-  if (host.closest("section").hidden) return () => {};
+  if (!report.inputs.length || host.closest("section").hidden) return () => {}; // nothing was timed, or no load was given
   const place = element("div", { className: "chart", tabIndex: 0 });
   place.setAttribute("role", "group");
   place.setAttribute("aria-label", `Plot: ${title}. The arrow keys go through its points; the table below has all figures.`);

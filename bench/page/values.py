@@ -34,7 +34,7 @@ def values(report: Report, loads: Sequence[LoadReport]) -> dict[str, Any]:
     """All that the script reads. Times are in ms, memory in GB (1e9 bytes); what is None was not measured."""
     return {
         "inputs": [{"name": name, "title": describe_input(report, name)} for name in report.inputs],
-        "headline": report.headline if report.inputs else None,
+        "headline": report.headline,
         "batch": report.batch_size,
         "split": report.split,
         "unit": unit(report),

@@ -20,7 +20,7 @@ from bench.cells import Cell
 from bench.load.report import LoadReport, Stage
 from bench.page.page import to_html
 from bench.page.values import STEPS, quantiles
-from bench.report import Report, read_report
+from bench.report import Report, read_report, write_report
 from compress.runtime.errors import UserError
 from tests.bench.synthetic import engine, four, report
 from tests.serve.chromium import Chromium, find_chromium
@@ -176,6 +176,14 @@ def test_the_command_makes_pages_of_old_reports_and_says_what_is_no_report(tmp_p
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             CliRunner().invoke(app, ["report", *arguments], catch_exceptions=False)
+
+
+def test_accuracies_without_a_time_have_their_tables(tmp_path: Path) -> None:
+    made = report(*(one.model_copy(update={"cells": []}) for one in four()))
+    write_report(made, tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert (page.values["inputs"], page.values["engines"][2]["accuracy"]) == ([], 84)
+    assert "84.00 [" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
