@@ -26,6 +26,9 @@ function choice(title, options, value, change) {
   return element("label", {}, title, list);
 }
 
+/** The mark of a series, for a legend. */
+const keyOf = (family, colour) => paint(shape("svg", { width: 14, height: 14, "aria-hidden": "true" }, symbol(family, 7, 7, 5)), colour);
+
 /** A plot: its controls, the drawing, which takes the arrow keys, and the line that says what is pointed at. */
 function makePlot(id, title, controls, draw) {
   const host = document.getElementById(id);
@@ -105,11 +108,13 @@ plots.push(makePlot("cost", "cost", (again) => [
 }));
 
 const load = { log: true, step: "p99" };
+const loadColour = (number) => `rival-${number % SHADES.rival}`;
 plots.push(makePlot("load", "throughput against latency under load", (again) => [
   choice("Latency", report.loadSteps.map((step) => [step, step]), "p99", (value) => { load.step = value; again(); }),
   checkBox("log axis", true, (on) => { load.log = on; again(); }),
+  ...report.loads.map((one, number) => element("span", { className: "key" }, keyOf("load", loadColour(number)), one.title)),
 ], (place) => {
-  const series = report.loads.map((one, number) => ({ family: "load", colour: `rival-${number % SHADES.rival}`, name: one.title, joined: true,
+  const series = report.loads.map((one, number) => ({ family: "load", colour: loadColour(number), name: one.title, joined: true,
     points: one.stages.filter((stage) => stage.quantiles[load.step] !== null).map((stage) => ({ x: stage.perSecond, y: stage.quantiles[load.step],
       said: `${one.title}, ${stage.title}: ${figure(stage.perSecond)} answers/s, ${report.loadSteps.map((step) => `${step} ${figure(stage.quantiles[step])} ms`).join(", ")}, ${stage.errors} errors of ${stage.requests.toLocaleString("en")} requests` })) }));
   drawPoints(place, { x: { title: "answers/s", zero: true }, y: { title: `${load.step}, ms`, log: load.log, zero: true }, series });
@@ -126,8 +131,7 @@ function makeChoices() {
     drawAll();
   };
   for (const engine of report.engines) {
-    const key = shape("svg", { width: 14, height: 14, "aria-hidden": "true" }, symbol(engine.family, 7, 7, 5));
-    engines.append(checkBox(engine.title, true, (on) => { engine.shown = on; drawAll(); }, [paint(key, engine.colour)]));
+    engines.append(checkBox(engine.title, true, (on) => { engine.shown = on; drawAll(); }, [keyOf(engine.family, engine.colour)]));
   }
   const all = element("button", { type: "button", onclick: () => show(() => true) }, "All");
   const few = element("button", { type: "button", onclick: () => show((one) => one.student || one.family === "teacher") }, "Student and teacher");
