@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.load.command import http_command
+from bench.page.command import report_command
 from compress import processes
 from compress.console import DEFAULT_RECIPE, console, print_table, run_cli
 from compress.pipeline.workspace import Workspace
@@ -53,7 +54,7 @@ def compare_command(
         str,
         typer.Option(
             metavar="cheap|all|none|NAME,...",
-            help="What else a user could take: majority class, linear model, static embeddings, frozen encoder (cheap); and transformers "
+            help="What else a user could take: majority class, linear models, static embeddings, frozen encoder (cheap); and transformers "
             "cut from the teacher, each trained for minutes (all). What is trained is kept in artifacts/NAME/rivals.",
         ),
     ] = "cheap",
@@ -90,7 +91,8 @@ def compare_command(
     """Accuracy, size, latency and throughput of BERT-base, teacher, student and its cheap rivals, side by side.
 
     Each engine runs in its own process with pinned threads, and they take turns. BERT-base takes minutes. Keep the machine idle.
-    Writes report.md, report.json (with every sample) and a plot; after Ctrl-C, of what was measured by then.
+    Writes report.html (plots to explore), report.md, report.json (with every sample) and a plot; after Ctrl-C, of what was measured by
+    then.
     """
     from bench.baseline import BaselineOptions
     from bench.compare import CompareOptions, compare
@@ -116,11 +118,14 @@ def compare_command(
         console.print(f"[bold yellow]{report.warning}[/]")
     for line in notes(report):
         console.print(line, markup=False)
-    console.print(f"report: {directory / 'report.md'}")
+    console.print(f"report: {directory / 'report.html'}, {directory / 'report.md'}", markup=False)
     if report.partial:
         console.print(f"[bold yellow]interrupted:[/] the report is partial: {report.partial}")
         raise typer.Exit(130)
     _fail([said for condition in options.conditions if (said := condition.met(report))])
+
+
+app.command("report")(report_command)
 
 
 @app.command("diff")

@@ -73,7 +73,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
         engines = roster.engines(names, skipped)
         for name, reason in skipped.items():
             console.print(f"[yellow]{name} is left out:[/] {escape(reason)}")
-        _check_lengths(engines, recipe.bench.lengths)
+        lengths = _lengths(engines, recipe)
         texts, scored = own_texts(corpus, recipe), labelled(corpus)
         jobs = [
             Job(
@@ -81,7 +81,7 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
                 device=options.device,
                 threads=recipe.bench.threads,
                 cpus=cpus,
-                lengths=recipe.bench.lengths,
+                lengths=lengths,
                 batch_size=recipe.bench.batch_size,
                 seconds=recipe.bench.seconds,
                 texts=texts,
@@ -116,12 +116,16 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     return report, out
 
 
-def _check_lengths(engines: list[Engine], lengths: list[int]) -> None:
-    for engine in engines:
-        if max(lengths) > engine.max_length:
-            raise UserError(
-                f"bench.lengths: {engine.name} takes {engine.max_length} tokens at most, not {max(lengths)}"
-            )
+def _lengths(engines: list[Engine], recipe: Recipe) -> list[int]:
+    """The recipe's `bench.lengths`. The default ones are cut to what all engines take, so that it suits any task.
+
+    :raises UserError: the recipe asks for a length that an engine does not take.
+    """
+    shortest = min(engines, key=lambda engine: engine.max_length)
+    wanted, most = recipe.bench.lengths, shortest.max_length
+    if "lengths" in recipe.bench.model_fields_set and max(wanted) > most:
+        raise UserError(f"bench.lengths: {shortest.name} takes {most} tokens at most, not {max(wanted)}")
+    return sorted({min(length, most) for length in wanted})
 
 
 def _run(jobs: list[Job]) -> tuple[list[EngineResult], bool, str | None]:

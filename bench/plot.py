@@ -32,8 +32,10 @@ _PLACES = (
     ((11, -9), "left", "top"),
     ((0, 34), "center", "bottom"),
     ((0, -34), "center", "top"),
+    *(((-11 * far, 9 * up), "right", "bottom" if up > 0 else "top") for far in (1, 4) for up in (3, -3)),
 )
 _POINT = 10  # pixels from the middle of a point to its edge
+_LINE = 7  # pixels on each side of a line that stay free
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ def write_plot(report: Report, directory: Path) -> None:
 def _draw(axes: Axes, report: Report) -> None:
     marks = [mark for engine in report.engines if (mark := _mark(report, engine))]
     _set_scales(axes, marks)
-    for mark in marks:
-        if mark.accuracy is None:
-            # Lines are often close to each other. The slowest one has free space on its left.
-            _draw_line(axes, mark, "left" if mark.ms == max(m.ms for m in marks) else "right")
+    # Lines are often close to each other. The slowest one has free space on its right.
+    slowest = max(mark.ms for mark in marks)
+    lines = [
+        _draw_line(axes, mark, "left" if mark.ms == slowest else "right") for mark in marks if mark.accuracy is None
+    ]
     threads = "1 thread" if report.threads == 1 else f"{report.threads} threads"
     axes.set_xlabel(f"p50 latency, ms (batch 1, {report.headline}, tokenisation included, {threads})")
     axes.set_ylabel(f"{report.split} accuracy, %")
@@ -75,7 +78,7 @@ def _draw(axes: Axes, report: Report) -> None:
     validity = "Not valid: the machine was busy · " if report.warning else ""
     machine = f"{validity}{report.environment.gpu or report.environment.cpu} · {report.created[:10]}"
     axes.text(0, 1.03, machine, transform=axes.transAxes, fontsize=8.5, color=COLOURS["bert"])
-    _draw_points(axes, [mark for mark in marks if mark.accuracy is not None])
+    _draw_points(axes, [mark for mark in marks if mark.accuracy is not None], lines)
 
 
 def _mark(report: Report, engine: EngineResult) -> _Mark | None:
@@ -109,10 +112,11 @@ def _set_scales(axes: Axes, marks: list[_Mark]) -> None:
     axes.tick_params(which="both", length=0)
 
 
-def _draw_line(axes: Axes, mark: _Mark, horizontal: str) -> None:
+def _draw_line(axes: Axes, mark: _Mark, horizontal: str) -> Annotation:
+    """A line at a time, with its label; returns that."""
     colour = COLOURS[mark.family]
     axes.axvline(mark.ms, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes.annotate(
+    return axes.annotate(
         f"{mark.title}, {mark.ms:.3g} ms (time only)",
         xy=(mark.ms, 0.03),
         xycoords=("data", "axes fraction"),
@@ -127,8 +131,11 @@ def _draw_line(axes: Axes, mark: _Mark, horizontal: str) -> None:
     )
 
 
-def _draw_points(axes: Axes, marks: list[_Mark]) -> None:
-    """The points, each with a label at the first place where it covers no other label and no point."""
+def _draw_points(axes: Axes, marks: list[_Mark], lines: list[Annotation]) -> None:
+    """The points, each with a label at the first place where it covers no other label, no point and no line.
+
+    :param lines: the labels of the lines, which are drawn already.
+    """
     from matplotlib.transforms import Bbox
 
     points = [(mark.ms, mark.accuracy) for mark in marks if mark.accuracy is not None]
@@ -143,6 +150,10 @@ def _draw_points(axes: Axes, marks: list[_Mark]) -> None:
     taken = [
         Bbox.from_bounds(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in axes.transData.transform(points)
     ]
+    bottom, top = axes.get_window_extent().intervaly
+    for label in lines:
+        x = axes.transData.transform((label.xy[0], 0))[0]
+        taken += [label.get_window_extent(), Bbox([[x - _LINE, bottom], [x + _LINE, top]])]
     for mark in marks:
         taken.append(_draw_label(axes, mark, taken))
 

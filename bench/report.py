@@ -34,6 +34,9 @@ TIMING = [
 ]
 
 
+PAGE = "report.html"
+
+
 class Report(BaseModel):
     """`report.json`."""
 
@@ -73,9 +76,12 @@ class Report(BaseModel):
 
     @property
     def headline(self) -> str:
-        """The input in the summary and the plot: 128 tokens if this length was measured, else the largest length."""
+        """The input in the summary and the plot: 128 tokens if this length was measured, else the largest length.
+
+        A dash if nothing was timed.
+        """
         lengths = {cell.length: cell.input for engine in self.engines for cell in engine.cells if cell.length}
-        return lengths.get(128) or (lengths[max(lengths)] if lengths else self.inputs[0])
+        return lengths.get(128) or (lengths[max(lengths)] if lengths else next(iter(self.inputs), MISSING))
 
     @property
     def reference(self) -> EngineResult | None:
@@ -118,11 +124,13 @@ def read_report(path: Path) -> Report:
 
 
 def write_report(report: Report, directory: Path) -> None:
-    """Write `report.json`, which holds every raw sample, and `report.md`. No file is ever half written."""
+    """Write `report.json`, which holds every raw sample, `report.md` and `report.html`. No file is ever half written."""
     from bench.markdown import to_markdown
+    from bench.page.page import write_page
 
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
     one_line_arrays = re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text)
     write_text(directory / "report.json", one_line_arrays + "\n")
     write_text(directory / "report.md", to_markdown(report))
+    write_page(report, directory / PAGE)

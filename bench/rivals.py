@@ -41,6 +41,10 @@ class Rivals:
         key = fingerprint(self._texts_key, version("scikit-learn"))
         return self._made("linear", key, self._make_linear) / "model.pickle"
 
+    def fasttext(self) -> Path:
+        """A linear model on the mean of learnt embeddings of hashed n-grams, as fastText has it, as an .npz file."""
+        return self._made("fasttext", fingerprint(self._texts_key, self.recipe.seed), self._make_fasttext) / "model.npz"
+
     def static(self) -> Path:
         """Static token embeddings distilled from the teacher, with their head, as an .npz file.
 
@@ -96,6 +100,11 @@ class Rivals:
         from compress.baselines.linear import fit_linear
 
         (directory / "model.pickle").write_bytes(pickle.dumps(fit_linear(self.corpus)[0]))
+
+    def _make_fasttext(self, directory: Path) -> None:
+        from compress.baselines.fasttext import fit_fasttext
+
+        fit_fasttext(self.corpus, self.recipe.seed).save(directory / "model.npz")
 
     def _make_static(self, directory: Path) -> None:
         from compress.baselines.static import fit_static

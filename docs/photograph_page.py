@@ -1,8 +1,9 @@
-"""Photograph the page of the service: `page-light.png`, `page-dark.png` and `page-phone.png`.
+"""Photograph the page of a report, `report-page.png`, and the page of the service: `page-light.png`, `page-dark.png`, `page-phone.png`.
 
-Usage: python docs/photograph_page.py BUNDLE
+Usage: python docs/photograph_page.py [BUNDLE]
 
-The bundle should be one of the default recipe, since the texts are reviews. Needs Chromium (Debian: `apt install chromium`).
+The report is that of docs/sentiment. Without a bundle it is the only photograph; the bundle should be one of the default recipe, since
+the texts are reviews. Needs Chromium (Debian: `apt install chromium`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from PIL import Image
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
+from bench.page.page import write_page  # noqa: E402
+from bench.report import read_report  # noqa: E402
 from tests.serve.chromium import Chromium, served  # noqa: E402
 
 TEXT = (
@@ -68,16 +71,27 @@ def save(chromium: Chromium, file: Path) -> None:
     small.save(file, optimize=True)
 
 
-def main(bundle: Path) -> None:
-    """Take the three photographs."""
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-        served(bundle) as address,
-        Chromium(Path(scratch) / "profile") as chromium,
-    ):
-        table = Path(scratch) / "reviews.csv"
-        with table.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("review", "rating"), *REVIEWS])
+def photograph_report(chromium: Chromium, scratch: Path) -> None:
+    """The top of a report's page, with the student pointed at."""
+    page = scratch / "report.html"
+    write_page(read_report(DOCS / "sentiment"), page)
+    chromium.open(page.as_uri(), (1120, 900), prefers_color_scheme="light")
+    chromium.wait_for("document.querySelector('#accuracy .mark')")
+    chromium.evaluate(
+        "document.querySelector('section details').open = false"
+    )  # the table takes the room of the next plot
+    student = "document.querySelector('#accuracy circle.mark[r=\"6.5\"]').getBoundingClientRect()"
+    x, y = chromium.evaluate(f"[{student}.x + 6, {student}.y + 6]")
+    chromium.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    save(chromium, DOCS / "report-page.png")
+
+
+def photograph_service(chromium: Chromium, scratch: Path, bundle: Path) -> None:
+    """The page of the service, three times."""
+    table = scratch / "reviews.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("review", "rating"), *REVIEWS])
+    with served(bundle) as address:
         open_page(chromium, address, (1120, 730), "light")
         save(chromium, DOCS / "page-light.png")
         open_page(chromium, address, (390, 1100), "light")
@@ -87,5 +101,15 @@ def main(bundle: Path) -> None:
         save(chromium, DOCS / "page-dark.png")
 
 
+def main(bundle: Path | None) -> None:
+    """Take the photographs."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        scratch = Path(name)
+        with Chromium(scratch / "profile") as chromium:
+            photograph_report(chromium, scratch)
+            if bundle is not None:
+                photograph_service(chromium, scratch, bundle)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -38,6 +38,7 @@ COMMANDS = {
     "pack": Listed("export.commands", "pack", USE, "A bundle with only what one server needs, for an image."),
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher, student and rivals."),
     "diff": Listed("bench.__main__", "diff", MEASURE, "Two reports of bench: what is better or worse."),
+    "report": Listed("bench.__main__", "report", MEASURE, "A report of bench as a page with plots to explore."),
     "load": Listed(
         "bench.__main__", "http", MEASURE, "Load on a server: throughput, latency, errors; pocketbert's or another."
     ),

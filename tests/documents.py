@@ -45,6 +45,7 @@ NOT_RUN = {
     "OMP_NUM_THREADS=1 .venv/bin/python -m pytest ": "runs these tests",
     "accelerate launch ": "needs several GPUs",
     "pocketbert bench ": "times BERT-base for minutes",
+    "pocketbert report ": "needs a report of bench; tests/bench/test_page.py runs it",
     "pocketbert diff ": "needs an older report; tests/bench/test_figures.py runs it",
     "pocketbert load ": "loads a server for a minute; tests/bench/test_load.py runs it",
     "pocketbert cascade ": "needs a bundle with a cascade",

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from bench.engines.base import FAMILIES, Classifier, Engine, Family, Model, Offer
 from bench.engines.bundled import BundleEngine
+from bench.engines.fasttext import FastTextEngine
 from bench.engines.majority import MajorityEngine
 from bench.engines.ngrams import NgramEngine
 from bench.engines.onnx import OnnxEngine
@@ -30,7 +31,7 @@ from bench.engines.pytorch import TorchEngine
 from bench.engines.static import StaticEngine
 
 # Tables show the kinds of a family in this order.
-Kind = MajorityEngine | NgramEngine | StaticEngine | TorchEngine | OnnxEngine | BundleEngine
+Kind = MajorityEngine | NgramEngine | FastTextEngine | StaticEngine | TorchEngine | OnnxEngine | BundleEngine
 KINDS: tuple[type[Kind], ...] = get_args(Kind)
 AnyEngine = Annotated[Kind, Field(discriminator="runtime")]
 
@@ -42,6 +43,7 @@ __all__ = [
     "Classifier",
     "Engine",
     "Family",
+    "FastTextEngine",
     "Kind",
     "MajorityEngine",
     "Model",

@@ -16,6 +16,7 @@ from bench.latency import percentile
 from bench.load.connection import ANSWERED
 from bench.load.drive import UNFINISHED, Plan, Samples
 from bench.text import MISSING, markdown_table, significant, write_text
+from compress.runtime.errors import UserError
 
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
 # The client is too slow if it is later (p99) than both of these:
@@ -225,6 +226,20 @@ def to_markdown(report: LoadReport) -> str:
     parts += ["## Histogram", "Answered requests by latency.", markdown_table(*_histogram(report))]
     parts += ["## What the figures include", "\n".join(f"- {line}" for line in report.timing)]
     return "\n\n".join(parts) + "\n"
+
+
+def read_load(path: Path) -> LoadReport:
+    """A `load.json`, or the one in a directory.
+
+    :raises UserError: there is none, or the file is something else.
+    """
+    file = path / "load.json" if path.is_dir() else path
+    try:
+        return LoadReport.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); `bench http` writes a load.json") from None
+    except ValueError:
+        raise UserError(f"{file}: not a report of `bench http`; give its load.json or the directory") from None
 
 
 def write_report(report: LoadReport, directory: Path) -> None:

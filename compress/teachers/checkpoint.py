@@ -155,7 +155,7 @@ def _reason(options: TeacherOptions, what: str, error: Exception) -> tuple[str, 
     directory = Path(model_source(options.model))
     if not directory.is_dir():
         if is_local(options.model):
-            return "no such directory", "give 'embedded', a checkpoint directory or a hub id"
+            return "no such directory", "give 'embedded', 'embedded-base', a checkpoint directory or a hub id"
         cure = "give another model, or a revision of it that has what transformers reads (teacher.revision)"
         if what == "tokenizer" and (absent := _absent()):
             cure = f"it may need what reads the tokenizers of some models: pip install {' '.join(absent)}"

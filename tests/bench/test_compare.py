@@ -21,7 +21,7 @@ from compress.runtime.errors import UserError
 from tests.tiny_task import at_call
 
 ENGINES = ["bert-torch", "bert-onnx", "bert-onnx-int8", "teacher-torch", "student-fp32", "student-int8"]
-RIVALS = ["majority", "linear", "static"]
+RIVALS = ["majority", "linear", "fasttext", "static"]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def error(task, bench):
 def test_compare_measures_every_engine_and_keeps_every_sample(task, bench, capfd):
     bench("--bert-config", str(task.bert_config))
     out = task.workspace / "bench"
-    names = {"report.json", "report.md", "latency_accuracy.png", "latency_accuracy.svg"}
+    names = {"report.json", "report.md", "report.html", "latency_accuracy.png", "latency_accuracy.svg"}
     assert {path.name for path in out.iterdir()} == names  # and nothing temporary
     report = json.loads((out / "report.json").read_text())
     assert [engine["spec"]["name"] for engine in report["engines"]] == ENGINES + RIVALS
@@ -208,6 +208,16 @@ def test_unknown_engine_lists_the_engines(error):
 def test_a_length_beyond_the_models_is_refused_before_anything_is_measured(error):
     message = error("--only", "student-fp32", "--set", "bench.lengths=[8,64]")
     assert message == "bench.lengths: student-fp32 takes 48 tokens at most, not 64"
+
+
+def test_lengths_that_nobody_asked_for_are_cut_to_what_the_task_takes(task, bench):
+    written = task.recipe.read_text()
+    task.recipe.write_text("\n".join(line for line in written.splitlines() if "lengths" not in line))
+    bench("--only", "student-fp32,linear")
+    assert read_report(task.workspace / "bench").inputs == ["32 tokens", "48 tokens", "own texts"]
+    table = (task.workspace / "bench" / "report.md").read_text().split("## All engines")[0]
+    assert "| **Student · ONNX Runtime fp32** | **75.00** |" in table
+    assert "p50: one text, 48 tokens, " in table
 
 
 def test_an_error_in_the_measuring_process_names_its_engine(task, error):

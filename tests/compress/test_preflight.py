@@ -371,7 +371,7 @@ def test_relabel_renames_the_labels_of_the_tables(task: Callable[..., Recipe]) -
 
 
 def test_a_revision_is_of_the_hub() -> None:
-    with pytest.raises(UserError, match="revision: the embedded model has none"):
+    with pytest.raises(UserError, match="revision: an embedded model has none"):
         load_recipe(Path("recipes/sentiment.toml"), ["teacher.revision=v1"])
     with pytest.raises(UserError, match="revision: only a dataset of the hub has one"):
         load_recipe(Path("recipes/sentiment.toml"), ["data.revision=v1"])

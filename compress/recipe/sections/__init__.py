@@ -52,13 +52,13 @@ from compress.recipe.sections.student import (
     StudentOptions,
     TransformerOptions,
 )
-from compress.recipe.sections.teacher import DomainOptions, MetaOptions, TeacherOptions
+from compress.recipe.sections.teacher import EMBEDDED, DomainOptions, MetaOptions, TeacherOptions
 from compress.recipe.sections.training import CompressOptions, LengthOptions, TrainOptions
 from compress.recipe.sections.transfer import TransferOptions
 
 # What a setting may hold besides the path of a file, or the directory or hub id of a model.
 SPECIAL_NAMES = {
-    Content.MODEL: ("embedded",),
+    Content.MODEL: EMBEDDED,
     Content.DATASET: (),
     Content.INIT: SPECIAL_INITS,
     Content.GENOTYPE: SPECIAL_ARCHITECTURES,

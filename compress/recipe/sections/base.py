@@ -23,7 +23,7 @@ class Content(Enum):
     """Marks a setting that names something outside the recipe. The result depends on its content, not only on its name."""
 
     FILE = "file"
-    MODEL = "model"  # "embedded", a directory or a hub id
+    MODEL = "model"  # an embedded model, a directory or a hub id
     DATASET = "dataset"  # a hub id or a directory
     INIT = "init"  # a special name, a directory or a hub id
     BANK = "bank"  # "embedded", or a file of texts

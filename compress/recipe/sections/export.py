@@ -42,7 +42,9 @@ class BenchOptions(Section):
 
     threads: Positive = Field(1, description="CPU threads of each engine")
     lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field(
-        [32, 128], min_length=1, description="lengths of the timed texts, in tokens"
+        [32, 128],
+        min_length=1,
+        description="lengths of the timed texts, in tokens; the default ones are cut to max_length",
     )
     batch_size: Positive = Field(32, description="texts in a batch where the throughput is measured")
     texts: Positive = Field(200, description="number of the task's own texts that are timed at batch size 1")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from compress.recipe.sections.base import Content, Section, Weight
 from compress.recipe.sections.training import LengthOptions
 
+EMBEDDED = ("embedded", "embedded-base")  # models from the package index, see `compress.data.assets.EMBEDDED_MODELS`
 TEACHER_STEPS = 600  # of a teacher that the recipe does not give a length
 
 
@@ -16,7 +17,9 @@ class TeacherOptions(LengthOptions):
     """The uncompressed classifier."""
 
     model: Annotated[str, Content.MODEL] = Field(
-        "embedded", description="'embedded' (MiniLM-L6-H384), a local directory or a hub id"
+        "embedded",
+        description="'embedded' (MiniLM-L6-H384, for English), 'embedded-base' (MPNet, 12 layers × 768, 440 MB, for English), a local "
+        "directory or a hub id",
     )
     revision: str | None = Field(
         None,
@@ -50,8 +53,8 @@ class TeacherOptions(LengthOptions):
 
     @model_validator(mode="after")
     def _check_revision(self) -> TeacherOptions:
-        if self.revision is not None and self.model == "embedded":
-            raise ValueError("revision: the embedded model has none; only a model of the hub has")
+        if self.revision is not None and self.model in EMBEDDED:
+            raise ValueError("revision: an embedded model has none; only a model of the hub has")
         return self
 
     @model_validator(mode="after")
