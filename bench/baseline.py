@@ -156,9 +156,13 @@ class Baseline:
             export_onnx(checkpoint, target, pair=True, max_length=self.max_length)
 
     def _make_int8(self, target: Path) -> None:
-        from export.quantize import cpu_schemes, quantize
+        from export.int8 import export_int8
+        from export.quantize import cpu_schemes
 
-        quantize(self.onnx(), target, cpu_schemes(self._config.model_type)[0], [], 0)
+        checkpoint = self.checkpoint()
+        with _quiet():
+            scheme = cpu_schemes(self._config.model_type)[0]
+            export_int8(checkpoint, target, scheme, pair=True, max_length=self.max_length)
 
     def _make_optimum(self, target: Path, instructions: list[str]) -> None:
         self._run_optimum(str(self.checkpoint()), str(target), *instructions)

@@ -115,10 +115,14 @@ class Rivals:
 
     def _make_frozen(self, directory: Path) -> None:
         from compress.teachers.finetune import make_frozen
+        from export.int8 import export_int8
         from export.onnx import export_onnx
-        from export.quantize import FLOAT_EMBEDDINGS, quantize
+        from export.quantize import FLOAT_EMBEDDINGS
 
-        make_frozen(self.recipe, self.corpus, directory / "checkpoint")
-        fp32 = directory / "model.fp32.onnx"
-        export_onnx(directory / "checkpoint", fp32, pair=self.corpus.pair, max_length=self.recipe.target.max_length)
-        quantize(fp32, directory / "model.int8.onnx", FLOAT_EMBEDDINGS, [], 0)
+        checkpoint, options = (
+            directory / "checkpoint",
+            {"pair": self.corpus.pair, "max_length": self.recipe.target.max_length},
+        )
+        make_frozen(self.recipe, self.corpus, checkpoint)
+        export_onnx(checkpoint, directory / "model.fp32.onnx", **options)
+        export_int8(checkpoint, directory / "model.int8.onnx", FLOAT_EMBEDDINGS, **options)

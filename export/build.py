@@ -139,7 +139,7 @@ class StudentExport:
         fp32 = self._add_fp32()
         default = "fp32"
         if "int8" in precisions:
-            self._add_int8(fp32)
+            self._add_int8()
             default = "int8" if self._models["int8"].passed else "fp32"
         if target == "tensorrt":
             self._add_tensorrt(fp32)
@@ -195,14 +195,12 @@ class StudentExport:
         self._add("fp32", ModelEntry(file=file.name, runtime="onnxruntime", note=note, **measured(result)), result)
         return file
 
-    def _add_int8(self, fp32: Path) -> None:
+    def _add_int8(self) -> None:
         from export.onnx import export_onnx
         from export.quantize import cpu_schemes
 
-        source = fp32
-        if self._model_type == "pocketbert_cnn":
-            source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
-            export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
+        source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
+        export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
         self._add_quantized("int8", source, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
         if not self._models["int8"].passed:
             console.print(

@@ -28,8 +28,9 @@ from export.accuracy import standard_error
 from export.bundle import TOKENIZER, Cascade, CurvePoint, ModelEntry, Route
 from export.calibration import calibrate
 from export.gate import Gate
-from export.judge import export_teacher
+from export.int8 import export_int8
 from export.measure import mean_latency
+from export.onnx import export_onnx
 from export.quantize import FLOAT_EMBEDDINGS
 from export.record import measured
 from export.session import FloatArray, OnnxModel, softmax
@@ -178,7 +179,9 @@ def _export_teacher(
     :returns: its entry, its precision and its logits (N, C) on dev.
     """
     fp32, int8 = scratch / "teacher.fp32.onnx", scratch / "teacher.int8.onnx"
-    difference = export_teacher(teacher, fp32, int8, pair=corpus.pair, max_length=recipe.target.max_length)
+    options = {"pair": corpus.pair, "max_length": recipe.target.max_length}
+    difference = export_onnx(teacher, fp32, **options)
+    export_int8(teacher, int8, FLOAT_EMBEDDINGS, **options)
     threads = torch.get_num_threads()
     dev_only = replace(corpus, splits={name: corpus.splits[name] for name in ("train", "dev")})
     gate = Gate(dev_only, encoder, pad_token_id, recipe.export, threads=threads)
