@@ -24,6 +24,7 @@ from compress.data.files import fingerprint
 from compress.data.hub import pretrained_arguments
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
+from export.bundle import GRAPHS
 
 OPTIMUM_EXPORT = Path(__file__).parent / "optimum_export.py"
 OPTIMUM_CURE = "`make optimum` makes an environment for it: --optimum .venv-optimum/bin/python"
@@ -54,6 +55,7 @@ class Baseline:
             {name: value for name, value in self._config.to_dict().items() if not name.startswith("_")},
             {package: version(package) for package in _MAKERS},
             __version__,
+            GRAPHS,
             options.model,
             getattr(self._config, "_commit_hash", None),
         )

@@ -30,8 +30,8 @@ class _FusedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, heads: int, scale: float
     ) -> Tensor:
-        parts = (states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (query, key, value))
-        return F.scaled_dot_product_attention(*parts, attn_mask=bias, scale=scale).transpose(1, 2).flatten(2)
+        q, k, v = (states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale).transpose(1, 2).flatten(2)
 
     @staticmethod
     def symbolic(g: Any, query: Any, key: Any, value: Any, bias: Any, heads: int, scale: float) -> Any:
@@ -57,15 +57,19 @@ def _attend(
 
 
 @contextmanager
-def fused_attention(model: nn.Module) -> Iterator[None]:
-    """Within it, the attention of the model is that operator. A model of which transformers does not choose the attention stays as it is."""
+def attention_to_export(model: nn.Module, *, fused: bool) -> Iterator[None]:
+    """Within it, the model's attention is one that is exported well. A model of which transformers does not choose it stays as it is.
+
+    :param fused: as ONNX Runtime's operator, which takes no padded texts here. Else the plain products: PyTorch's own operator
+        would be exported with a search for NaN in each layer.
+    """
     if not (isinstance(model, PreTrainedModel) and model.is_backend_compatible()):
         yield
         return
     AttentionInterface.register(FUSED, _attend)
     AttentionMaskInterface.register(FUSED, eager_mask)  # added to the scores, or None if every token sees every other
     before = model.config._attn_implementation
-    model.set_attn_implementation(FUSED)
+    model.set_attn_implementation(FUSED if fused else "eager")
     try:
         yield
     finally:

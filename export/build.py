@@ -27,7 +27,7 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
+from export.bundle import FORMAT, GRAPHS, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
 from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
@@ -58,7 +58,7 @@ def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
         texts=lambda recipe: (Texts.LABELLED,),
         after=(TEACHER.name, STUDENT.name),
         versions=(
-            *(target, onnxruntime.__version__, str(FORMAT), nanotoken_version() or "no nanotoken"),
+            *(target, onnxruntime.__version__, str(FORMAT), str(GRAPHS), nanotoken_version() or "no nanotoken"),
             *([] if refuse else ["not refused"]),
         ),
         shared=False,

@@ -179,9 +179,9 @@ def _export_teacher(
     :returns: its entry, its precision and its logits (N, C) on dev.
     """
     fp32, int8 = scratch / "teacher.fp32.onnx", scratch / "teacher.int8.onnx"
-    options = {"pair": corpus.pair, "max_length": recipe.target.max_length}
-    difference = export_onnx(teacher, fp32, **options)
-    export_int8(teacher, int8, FLOAT_EMBEDDINGS, **options)
+    max_length = recipe.target.max_length
+    difference = export_onnx(teacher, fp32, pair=corpus.pair, max_length=max_length)
+    export_int8(teacher, int8, FLOAT_EMBEDDINGS, pair=corpus.pair, max_length=max_length)
     threads = torch.get_num_threads()
     dev_only = replace(corpus, splits={name: corpus.splits[name] for name in ("train", "dev")})
     gate = Gate(dev_only, encoder, pad_token_id, recipe.export, threads=threads)

@@ -33,9 +33,10 @@ def first_token_only(model: onnx.ModelProto) -> None:
     moved: dict[str, onnx.NodeProto] = {}  # by output: nodes that compute the first token only
     for node in reversed(graph.node):
         result = node.output[0]
-        if result not in outputs and readers[result] and known.is_each_token(node):
-            if all(known.takes_first(reader) or _reads_first(reader, i, moved) for reader, i in readers[result]):
-                moved[result] = node
+        if result in outputs or not readers[result] or not known.is_each_token(node):
+            continue
+        if all(known.takes_first(reader) or _reads_first(reader, i, moved) for reader, i in readers[result]):
+            moved[result] = node
     _shorten(graph, known, moved)
 
 

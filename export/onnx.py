@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import compress.students  # noqa: F401 - registers the student classes with the Auto classes
 from compress.runtime.errors import UserError
 from compress.training.evaluation import takes_segments, takes_types
-from export.attention import fused_attention, remove_reshapes
+from export.attention import attention_to_export, remove_reshapes
 from export.first_token import first_token_only
 from export.session import OnnxModel
 from export.unpadded import UnpaddedCnn, takes_unpadded
@@ -88,7 +87,7 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
     example = {"input_ids": ids, "attention_mask": mask, "segments": second, "token_type_ids": second}
     axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
     fused = isinstance(model, _UnpaddedTransformer)
-    with warnings.catch_warnings(), fused_attention(student) if fused else nullcontext():
+    with warnings.catch_warnings(), attention_to_export(student, fused=fused):
         warnings.simplefilter("ignore")
         # The tracing exporter is used because torch.export (2.13) makes the length constant after a max-pooling.
         torch.onnx.export(
