@@ -141,6 +141,8 @@ class StudentExport:
         if "int8" in precisions:
             self._add_int8()
             default = "int8" if self._models["int8"].passed else "fp32"
+        if "fp16" in precisions:
+            self._add_fp16(fp32)
         if target == "tensorrt":
             self._add_tensorrt(fp32)
         if "fp32" not in precisions and default != "fp32":
@@ -206,6 +208,18 @@ class StudentExport:
             console.print(
                 "  [bold red]int8 fails the gate however it is quantised; the bundle's default is fp32[/]; "
                 "train the student with quantisation: --set compress.quantization_epochs=2"
+            )
+
+    def _add_fp16(self, fp32: Path) -> None:
+        from export.half import NOTE, to_fp16
+
+        file = self._directory / "model.fp16.onnx"
+        to_fp16(fp32, file)
+        result = self._gate.evaluate(file)
+        self._add("fp16", ModelEntry(file=file.name, runtime="onnxruntime", note=NOTE, **measured(result)), result)
+        if not result.passed:
+            console.print(
+                f"  [bold red]fp16 fails the gate; on a GPU the bundle answers in fp32[/]; wanted: {self._gate.wanted}"
             )
 
     def _add_quantized(self, name: str, fp32: Path, file: Path, schemes: Sequence[Scheme]) -> None:
