@@ -35,7 +35,7 @@ from export.golden import GOLDEN
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
 from export.session import FloatArray
-from export.tensorrt import ENGINE_GRAPH, build_engine, shape_profile
+from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
@@ -241,7 +241,7 @@ class StudentExport:
         self._add_quantized(ENGINE_GRAPH, fp32, graph, [TENSORRT_SCHEME])
         shapes = shape_profile([len(text) for text in self._calibration], self._recipe.target.max_length)
         engine = build_engine(graph, engine_file, shapes, self._recipe.export.compute_capability)
-        note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
+        note = engine_note(engine)
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
         # The engine computes what its graph does, so its scores become probabilities in the same way.
         self._add("tensorrt", entry.model_copy(update={"calibration": self._models[ENGINE_GRAPH].calibration}), None)
