@@ -120,7 +120,7 @@ def rebuild(
     from export.bundle import Bundle, find_bundle
     from export.rebuild import rebuild
 
-    rebuilt = rebuild(Bundle(find_bundle(bundle)), compute_capability)
+    rebuilt = rebuild(Bundle(find_bundle(bundle)), compute_capability, typer.echo)
     for name, model in rebuilt.manifest.models.items():
         if model.engine is not None:
             typer.echo(f"{name}: {model.file}, {model.note}")

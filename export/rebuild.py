@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
-from compress.console import console
 from compress.data.files import write_json
 from compress.runtime.errors import UserError
 from export import cuda
@@ -13,12 +13,15 @@ from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note
 from export.tensorrt_session import check_graph
 
 
-def rebuild(bundle: Bundle, compute_capability: str | None = None) -> Bundle:
+def rebuild(
+    bundle: Bundle, compute_capability: str | None = None, say: Callable[[str], None] = lambda line: None
+) -> Bundle:
     """Replace the engines of a bundle. The manifest changes with them; `rebuilt_from` in its provenance is the hash of the old one.
 
     A run that is killed leaves the old bundle, beside it perhaps a new engine that the manifest does not list.
 
     :param compute_capability: of the GPU to build for, e.g. "8.9". None: that of this machine.
+    :param say: told, line by line, what is built.
     :returns: the bundle, opened anew.
     :raises UserError: the bundle has no engine or not its graph, there is no GPU to build for, or see `build_engine`.
     """
@@ -29,7 +32,23 @@ def rebuild(bundle: Bundle, compute_capability: str | None = None) -> Bundle:
         )
     capability = compute_capability or cuda.compute_capability()
     files = dict(old.files)
-    parts = {domain: _rebuilt(bundle, domain, part, capability, files) for domain, part in bundle.parts.items()}
+    parts: dict[str | None, Manifest | DomainEntry] = {}
+    for domain, part in bundle.parts.items():
+        models = {}
+        for name, model in part.models.items():
+            if model.engine is not None:
+                check_graph(bundle, model, domain)
+                if ENGINE_GRAPH not in part.models:
+                    raise UserError(
+                        f"{bundle.directory}: the graph of its engine is not in it; take the whole bundle, or export again"
+                    )
+                graph = bundle.directory / part.models[ENGINE_GRAPH].file
+                say(
+                    f"building the engine of {graph.relative_to(bundle.directory)} for compute capability {capability} …"
+                )
+                model = _replaced(bundle, model, graph, capability, files)
+            models[name] = model
+        parts[domain] = part.model_copy(update={"models": models})
     manifest = old.model_copy(
         update={
             "models": parts[old.default_domain].models,
@@ -44,27 +63,11 @@ def rebuild(bundle: Bundle, compute_capability: str | None = None) -> Bundle:
     return Bundle(bundle.directory)
 
 
-def _rebuilt(
-    bundle: Bundle, domain: str | None, part: Manifest | DomainEntry, capability: str, files: dict[str, FileEntry]
-) -> Manifest | DomainEntry:
-    """The models of a domain, or of the only student, with new engines. `files` gets them in the place of the old ones."""
-    models = {name: _replaced(bundle, domain, part, model, capability, files) for name, model in part.models.items()}
-    return part.model_copy(update={"models": models})
-
-
 def _replaced(
-    bundle: Bundle,
-    domain: str | None,
-    part: Manifest | DomainEntry,
-    model: ModelEntry,
-    capability: str,
-    files: dict[str, FileEntry],
+    bundle: Bundle, model: ModelEntry, graph: Path, capability: str, files: dict[str, FileEntry]
 ) -> ModelEntry:
-    if model.engine is None:
-        return model
-    check_graph(bundle, model, domain)
-    graph = bundle.directory / part.models[ENGINE_GRAPH].file
-    console.print(f"building the engine of {graph.name} for compute capability {capability} …")
+    """The entry of a new engine. `files` gets its file in the place of the old one."""
+    assert model.engine is not None
     temporary = bundle.directory / f"{model.file}.new"
     engine = build_engine(graph, temporary, model.engine.shapes, capability)
     made = file_entry(temporary)
