@@ -24,6 +24,7 @@ from compress.data.files import fingerprint
 from compress.data.hub import pretrained_arguments
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
+from export.bundle import GRAPHS
 
 OPTIMUM_EXPORT = Path(__file__).parent / "optimum_export.py"
 OPTIMUM_CURE = "`make optimum` makes an environment for it: --optimum .venv-optimum/bin/python"
@@ -54,6 +55,7 @@ class Baseline:
             {name: value for name, value in self._config.to_dict().items() if not name.startswith("_")},
             {package: version(package) for package in _MAKERS},
             __version__,
+            GRAPHS,
             options.model,
             getattr(self._config, "_commit_hash", None),
         )
@@ -156,9 +158,13 @@ class Baseline:
             export_onnx(checkpoint, target, pair=True, max_length=self.max_length)
 
     def _make_int8(self, target: Path) -> None:
-        from export.quantize import cpu_schemes, quantize
+        from export.int8 import export_int8
+        from export.quantize import cpu_schemes
 
-        quantize(self.onnx(), target, cpu_schemes(self._config.model_type)[0], [], 0)
+        checkpoint = self.checkpoint()
+        with _quiet():
+            scheme = cpu_schemes(self._config.model_type)[0]
+            export_int8(checkpoint, target, scheme, pair=True, max_length=self.max_length)
 
     def _make_optimum(self, target: Path, instructions: list[str]) -> None:
         self._run_optimum(str(self.checkpoint()), str(target), *instructions)

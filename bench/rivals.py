@@ -15,6 +15,7 @@ from compress.pipeline.workspace import Maker, Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import NoAugmentation, TransferOptions
 from compress.runtime.errors import UserError
+from export.bundle import GRAPHS
 
 FOLDER = "rivals"  # in the recipe's workspace
 # A student of layers learns in minutes from the task's own texts, as one would train it with a distillation library.
@@ -65,7 +66,7 @@ class Rivals:
             raise UserError(
                 "teacher.fine_tuned: the recipe's model is fine-tuned already, so there is no frozen encoder"
             )
-        key = fingerprint(self._texts_key, TEACHER.key(self.recipe, {}), version("onnxruntime"))
+        key = fingerprint(self._texts_key, TEACHER.key(self.recipe, {}), version("onnxruntime"), GRAPHS)
         return self._made("frozen", key, self._make_frozen) / f"model.{'int8' if int8 else 'fp32'}.onnx"
 
     def layers(self, number: int) -> Path:
@@ -115,10 +116,11 @@ class Rivals:
 
     def _make_frozen(self, directory: Path) -> None:
         from compress.teachers.finetune import make_frozen
+        from export.int8 import export_int8
         from export.onnx import export_onnx
-        from export.quantize import FLOAT_EMBEDDINGS, quantize
+        from export.quantize import FLOAT_EMBEDDINGS
 
-        make_frozen(self.recipe, self.corpus, directory / "checkpoint")
-        fp32 = directory / "model.fp32.onnx"
-        export_onnx(directory / "checkpoint", fp32, pair=self.corpus.pair, max_length=self.recipe.target.max_length)
-        quantize(fp32, directory / "model.int8.onnx", FLOAT_EMBEDDINGS, [], 0)
+        checkpoint, pair, max_length = directory / "checkpoint", self.corpus.pair, self.recipe.target.max_length
+        make_frozen(self.recipe, self.corpus, checkpoint)
+        export_onnx(checkpoint, directory / "model.fp32.onnx", pair=pair, max_length=max_length)
+        export_int8(checkpoint, directory / "model.int8.onnx", FLOAT_EMBEDDINGS, pair=pair, max_length=max_length)

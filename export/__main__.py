@@ -1,4 +1,4 @@
-"""`python -m export`: makes a bundle that can be served from a finished student; `inspect`, `verify` and `pack` take one."""
+"""`python -m export`: makes a bundle that can be served from a finished student; `inspect`, `verify`, `pack` and `rebuild` take one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, DefaultGroup, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
 from export.bundle import Bundle, DomainEntry, Manifest
-from export.commands import inspect, pack, verify
+from export.commands import inspect, pack, rebuild, verify
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -22,6 +22,7 @@ app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enab
 app.command()(inspect)
 app.command()(verify)
 app.command()(pack)
+app.command()(rebuild)
 
 
 class TargetName(StrEnum):

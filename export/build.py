@@ -27,7 +27,7 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
+from export.bundle import FORMAT, GRAPHS, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
 from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
@@ -35,7 +35,7 @@ from export.golden import GOLDEN
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
 from export.session import FloatArray
-from export.tensorrt import ENGINE_GRAPH, build_engine, shape_profile
+from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
@@ -58,7 +58,7 @@ def bundle_stage(target: Target, *, refuse: bool = True) -> Stage:
         texts=lambda recipe: (Texts.LABELLED,),
         after=(TEACHER.name, STUDENT.name),
         versions=(
-            *(target, onnxruntime.__version__, str(FORMAT), nanotoken_version() or "no nanotoken"),
+            *(target, onnxruntime.__version__, str(FORMAT), str(GRAPHS), nanotoken_version() or "no nanotoken"),
             *([] if refuse else ["not refused"]),
         ),
         shared=False,
@@ -139,8 +139,10 @@ class StudentExport:
         fp32 = self._add_fp32()
         default = "fp32"
         if "int8" in precisions:
-            self._add_int8(fp32)
+            self._add_int8()
             default = "int8" if self._models["int8"].passed else "fp32"
+        if "fp16" in precisions:
+            self._add_fp16(fp32)
         if target == "tensorrt":
             self._add_tensorrt(fp32)
         if "fp32" not in precisions and default != "fp32":
@@ -195,19 +197,29 @@ class StudentExport:
         self._add("fp32", ModelEntry(file=file.name, runtime="onnxruntime", note=note, **measured(result)), result)
         return file
 
-    def _add_int8(self, fp32: Path) -> None:
+    def _add_int8(self) -> None:
         from export.onnx import export_onnx
         from export.quantize import cpu_schemes
 
-        source = fp32
-        if self._model_type == "pocketbert_cnn":
-            source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
-            export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
+        source, max_length = self._scratch / "for_int8.onnx", self._recipe.target.max_length
+        export_onnx(self._student, source, pair=self._corpus.pair, max_length=max_length, for_int8=True)
         self._add_quantized("int8", source, self._directory / "model.int8.onnx", cpu_schemes(self._model_type))
         if not self._models["int8"].passed:
             console.print(
                 "  [bold red]int8 fails the gate however it is quantised; the bundle's default is fp32[/]; "
                 "train the student with quantisation: --set compress.quantization_epochs=2"
+            )
+
+    def _add_fp16(self, fp32: Path) -> None:
+        from export.half import NOTE, to_fp16
+
+        file = self._directory / "model.fp16.onnx"
+        to_fp16(fp32, file)
+        result = self._gate.evaluate(file)
+        self._add("fp16", ModelEntry(file=file.name, runtime="onnxruntime", note=NOTE, **measured(result)), result)
+        if not result.passed:
+            console.print(
+                f"  [bold red]fp16 fails the gate; on a GPU the bundle answers in fp32[/]; wanted: {self._gate.wanted}"
             )
 
     def _add_quantized(self, name: str, fp32: Path, file: Path, schemes: Sequence[Scheme]) -> None:
@@ -229,7 +241,7 @@ class StudentExport:
         self._add_quantized(ENGINE_GRAPH, fp32, graph, [TENSORRT_SCHEME])
         shapes = shape_profile([len(text) for text in self._calibration], self._recipe.target.max_length)
         engine = build_engine(graph, engine_file, shapes, self._recipe.export.compute_capability)
-        note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
+        note = engine_note(engine)
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
         # The engine computes what its graph does, so its scores become probabilities in the same way.
         self._add("tensorrt", entry.model_copy(update={"calibration": self._models[ENGINE_GRAPH].calibration}), None)

@@ -14,6 +14,7 @@ from compress.runtime.errors import UserError
 from export.golden import GoldenExamples, read_golden
 
 FORMAT = 3
+GRAPHS = 2  # changes whenever the exporter writes another graph of the same model
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 HOW_TO_MAKE = "pocketbert compress RECIPE.toml && pocketbert export RECIPE.toml"

@@ -28,8 +28,9 @@ from export.accuracy import standard_error
 from export.bundle import TOKENIZER, Cascade, CurvePoint, ModelEntry, Route
 from export.calibration import calibrate
 from export.gate import Gate
-from export.judge import export_teacher
+from export.int8 import export_int8
 from export.measure import mean_latency
+from export.onnx import export_onnx
 from export.quantize import FLOAT_EMBEDDINGS
 from export.record import measured
 from export.session import FloatArray, OnnxModel, softmax
@@ -173,25 +174,29 @@ def _export_teacher(
     directory: Path,
     scratch: Path,
 ) -> tuple[ModelEntry, Literal["int8", "fp32"], FloatArray]:
-    """Write the teacher in INT8 if that passes the gate, else in fp32.
+    """Write the teacher in INT8 if the recipe has this precision and it passes the gate, else in fp32.
 
     :returns: its entry, its precision and its logits (N, C) on dev.
     """
     fp32, int8 = scratch / "teacher.fp32.onnx", scratch / "teacher.int8.onnx"
-    difference = export_teacher(teacher, fp32, int8, pair=corpus.pair, max_length=recipe.target.max_length)
+    max_length = recipe.target.max_length
+    difference = export_onnx(teacher, fp32, pair=corpus.pair, max_length=max_length)
     threads = torch.get_num_threads()
     dev_only = replace(corpus, splits={name: corpus.splits[name] for name in ("train", "dev")})
     gate = Gate(dev_only, encoder, pad_token_id, recipe.export, threads=threads)
-    exact, rounded = gate.evaluate(fp32), gate.evaluate(int8)
-    console.print(f"  teacher in int8: {int8.stat().st_size / 1e6:.1f} MB, {rounded}")
-    file, result, note = int8, rounded, FLOAT_EMBEDDINGS.note
-    if not rounded.passed:
-        file, result = fp32, exact
-        note = f"fp32, logits within {difference:.1e} of PyTorch's; int8 ({note}) failed the gate: {rounded.verdict}"
-        console.print(
-            "  [bold yellow]the teacher's int8 fails the gate, so the cascade has it in fp32[/]: "
-            f"{fp32.stat().st_size / 1e6:.1f} MB"
-        )
+    file, result, note = fp32, gate.evaluate(fp32), f"fp32, logits within {difference:.1e} of PyTorch's"
+    if "int8" in recipe.export.precisions:
+        export_int8(teacher, int8, FLOAT_EMBEDDINGS, pair=corpus.pair, max_length=max_length)
+        rounded = gate.evaluate(int8)
+        console.print(f"  teacher in int8: {int8.stat().st_size / 1e6:.1f} MB, {rounded}")
+        if rounded.passed:
+            file, result, note = int8, rounded, FLOAT_EMBEDDINGS.note
+        else:
+            note = f"{note}; int8 ({FLOAT_EMBEDDINGS.note}) failed the gate: {rounded.verdict}"
+            console.print(
+                "  [bold yellow]the teacher's int8 fails the gate, so the cascade has it in fp32[/]: "
+                f"{fp32.stat().st_size / 1e6:.1f} MB"
+            )
     logits, known = dict(result.logits), measured(result)
     if test := corpus.splits.get("test"):
         model = OnnxModel(file, threads=threads)

@@ -1,4 +1,4 @@
-"""The commands for a finished bundle: inspect, verify and pack. They need what serving needs, and nothing of what made the bundle."""
+"""The commands for a finished bundle: inspect, verify, pack and rebuild. They need what serving needs, and nothing of what made the bundle."""
 
 from __future__ import annotations
 
@@ -104,3 +104,23 @@ def pack(
     packed = pack(whole, out, precisions=precision or (), cascade=cascade)
     sizes = [sum(file.bytes for file in one.manifest.files.values()) / 1e6 for one in (packed, whole)]
     typer.echo(f"packed {out}: {', '.join(packed.manifest.files)}; {sizes[0]:.1f} of {sizes[1]:.1f} MB")
+
+
+@app.command()
+def rebuild(
+    bundle: BundleArgument,
+    compute_capability: Annotated[
+        str | None, typer.Option(help="of the GPU to build for, such as 8.9; default: that of this machine")
+    ] = None,
+) -> None:
+    """Build the TensorRT engines of a bundle again, from the graphs in it: for another GPU or another version of TensorRT.
+
+    TensorRT for RTX builds without a GPU.
+    """
+    from export.bundle import Bundle, find_bundle
+    from export.rebuild import rebuild
+
+    rebuilt = rebuild(Bundle(find_bundle(bundle)), compute_capability, typer.echo)
+    for name, model in rebuilt.manifest.models.items():
+        if model.engine is not None:
+            typer.echo(f"{name}: {model.file}, {model.note}")

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
@@ -13,6 +14,8 @@ from transformers import AutoModelForSequenceClassification
 import compress.students  # noqa: F401 - registers the student classes with the Auto classes
 from compress.runtime.errors import UserError
 from compress.training.evaluation import takes_segments, takes_types
+from export.attention import attention_to_export, remove_reshapes
+from export.first_token import first_token_only
 from export.session import OnnxModel
 from export.unpadded import UnpaddedCnn, takes_unpadded
 
@@ -33,23 +36,49 @@ class _PositionalInputs(nn.Module):
         return self.student(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
 
+class _UnpaddedTransformer(nn.Module):
+    """As `_PositionalInputs`, for texts of one length."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.student(input_ids=input_ids, **types).logits
+
+
+def _unpadded(student: nn.Module, max_length: int) -> nn.Module:
+    """A student without a mask, if its kind can do without."""
+    if takes_unpadded(student):
+        return UnpaddedCnn(student, max_length)
+    return _PositionalInputs(student) if takes_segments(student) else _UnpaddedTransformer(student)
+
+
+def _simplify(file: Path) -> None:
+    """Take out of the graph of a transformer what the exporter leaves in."""
+    graph = onnx.load(file)
+    remove_reshapes(graph)
+    first_token_only(graph)
+    onnx.save(graph, file)
+
+
 def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: int, for_int8: bool = False) -> float:
     """Write the student as ONNX: int64 inputs (B, L), float32 `logits` (B, C).
 
     :param pair: whether the student reads pairs. Then its third input is `segments` (our own students) or `token_type_ids`
         (a Hugging Face model with token types), see `OnnxModel`.
     :param max_length: the most tokens of a text.
-    :param for_int8: write the graph from which the INT8 graph for a CPU is made. That of a convolutional student has no attention
-        mask, see `UnpaddedCnn`.
+    :param for_int8: write the graph from which the INT8 graph for a CPU is made. Those of convolutional students and of transformers
+        have no attention mask: `OnnxModel` never pads their texts.
     :returns: the largest difference of a logit between ONNX Runtime and PyTorch over `PARITY_SHAPES`, with padding.
     :raises UserError: the difference is more than `TOLERANCE`.
     """
     student = AutoModelForSequenceClassification.from_pretrained(student_directory).eval()
     if hasattr(student, "fold"):
         student.fold()
-    padded = not (for_int8 and takes_unpadded(student))
-    model = (_PositionalInputs(student) if padded else UnpaddedCnn(student, max_length)).eval()
-    names = ["input_ids", *(["attention_mask"] if padded else [])]
+    model = (_unpadded(student, max_length) if for_int8 else _PositionalInputs(student)).eval()
+    names = ["input_ids", *(["attention_mask"] if isinstance(model, _PositionalInputs) else [])]
     if pair and takes_segments(student):
         names.append("segments")
     elif pair and takes_types(student):
@@ -57,7 +86,8 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
     ids, mask, second = _example(2, min(24, max_length), student.config.vocab_size)
     example = {"input_ids": ids, "attention_mask": mask, "segments": second, "token_type_ids": second}
     axes = {name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}}
-    with warnings.catch_warnings():
+    fused = isinstance(model, _UnpaddedTransformer)
+    with warnings.catch_warnings(), attention_to_export(student, fused=fused):
         warnings.simplefilter("ignore")
         # The tracing exporter is used because torch.export (2.13) makes the length constant after a max-pooling.
         torch.onnx.export(
@@ -70,6 +100,8 @@ def export_onnx(student_directory: Path, file: Path, *, pair: bool, max_length: 
             opset_version=OPSET,
             dynamo=False,
         )
+    if fused:
+        _simplify(file)
     difference = parity(_PositionalInputs(student), file, names, student.config.vocab_size, max_length)
     if not difference <= TOLERANCE:
         raise UserError(

@@ -78,8 +78,13 @@ _CONVOLUTIONAL = [
 ]
 # The activations of a transformer have outliers, so a fixed range does not fit them. Dynamic ranges do. ONNX Runtime has fast
 # kernels with dynamic ranges for matrix products and LSTMs, but not for convolutions.
-FLOAT_EMBEDDINGS = Scheme("dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None)
-_DYNAMIC = [Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None)]
+_TENSORS = {
+    "DefaultTensorType": onnx.TensorProto.FLOAT
+}  # behind a fused attention, the quantiser does not know the type
+FLOAT_EMBEDDINGS = Scheme(
+    "dynamic U8×S8, per channel, embeddings in float", ("MatMul", "Gemm", "LSTM"), None, options=_TENSORS
+)
+_DYNAMIC = [Scheme("dynamic U8×S8, per channel", ("MatMul", "Gemm", "Gather", "LSTM"), None, options=_TENSORS)]
 
 
 def cpu_schemes(model_type: str) -> list[Scheme]:
@@ -151,7 +156,7 @@ def quantize(source: Path, target: Path, scheme: Scheme, texts: Sequence[Encoded
 def prepare(source: Path, target: Path) -> None:
     """Write an fp32 graph as the quantiser needs it: constants folded, shapes inferred."""
     model = onnx.load(source)
-    # The optimiser would move the transposes of an `UnpaddedCnn`, whose layout is chosen already.
+    # A graph without a mask is optimised already. The optimiser would move the transposes of an `UnpaddedCnn`.
     laid_out = "attention_mask" not in _inputs(model.graph)
     if laid_out:
         constants_to_initializers(model)

@@ -21,7 +21,7 @@ def simplify(model: onnx.ModelProto) -> None:
             _fold_factor(graph, node)
         if node.op_type == "Transpose":
             _transpose_integers(graph, node)
-    graph.drop_unused()
+    drop_unused(model.graph)
 
 
 def constants_to_initializers(model: onnx.ModelProto) -> None:
@@ -31,6 +31,18 @@ def constants_to_initializers(model: onnx.ModelProto) -> None:
         tensor.CopyFrom(node.attribute[0].t)
         tensor.name = node.output[0]
         model.graph.node.remove(node)
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and constants that nothing reads, in place."""
+    used = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):  # a node comes after those that it reads
+        if used.intersection(node.output):
+            used.update(node.input)
+        else:
+            graph.node.remove(node)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 class _Graph:
@@ -44,7 +56,6 @@ class _Graph:
         for node in graph.node:
             for name in node.input:
                 self.consumers[name].append(node)
-        self.outputs = {output.name for output in graph.output}
 
     def dequantized(self, name: str) -> onnx.NodeProto | None:
         """The DequantizeLinear that makes a tensor, if it has one scale and its integers are no constant."""
@@ -68,18 +79,6 @@ class _Graph:
         self.graph.initializer.append(tensor)
         self.constants[name] = tensor
         return name
-
-    def drop_unused(self) -> None:
-        """Remove nodes and constants that nothing reads."""
-        while True:
-            used = {name for node in self.graph.node for name in node.input} | self.outputs
-            unused = [node for node in self.graph.node if not used.intersection(node.output)]
-            if not unused:
-                break
-            for node in unused:
-                self.graph.node.remove(node)
-        for tensor in [tensor for tensor in self.graph.initializer if tensor.name not in used]:
-            self.graph.initializer.remove(tensor)
 
 
 def _fold_factor(graph: _Graph, node: onnx.NodeProto) -> None:

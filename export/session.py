@@ -68,8 +68,19 @@ class OnnxModel(BatchedModel):
 
 
 def is_for(device: str, precision: str, model: ModelEntry) -> bool:
-    """Whether a model of a bundle is made for a device: engines for "cuda", the INT8 graph for "cpu", all others for both."""
-    return precision != "int8" if device == "cuda" else model.engine is None
+    """Whether a model of a bundle is made for a device: engines and fp16 for "cuda", the INT8 graph for "cpu", all others for both."""
+    return precision != "int8" if device == "cuda" else model.engine is None and precision != "fp16"
+
+
+def default_precision(bundle: Bundle, device: str, domain: str | None = None) -> str | None:
+    """What answers on a device if no precision is asked for. None: the default of the bundle, which is chosen for a CPU.
+
+    :param domain: see `BundleSession`.
+    """
+    if device == "cpu":
+        return None
+    models = bundle.parts[domain or bundle.manifest.default_domain].models
+    return "fp16" if "fp16" in models and models["fp16"].passed else "fp32"
 
 
 class ModelSession:
@@ -101,8 +112,7 @@ class ModelSession:
 class BundleSession(ModelSession):
     """A bundle that is ready to classify: its tokenizer and its student of one precision.
 
-    :param precision: a precision of the bundle. None: the default precision of the bundle, or fp32 on a GPU, where ONNX Runtime
-        has no faster one. "tensorrt" runs the engine, on a GPU.
+    :param precision: a precision of the bundle. None: see `default_precision`. "tensorrt" runs the engine, on a GPU.
     :param domain: the domain whose student to use, in a bundle with a student for each domain. None: the default domain.
     :raises UserError: see `Bundle.model`, `OnnxModel` and `TensorRtModel`; or the model is an engine, and the device is the CPU or
         the engine was built from another bundle's graph.
@@ -118,7 +128,7 @@ class BundleSession(ModelSession):
         domain: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
-        self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
+        self.precision, entry = bundle.model(precision or default_precision(bundle, device, domain), domain)
         encoder = bundle.encoder()
         if entry.engine is None:
             model: BatchedModel = _open_model(bundle, entry, threads, device)
@@ -136,8 +146,13 @@ class BundleSession(ModelSession):
 def teacher_session(bundle: Bundle, cascade: Cascade, *, threads: int = 1, device: str = "cpu") -> ModelSession:
     """Open the teacher of a bundle with a cascade.
 
-    :raises UserError: see `OnnxModel`.
+    :raises UserError: see `OnnxModel`; or the teacher is in INT8, and the device is a GPU.
     """
+    if device == "cuda" and cascade.precision == "int8":
+        raise UserError(
+            f"{bundle.directory}: the teacher of its cascade is in INT8, which runs on a CPU; turn the cascade off, or export with "
+            'export.precisions = ["fp16"] for a GPU'
+        )
     encoder = TextEncoder(bundle.directory / cascade.tokenizer, bundle.manifest.max_length)
     model = _open_model(bundle, cascade.teacher, threads, device)
     return ModelSession(model, encoder, cascade.pad_token_id, cascade.teacher.temperature)

@@ -80,6 +80,11 @@ def build_engine(graph: Path, target: Path, shapes: ShapeProfile, compute_capabi
     )
 
 
+def engine_note(engine: Engine) -> str:
+    """How an engine was made, for a manifest."""
+    return f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
+
+
 def _optimization_profile(builder: Any, network: Any, shapes: ShapeProfile) -> Any:
     """The shapes (B, L) of each input."""
     profile = builder.create_optimization_profile()

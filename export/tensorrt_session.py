@@ -22,7 +22,7 @@ import numpy as np
 from compress.runtime.errors import UserError
 from export import cuda
 from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
-from export.bundle import Bundle, Engine, ModelEntry
+from export.bundle import MANIFEST, Bundle, Engine, ModelEntry
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
 CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"
@@ -89,15 +89,21 @@ def check_machine(file: Path, engine: Engine) -> ModuleType:
     trt, package = load_tensorrt(engine.package)
     if trt.__version__ != engine.version:
         raise UserError(
-            f"{file}: built by {package} {engine.version}, and here is {trt.__version__}; "
-            f"pip install {DISTRIBUTIONS[package].format(version=engine.version)}, or {AGAIN} here"
+            f"{file}: built by {package} {engine.version}, and here is {trt.__version__}; build it again: {_rebuild(file)}, "
+            f"or pip install {DISTRIBUTIONS[package].format(version=engine.version)}"
         )
     if (found := cuda.compute_capability()) != engine.compute_capability:
         raise UserError(
             f"{file}: built for GPUs of compute capability {engine.compute_capability}, and this one has {found}; "
-            f'set export.compute_capability = "{found}" and {AGAIN}'
+            f"build it again: {_rebuild(file)}"
         )
     return trt
+
+
+def _rebuild(file: Path) -> str:
+    """The command that builds the engines of a file's bundle again, for this machine."""
+    bundle = next((parent for parent in file.parents if (parent / MANIFEST).is_file()), file.parent)
+    return f"`pocketbert rebuild {bundle}`"
 
 
 class TensorRtModel(BatchedModel):

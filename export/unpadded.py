@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import add
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from compress.students.genotype import NODES
 from compress.students.operations import Identity, Zero
 
 
-def takes_unpadded(student: nn.Module) -> bool:
+def takes_unpadded(student: nn.Module) -> TypeGuard[CnnStudent]:
     """Whether there is an `UnpaddedCnn` of this student.
 
     With "streams" the two texts of a pair start at the same position, so that the shorter one is always padded.

@@ -36,6 +36,9 @@ COMMANDS = {
     "predict": Listed("pocketbert.commands", "predict", USE, "Classify texts with a bundle, here and now."),
     "serve": Listed("serve.__main__", "run", USE, "Answer over HTTP with a bundle."),
     "pack": Listed("export.commands", "pack", USE, "A bundle with only what one server needs, for an image."),
+    "rebuild": Listed(
+        "export.commands", "rebuild", USE, "The TensorRT engines of a bundle, for another GPU or version."
+    ),
     "bench": Listed("bench.__main__", "compare", MEASURE, "Latency and accuracy of BERT, teacher, student and rivals."),
     "diff": Listed("bench.__main__", "diff", MEASURE, "Two reports of bench: what is better or worse."),
     "report": Listed("bench.__main__", "report", MEASURE, "A report of bench as a page with plots to explore."),

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
+from export.session import default_precision
 from serve import connections, logs
 from serve.admin import Changer, answer_with
 from serve.app import create_app
@@ -49,7 +50,7 @@ def _pack_for(bento: Path) -> None:
     from export.pack import pack  # a bento does not have it
 
     bundle = Bundle(find_bundle(SETTINGS.bundle_directory()))
-    precision = SETTINGS.precision or ("fp32" if SETTINGS.device == "cuda" else None)
+    precision = SETTINGS.precision or default_precision(bundle, SETTINGS.device)
     pack(bundle, bento / PACKED, precisions=[precision] if precision else [], cascade=SETTINGS.cascade)
 
 

@@ -50,6 +50,7 @@ NOT_RUN = {
     "pocketbert load ": "loads a server for a minute; tests/bench/test_load.py runs it",
     "pocketbert cascade ": "needs a bundle with a cascade",
     "pocketbert serve artifacts/tickets --device cuda ": "needs a GPU",
+    "pocketbert rebuild ": "needs a bundle with an engine; tests/export/test_tensorrt_session.py runs it",
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",
     "python -m bench table ": "trains many students, mostly on data that is not in the tree",

@@ -35,6 +35,7 @@ from compress.recipe.write import write_recipe
 from compress.runtime.errors import UserError
 from compress.students.genotype import Genotype
 from export.build import build_bundle
+from export.bundle import GRAPHS
 from export.facts import teacher_accuracy
 from export.wishes import Standing
 
@@ -179,7 +180,7 @@ def _int8_teacher(recipe: Recipe, corpus: Corpus, workspace: Workspace) -> Path:
         file = directory / "model.int8.onnx"
         int8_teacher(workspace.root / "teacher", file, pair=corpus.pair, max_length=recipe.target.max_length)
 
-    key = fingerprint(stage_keys(recipe)["teacher"], corpus.pair, onnxruntime.__version__)
+    key = fingerprint(stage_keys(recipe)["teacher"], corpus.pair, onnxruntime.__version__, GRAPHS)
     return Workspace(workspace.root / FOLDER).run("int8-teacher", key, make) / "model.int8.onnx"
 
 

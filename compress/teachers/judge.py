@@ -36,8 +36,8 @@ from compress.training.progress import with_progress
 Precision = Literal["fp32", "bf16", "int8"]
 Batches = list[list[int]]  # the rows of each batch
 Int8Model = Callable[[dict[str, IntArray]], NDArray[np.float32]]  # the arrays of `pad_batch` → logits (B, C)
-# Measured on two cores with AVX2, tokens of a padded batch: MiniLM in INT8 took 5.4 s for 30,000 tokens in batches of 1,024 or
-# 2,048 and 5.9, 6.9 and 8.9 s in batches of 4,096, 8,192 and 16,384; PyTorch 8.8 and 9.3, 9.9, 11.8 and 15.9 s. A GPU needs more.
+# Tokens of a padded batch. MiniLM in PyTorch on two cores with AVX2 took 8.8 s for 30,000 tokens in batches of 1,024 or 2,048, and 9.3, 9.9,
+# 11.8 and 15.9 s in larger ones. In INT8 texts of one length run together, and any size is as fast. A GPU needs more.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 PART = 10_000  # texts; after as many, the logits are written, and a killed run goes on from there
 SAMPLE = 300  # texts on which the precisions are timed

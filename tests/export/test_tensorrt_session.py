@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from compress.runtime.errors import UserError
 from export import cuda, tensorrt_session
+from export.__main__ import app
 from export.bundle import MANIFEST, Bundle, Calibration, Engine, file_entry
 from export.golden import check_golden
+from export.rebuild import rebuild
 from export.session import BundleSession, is_for
 from export.tensorrt import ENGINE_GRAPH, shape_profile
 from export.verify import verify_bundle
@@ -129,10 +132,13 @@ def test_a_classifier_and_the_golden_examples_use_the_engine(bundle: Path, gpu: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": "1.2.2"}, r"1\.2\.2, and here is 1\.2\.3; pip install .*==1\.2\.2.*, or export the bundle again"),
+        (
+            {"version": "1.2.2"},
+            r"1\.2\.2, and here is 1\.2\.3; build it again: `pocketbert rebuild .*bundle`, or pip install .*==1\.2\.2",
+        ),
         (
             {"compute_capability": "9.0"},
-            r'capability 9\.0, and this one has 8\.9; set export\.compute_capability = "8\.9"',
+            r"capability 9\.0, and this one has 8\.9; build it again: `pocketbert rebuild .*bundle`",
         ),
         ({"graph_sha256": "0" * 64}, r"another bundle's; export the bundle again"),
     ],
@@ -199,3 +205,38 @@ def test_the_shapes_of_an_engine_come_from_the_lengths_of_the_texts() -> None:
     assert shape_profile([3], 100).optimal == (1, 16)  # no shorter batch is run
     assert shape_profile([99, 100], 100).optimal == (1, 100)
     assert shape_profile([5], 8).optimal == (1, 8)
+
+
+def test_the_engines_of_a_bundle_are_built_again_for_other_gpus_without_one(bundle: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
+    before = Bundle(bundle)
+    made = []
+    for capability in ("8.6", "12.0"):
+        done = CliRunner().invoke(app, ["rebuild", str(bundle), "--compute-capability", capability])
+        assert done.exit_code == 0, done.exception
+        after = Bundle(bundle)  # checks the hashes
+        entry = after.manifest.models["tensorrt"]
+        assert entry.engine is not None
+        assert (entry.engine.package, entry.engine.compute_capability) == ("tensorrt-rtx", capability)
+        assert entry.engine.graph_sha256 == after.manifest.files["model.tensorrt.onnx"].sha256
+        assert capability in entry.note
+        assert [*verify_bundle(after)]  # no file that the manifest does not list
+        made.append((bundle / entry.file).read_bytes())
+    assert made[0] != made[1]
+    assert after.manifest.models["tensorrt"].calibration == before.manifest.models["tensorrt"].calibration
+    assert after.sha256 != before.sha256
+
+
+def test_a_bundle_without_an_engine_says_how_to_get_one(tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"no TensorRT engine; export it with --target tensorrt"):
+        rebuild(Bundle(bundle), "8.9")
+
+
+def test_a_rebuild_that_fails_leaves_the_bundle_as_it_was(bundle: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs pip install '.[rtx]'")
+    files = sorted(path.name for path in bundle.iterdir())
+    with pytest.raises(UserError, match=r"does not build for 1\.0"):
+        rebuild(Bundle(bundle), "1.0")
+    assert sorted(path.name for path in bundle.iterdir()) == files
+    assert [*verify_bundle(Bundle(bundle))]

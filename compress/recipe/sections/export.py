@@ -12,10 +12,11 @@ from compress.recipe.sections.base import Positive, Rate, Section, Weight
 class ExportOptions(Section):
     """The precisions of the bundle and the accuracy that they may lose."""
 
-    precisions: list[Literal["fp32", "int8"]] = Field(
+    precisions: list[Literal["fp32", "int8", "fp16"]] = Field(
         ["fp32", "int8"],
         min_length=1,
-        description="models in the bundle; its default is int8 if that passes the gate, else fp32",
+        description="models in the bundle; its default is int8 if that passes the gate, else fp32; on a GPU it is fp16 if that is "
+        "there and passes, else fp32",
     )
     budget: Weight = Field(1.0, description="points of dev accuracy a precision may lose")
     min_agreement: Annotated[float, Field(ge=0, le=1)] = Field(
