@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
-from serve import connections, logs
+from serve import connections, logs, tracing
 from serve.admin import Changer, answer_with
 from serve.app import create_app
 from serve.bentoml_internals import (
@@ -67,6 +67,7 @@ try:
         harden(STATE, swapper.start, swapper.watch)
     else:
         STATE = state_directory()
+    tracing.is_wanted()  # a mistake is said before the workers start
 except UserError as error:
     raise _as_bentoml_error(error) from None
 if STATE is not None:
@@ -75,6 +76,7 @@ app = create_app(page=SETTINGS.page, max_queue_ms=SETTINGS.max_queue_ms)
 if STATE is not None and not IS_SUPERVISOR:
     connections.install(SETTINGS.read_seconds, app.state.admission, listening_socket())
     app.state.supervisor = os.getppid()
+    app.state.tracing = tracing.start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Changer.listen`; by default it would end the worker
 app.state.server = STATE if SETTINGS.token else None
 
@@ -110,6 +112,12 @@ class Classifier:
             Changer(app, STATE).listen()
             if not IS_SUPERVISOR:
                 app.state.following = asyncio.create_task(end_with(app.state.supervisor))
+
+    @bentoml.on_shutdown
+    async def leave(self) -> None:
+        """Send the last spans."""
+        if app.state.tracing is not None:
+            await asyncio.to_thread(app.state.tracing.stop)
 
     @bentoml.on_deployment
     @staticmethod
