@@ -10,8 +10,9 @@ import typer
 
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, DefaultGroup, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
-from export.bundle import Bundle, DomainEntry, Manifest
+from export.bundle import Bundle
 from export.commands import inspect, pack, verify
+from export.manifest import DomainEntry, Manifest
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe

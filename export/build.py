@@ -27,11 +27,12 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, file_entry
 from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN
+from export.manifest import FORMAT, Cascade, Manifest, ModelEntry
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
 from export.session import FloatArray

@@ -9,7 +9,8 @@ from typing import Any
 from compress.html import html_table
 from compress.runtime.encode import TextEncoder
 from export.accuracy import show_accuracy, standard_error
-from export.bundle import Attempt, Bundle, Calibration, ClassAccuracy, Manifest, ModelEntry, Route
+from export.bundle import Bundle
+from export.manifest import Attempt, Calibration, ClassAccuracy, Manifest, ModelEntry, Route
 from export.profile import OperatorShare, Profile, profile_model
 
 SHOWN_OPERATORS, SHOWN_CLASSES = 6, 3  # in a line for people; JSON has all

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, TOKENIZER, Bundle, Cascade, DomainEntry, Manifest
+from export.bundle import MANIFEST, TOKENIZER, Bundle
+from export.manifest import Cascade, DomainEntry, Manifest
 
 Part = Manifest | DomainEntry
 

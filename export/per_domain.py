@@ -16,7 +16,8 @@ from compress.pipeline.per_domain import domain_recipes, domain_workspace, folde
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from export.build import Target, build_bundle
-from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, FastTokenizer, Manifest, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, file_entry
+from export.manifest import DomainEntry, FastTokenizer, Manifest, ModelEntry
 from export.session import BundleSession
 
 

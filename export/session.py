@@ -11,7 +11,8 @@ from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
 from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
-from export.bundle import Bundle, Cascade, ModelEntry
+from export.bundle import Bundle
+from export.manifest import Cascade, ModelEntry
 from export.tensorrt_session import TensorRtModel, check_graph
 
 
@@ -75,7 +76,7 @@ def is_for(device: str, precision: str, model: ModelEntry) -> bool:
 class ModelSession:
     """A model that reads texts and gives probabilities.
 
-    :param temperature: divides the logits before the softmax, see `export.bundle.Calibration`.
+    :param temperature: divides the logits before the softmax, see `export.manifest.Calibration`.
     """
 
     def __init__(self, model: BatchedModel, encoder: TextEncoder, pad_token_id: int, temperature: float) -> None:

@@ -24,8 +24,9 @@ from compress.data.domains import load_student_corpus
 from compress.recipe import Recipe, load_recipe
 from compress.recipe.load import recipe_from
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, Route, find_bundle
+from export.bundle import MANIFEST, Bundle, find_bundle
 from export.calibration import expected_calibration_error
+from export.manifest import Route
 from export.session import FloatArray
 from serve.cascade import Cascade
 from serve.messages import Request

@@ -15,8 +15,9 @@ import pytest
 
 from compress.runtime.errors import UserError
 from export import cuda, tensorrt_session
-from export.bundle import MANIFEST, Bundle, Calibration, Engine, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
 from export.golden import check_golden
+from export.manifest import Calibration, Engine
 from export.session import BundleSession, is_for
 from export.tensorrt import ENGINE_GRAPH, shape_profile
 from export.verify import verify_bundle

@@ -16,9 +16,10 @@ import onnx
 import pytest
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, Engine, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
 from export.evaluation import read_labelled
 from export.golden import check_golden
+from export.manifest import Engine
 from export.session import BundleSession
 from export.tensorrt import shape_profile
 from export.verify import verify_bundle

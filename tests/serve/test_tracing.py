@@ -21,11 +21,11 @@ from serve.guard import Guard
 from serve.logs import JsonFormatter
 from serve.predictor import Predictor
 from serve.settings import Settings
+from tests.conftest import make_tiny_bundle
 from tests.serve.collector import Collector, attributes, collector
 from tests.serve.test_guard import ask, bentoml
 from tests.serve.test_running_server import Server, bundle_in
 from tests.tiny_cascade import add_cascade
-from tests.conftest import make_tiny_bundle
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 BODY = b'{"text": "good"}'
