@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnxruntime
 
 from compress import __version__
@@ -32,10 +33,11 @@ from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN
-from export.manifest import FORMAT, Cascade, Manifest, ModelEntry
+from export.manifest import FORMAT, Cascade, Manifest, ModelEntry, SeenTokens
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
-from export.session import FloatArray
+from export.reference import dev_answers, seen_tokens
+from export.session import FloatArray, softmax
 from export.tensorrt import ENGINE_GRAPH, build_engine, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
@@ -233,7 +235,9 @@ class StudentExport:
         note = f"{engine.package} {engine.version} for compute capability {engine.compute_capability}; not run where it was built"
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
         # The engine computes what its graph does, so its scores become probabilities in the same way.
-        self._add("tensorrt", entry.model_copy(update={"calibration": self._models[ENGINE_GRAPH].calibration}), None)
+        graph_entry = self._models[ENGINE_GRAPH]
+        same = {name: getattr(graph_entry, name) for name in ("calibration", "dev_answers")}
+        self._add("tensorrt", entry.model_copy(update=same), None)
 
     def _make_cascade(self) -> Cascade:
         from export.cascade import StudentModel, make_cascade
@@ -251,8 +255,10 @@ class StudentExport:
 
     def _add(self, name: str, entry: ModelEntry, result: GateResult | None) -> None:
         if result is not None:
-            entry = entry.model_copy(update={"calibration": calibrate(result.logits, self._gate.labels)})
-            self._dev_logits[name] = result.logits["dev"]
+            scores, dev = calibrate(result.logits, self._gate.labels), result.logits["dev"]
+            answers = dev_answers(softmax(dev / np.float32(scores.temperature)), self._corpus.labels)
+            entry = entry.model_copy(update={"calibration": scores, "dev_answers": answers})
+            self._dev_logits[name] = dev
         self._models[name] = entry
         size = (self._directory / entry.file).stat().st_size
         console.print(f"  {name}: {size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({entry.note})")
@@ -276,11 +282,16 @@ class StudentExport:
             files={name: file_entry(self._directory / name) for name in names},
             provenance=provenance(self._student),
             golden=golden,
+            seen_tokens=self._seen_tokens(),
             versions=versions(),
             fast_tokenizer=self._fast_tokenizer,
             cascade=cascade,
         )
         write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
+
+    def _seen_tokens(self) -> SeenTokens:
+        train, dev = (self._corpus.splits[name] for name in ("train", "dev"))
+        return seen_tokens(self._encoder, (train.texts, train.texts_b), (dev.texts, dev.texts_b), self._recipe.seed)
 
     def _write_golden(self) -> str | None:
         """Write the golden examples, if the recipe wants some; the name of their file."""

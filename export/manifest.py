@@ -68,6 +68,22 @@ class Calibration(_Part):
     ece_after: dict[str, float]
 
 
+class DevAnswers(_Part):
+    """What a model answered on dev. A server compares its answers with this (`serve.drift`). Shares are fractions of 1."""
+
+    texts: int
+    labels: dict[str, float]  # share of the texts that got each label
+    score_edges: list[float]  # the upper end of each bin of the scores, but of the last: about tenths of dev
+    score_shares: list[float]  # of the texts in each bin
+
+
+class SeenTokens(_Part):
+    """The tokens that occur in train. See `export.reference`."""
+
+    bitmap: str  # a bit for each token, 1 if it occurs: base64 of zlib's format
+    unseen_share: float  # of the tokens of dev, a fraction of 1
+
+
 class ModelEntry(_Part):
     """One model of the bundle with the result of the accuracy gate. Accuracies are fractions, `drop` is in points."""
 
@@ -88,6 +104,7 @@ class ModelEntry(_Part):
     sensitivity: dict[str, float] = {}
     classes: list[ClassAccuracy] = []  # those that lost most come first
     calibration: Calibration | None = None  # None: no logits were computed, or the bundle is older than this field
+    dev_answers: DevAnswers | None = None  # None: as above, or the model is the teacher of a cascade
 
     @property
     def temperature(self) -> float:
@@ -132,6 +149,7 @@ class DomainEntry(_Part):
     dev_accuracy_of_all: float
     provenance: dict[str, Any]
     golden: str | None = None  # file with golden examples; None: the recipe wants none
+    seen_tokens: SeenTokens | None = None  # None: the bundle is older than this field
 
 
 class FastTokenizer(_Part):
@@ -160,6 +178,7 @@ class Manifest(_Part):
     domains: dict[str, DomainEntry] | None = None  # None: one student for all texts
     default_domain: str | None = None  # answers requests without a domain
     golden: str | None = None  # file with golden examples; in a bundle with `domains`, each domain has its own
+    seen_tokens: SeenTokens | None = None  # None: the bundle is older than this field; each domain has its own too
     versions: dict[str, str] = {}  # of Python and of the packages that the bundle was made with
     fast_tokenizer: FastTokenizer | None = None  # None: texts are encoded by `tokenizers`
     cascade: Cascade | None = None  # None: the student answers all texts

@@ -63,6 +63,7 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
         files={name: file_entry(directory / name) for name in names},
         provenance=of_default.manifest.provenance,
         golden=entries[default].golden,
+        seen_tokens=entries[default].seen_tokens,
         versions=of_default.manifest.versions,
         domains=entries,
         default_domain=default,
@@ -99,4 +100,5 @@ def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) 
         dev_accuracy_of_all=accuracy,
         provenance=manifest.provenance,
         golden=golden,
+        seen_tokens=manifest.seen_tokens,
     )

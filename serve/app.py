@@ -20,10 +20,10 @@ from starlette.routing import Route
 from serve.admin import answer_with, reload
 from serve.admission import Admission, ClientLeftError
 from serve.explain import runs
-from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
+from serve.messages import Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
 from serve.page import page_routes
-from serve.predictor import Draft, Predictor
+from serve.predictor import Predictor
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -84,14 +84,14 @@ async def classify(http: HttpRequest) -> Response:
     request = await read_request(http, predictor)
     seconds, deadline = predictor.seconds(request), _deadline(http)
     quick = predictor.is_quick(seconds)
-    found, spent = await run_in_turn(http, "student", predictor.begin, request, seconds, deadline, quick=quick)
-    answer: Prediction | Predictions
-    if isinstance(found, Draft):
-        seconds = predictor.teacher_seconds(found)
-        answer, more = await run_in_turn(http, "teacher", predictor.finish, found, seconds, deadline, quick=False)
-        spent += more
-    else:
-        answer = found
+    draft, spent = await run_in_turn(http, "student", predictor.begin, request, seconds, deadline, quick=quick)
+    if predictor.drift is not None:
+        predictor.drift.saw(request.domain or predictor.default_domain, draft.encoded, draft.probabilities)
+    answer = draft.answer
+    if answer is None:
+        seconds = predictor.teacher_seconds(draft)
+        finished, more = await run_in_turn(http, "teacher", predictor.finish, draft, seconds, deadline, quick=False)
+        answer, spent = finished, spent + more
     for prediction in answer.results if isinstance(answer, Predictions) else [answer]:
         TEXTS.labels(prediction.label).inc()
         if prediction.model is not None:

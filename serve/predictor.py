@@ -13,6 +13,7 @@ from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, ModelSession, softmax
 from serve.cascade import open_cascade
+from serve.drift import Drift
 from serve.explain import explain
 from serve.messages import Explanation, Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
@@ -30,6 +31,7 @@ class Draft:
     encoded: list[Encoded]
     probabilities: FloatArray  # (N, C)
     passed_on: list[int]
+    answer: Prediction | Predictions | None = None  # None: the teacher has to be asked
 
 
 class Predictor:
@@ -63,6 +65,8 @@ class Predictor:
         self.session = self.sessions[self.default_domain]
         self.cascade = open_cascade(bundle, self.session, settings)
         self.unsure_below = settings.unsure_below
+        precisions = {domain: session.precision for domain, session in self.sessions.items()}
+        self.drift = Drift(bundle, precisions, settings.drift_window) if settings.drift_window else None
         self.on_cpu = settings.device == "cpu"
         self.info = Info(
             **bundle.manifest.model_dump(include={"name", "version", "created", "labels", "pair", "max_length"}),
@@ -118,13 +122,13 @@ class Predictor:
         """
         return self.finish(self.draft(request))
 
-    def begin(self, request: Request) -> Draft | Prediction | Predictions:
-        """The student's part of `classify`: the answer, or if the teacher has to be asked, what `finish` needs for it.
+    def begin(self, request: Request) -> Draft:
+        """The student's part of `classify`: a draft with the answer, or, if the teacher has to be asked, one for `finish`.
 
         :raises RefusedError: see `classify`.
         """
         draft = self.draft(request)
-        return draft if draft.passed_on else self.finish(draft)
+        return draft if draft.passed_on else replace(draft, answer=self.finish(draft))
 
     def draft(self, request: Request) -> Draft:
         """What the student says about a request.

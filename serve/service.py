@@ -31,12 +31,13 @@ from serve.bentoml_internals import (
     use_metrics_directory,
 )
 from serve.bundle_choice import METRICS, choose, make_state, read_choice, state_directory, write_choice
+from serve.drift import NO_REFERENCE
 from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import PACKED, Settings
 from serve.shadow import Shadow
 from serve.supervisor import cannot_start, end_with, harden
-from serve.swap import Swapper, load
+from serve.swap import Swapper, load, logger
 
 
 def _as_bentoml_error(error: UserError) -> BentoMLException:
@@ -137,7 +138,8 @@ class Classifier:
                 bundle = choice.copied
             # In a process of its own: the supervisor must keep neither the model nor a GPU context in its memory.
             with ProcessPoolExecutor(max_workers=1) as pool:
-                pool.submit(_load, bundle).result()
+                if pool.submit(_load, bundle).result():
+                    logger.warning(NO_REFERENCE)
         except UserError as error:
             raise _as_bentoml_error(error) from None
         except BrokenProcessPool:
@@ -153,10 +155,12 @@ def _guard(bentoml_app: ASGIApp) -> ASGIApp:
 put_around(Classifier, _guard)
 
 
-def _load(directory: Path) -> None:
+def _load(directory: Path) -> bool:
+    """Load a bundle as a worker does, and say whether it has nothing to compare its answers with."""
     predictor = load(directory)
     if SETTINGS.shadow is not None:
         _open_shadow(SETTINGS.shadow, predictor)
+    return predictor.drift is not None and predictor.drift.lacks_reference
 
 
 def _open_shadow(directory: Path, served: Predictor) -> Shadow:

@@ -25,6 +25,7 @@ from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
 from export.golden import check_golden
 from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice, write_whole
+from serve.drift import NO_REFERENCE
 from serve.predictor import Predictor
 from serve.settings import Settings
 from serve.watch import WATCH_SECONDS, Watch
@@ -127,6 +128,8 @@ class Swapper:
         if done.returncode:
             lines = done.stderr.strip().splitlines()
             raise UserError(f"{choice.origin}: {lines[-1] if lines else f'loading it ended with {done.returncode}'}")
+        if line := done.stdout.strip():
+            logger.warning("%s", line)
         return choice
 
     def _check_interface(self, new: BundleChoice) -> None:
@@ -158,7 +161,7 @@ def load(directory: Path) -> Predictor:
 
 
 def check(directory: Path) -> None:
-    """Load a bundle and see that it answers its golden examples as at its export, if it has any.
+    """Load a bundle and see that it answers its golden examples as at its export, if it has any. Print what it lacks.
 
     :raises UserError: it cannot be served, or an answer is another one.
     """
@@ -167,6 +170,8 @@ def check(directory: Path) -> None:
         golden = bundle.golden(domain)
         if golden is not None:
             check_golden(session, golden)
+    if predictor.drift is not None and predictor.drift.lacks_reference:
+        print(NO_REFERENCE)
 
 
 if __name__ == "__main__":
