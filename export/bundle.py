@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from export.golden import GoldenExamples, read_golden
-from export.manifest import FORMAT, DomainEntry, FileEntry, Manifest, ModelEntry
+from export.manifest import FORMAT, DomainEntry, FileEntry, Manifest, ModelEntry, named_files
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -38,9 +38,8 @@ class Bundle:
 
     @property
     def parts(self) -> dict[str | None, Manifest | DomainEntry]:
-        """The models of each domain; with one student for all texts, the manifest under the key None."""
-        domains = self.manifest.domains
-        return {None: self.manifest} if domains is None else {domain: entry for domain, entry in domains.items()}  # noqa: C416 - for the types
+        """See `Manifest.parts`."""
+        return self.manifest.parts
 
     def model(self, precision: str | None = None, domain: str | None = None) -> tuple[str, ModelEntry]:
         """The name and the entry of a model.
@@ -151,12 +150,8 @@ def _read_manifest(directory: Path) -> tuple[Manifest, str]:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: {place}: {first['msg']}; export the bundle again") from None
-    parts: list[Manifest | DomainEntry] = [manifest, *(manifest.domains or {}).values()]
-    named = [TOKENIZER, *(model.file for part in parts for model in part.models.values())]
-    named += [part.golden for part in parts if part.golden is not None]
-    if manifest.cascade is not None:
-        named += [manifest.cascade.tokenizer, manifest.cascade.teacher.file]
-    if unknown := next((name for name in named if name not in manifest.files), None):
+    named = {TOKENIZER}.union(*map(named_files, (manifest, *manifest.parts.values())))
+    if unknown := next((name for name in sorted(named) if name not in manifest.files), None):
         raise UserError(f"{path}: {unknown} is not among its files; export the bundle again")
     if outside := next((name for name in manifest.files if not _is_inside(name)), None):
         raise UserError(f"{path}: the file {outside!a} is not inside the bundle; use no bundle of unknown origin")

@@ -150,6 +150,7 @@ class DomainEntry(_Part):
     provenance: dict[str, Any]
     golden: str | None = None  # file with golden examples; None: the recipe wants none
     seen_tokens: SeenTokens | None = None  # None: the bundle is older than this field
+    cascade: Cascade | None = None  # None: the student answers all texts of this domain
 
 
 class FastTokenizer(_Part):
@@ -181,4 +182,15 @@ class Manifest(_Part):
     seen_tokens: SeenTokens | None = None  # None: the bundle is older than this field; each domain has its own too
     versions: dict[str, str] = {}  # of Python and of the packages that the bundle was made with
     fast_tokenizer: FastTokenizer | None = None  # None: texts are encoded by `tokenizers`
-    cascade: Cascade | None = None  # None: the student answers all texts
+    cascade: Cascade | None = None  # None: the student answers all texts; each domain has its own too
+
+    @property
+    def parts(self) -> dict[str | None, Manifest | DomainEntry]:
+        """The models of each domain; with one student for all texts, this manifest under the key None."""
+        return {None: self} if self.domains is None else {domain: entry for domain, entry in self.domains.items()}  # noqa: C416 - for the types
+
+
+def named_files(part: Manifest | DomainEntry) -> set[str]:
+    """The files of the models of a part of a bundle."""
+    names = {model.file for model in part.models.values()} | ({part.golden} if part.golden is not None else set())
+    return names if part.cascade is None else names | {part.cascade.tokenizer, part.cascade.teacher.file}

@@ -122,7 +122,7 @@ class BundleSession(ModelSession):
         self.precision, entry = bundle.model("fp32" if precision is None and device == "cuda" else precision, domain)
         encoder = bundle.encoder()
         if entry.engine is None:
-            model: BatchedModel = _open_model(bundle, entry, threads, device)
+            model: BatchedModel = _open_model(bundle.directory / entry.file, self.manifest.max_length, threads, device)
         elif device == "cpu":
             of_cpu = ", ".join(n for n, m in self.manifest.models.items() if m.engine is None)
             raise UserError(
@@ -134,19 +134,23 @@ class BundleSession(ModelSession):
         super().__init__(model, encoder, self.manifest.pad_token_id, entry.temperature)
 
 
-def teacher_session(bundle: Bundle, cascade: Cascade, *, threads: int = 1, device: str = "cpu") -> ModelSession:
-    """Open the teacher of a bundle with a cascade.
+def teacher_session(
+    directory: Path, cascade: Cascade, max_length: int, *, threads: int = 1, device: str = "cpu"
+) -> ModelSession:
+    """Open the teacher of a cascade.
 
+    :param directory: of the bundle.
+    :param max_length: the most tokens of a text.
     :raises UserError: see `OnnxModel`.
     """
-    encoder = TextEncoder(bundle.directory / cascade.tokenizer, bundle.manifest.max_length)
-    model = _open_model(bundle, cascade.teacher, threads, device)
+    encoder = TextEncoder(directory / cascade.tokenizer, max_length)
+    model = _open_model(directory / cascade.teacher.file, max_length, threads, device)
     return ModelSession(model, encoder, cascade.pad_token_id, cascade.teacher.temperature)
 
 
-def _open_model(bundle: Bundle, entry: ModelEntry, threads: int, device: str) -> OnnxModel:
-    pad_up_to = bundle.manifest.max_length if device == "cuda" else None
-    return OnnxModel(bundle.directory / entry.file, threads=threads, device=device, pad_up_to=pad_up_to)
+def _open_model(file: Path, max_length: int, threads: int, device: str) -> OnnxModel:
+    pad_up_to = max_length if device == "cuda" else None
+    return OnnxModel(file, threads=threads, device=device, pad_up_to=pad_up_to)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
-from export.golden import check_golden
+from export.golden import check_golden, check_teacher
 from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice, write_whole
 from serve.drift import NO_REFERENCE
 from serve.predictor import Predictor
@@ -167,9 +167,11 @@ def check(directory: Path) -> None:
     """
     bundle, predictor = Bundle(directory), load(directory)
     for domain, session in predictor.sessions.items():
-        golden = bundle.golden(domain)
+        golden, cascade = bundle.golden(domain), predictor.cascades.get(domain)
         if golden is not None:
             check_golden(session, golden)
+            if cascade is not None:
+                check_teacher(cascade.teacher, golden, cascade.info.teacher, bundle.manifest.name)
     if predictor.drift is not None and predictor.drift.lacks_reference:
         print(NO_REFERENCE)
 
