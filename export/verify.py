@@ -48,7 +48,7 @@ def _check_teacher(bundle: Bundle, cascade: Cascade, domain: str | None, device:
         teacher = teacher_session(bundle.directory, cascade, manifest.max_length, device=device)
         difference = check_teacher(teacher, golden, cascade.precision, manifest.name)
     if golden is None or golden.teacher is None:
-        return f"{title}: its answers were not compared, since the bundle has no golden examples of it; export the bundle again"
+        return f"{title}: its answers were not compared, since the bundle has no golden examples of it; export it again with --force"
     return f"{title}: {len(golden.teacher.logits)} golden examples, logits within {difference:.1e} of those at export"
 
 

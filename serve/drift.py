@@ -23,7 +23,7 @@ from export.reference import unseen
 
 LABEL_BINS = 10  # the labels that are the most frequent on dev, and all others as one: more bins, more noise
 NO_REFERENCE = (
-    "the bundle is from before its answers on dev were kept, so /metrics has no drift figure; export it again, or set "
+    "the bundle is from before its answers on dev were kept, so /metrics has no drift figure; export it again with --force, or set "
     "POCKETBERT_DRIFT_WINDOW=0"
 )
 UPDATES = 20  # of the figure, while a window goes by

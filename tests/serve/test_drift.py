@@ -119,7 +119,7 @@ def test_a_bundle_without_a_reference_is_served_and_the_lack_is_said_once(
     client = client_of(tiny_bundle)
     assert rise("pocketbert_score_count", lambda: client.classify(text=["good"] * 3)) == 3
     check(tiny_bundle)  # what a swap runs in a process of its own; its output goes to the log
-    assert capsys.readouterr().out.count("no drift figure; export it again") == 1
+    assert capsys.readouterr().out.count("no drift figure; export it again with --force") == 1
     check(bundle)
     assert capsys.readouterr().out == ""
 
