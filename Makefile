@@ -63,7 +63,7 @@ $(ENV)/.train: pyproject.toml constraints.txt | $(ENV)/bin/python
 	touch "$(VENV)/.train"
 
 $(ENV)/.dev: pyproject.toml constraints.txt | $(ENV)/bin/python
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,rtx,dev]'
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,rtx,otel,dev]'
 	touch "$(VENV)/.dev" "$(VENV)/.train"
 
 $(ENV)/.docs: pyproject.toml constraints.txt | $(ENV)/bin/python

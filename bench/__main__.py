@@ -13,8 +13,6 @@ from bench.load.command import http_command
 from bench.page.command import report_command
 from compress import processes
 from compress.console import DEFAULT_RECIPE, console, print_table, run_cli
-from compress.pipeline.workspace import Workspace
-from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,6 +96,7 @@ def compare_command(
     from bench.compare import CompareOptions, compare
     from bench.conditions import Condition
     from bench.markdown import brief, notes
+    from compress.recipe import load_recipe
 
     task = load_recipe(recipe, settings)
     options = CompareOptions(
@@ -187,6 +186,8 @@ def front_command(
     from bench.front.candidates import default_settings, make_candidates, teacher_layers
     from bench.front.results import table as front_table
     from bench.front.run import run_front
+    from compress.pipeline.workspace import Workspace
+    from compress.recipe import load_recipe
     from compress.recipe.sections import BudgetOptions
 
     processes.require_one("front")

@@ -13,7 +13,8 @@ from bench.engines.base import Classifier
 from bench.rivals import Rivals
 from compress.data.corpus import Corpus
 from compress.runtime.errors import UserError
-from export.bundle import TOKENIZER, Bundle, Manifest
+from export.bundle import TOKENIZER, Bundle
+from export.manifest import Manifest
 
 
 @dataclass(frozen=True)

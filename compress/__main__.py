@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compress import processes
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, RecipeArgument, SetOption, run_cli
-from compress.pipeline.workspace import Workspace
-from compress.recipe import Recipe, load_recipe
 from compress.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from compress.pipeline.workspace import Workspace
+    from compress.recipe import Recipe
+
+# The commands import what they run, so that `--help` need not wait for the schema of recipes.
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
@@ -28,6 +31,8 @@ def run(
     The stages: fine-tune the teacher, augment the texts, compute the teacher's outputs, search an architecture (cnn only),
     train the student. What they will take is forecast first, as by `plan`.
     """
+    from compress.recipe import load_recipe
+
     compress_recipe(load_recipe(recipe, set), artifacts, force=force)
 
 
@@ -37,6 +42,8 @@ def compress_recipe(recipe: Recipe, artifacts: Path, *, force: bool = False) -> 
     :param force: make every stage again.
     :raises UserError: as `compress.pipeline.run.compress`, or another run is at work there.
     """
+    from compress.pipeline.workspace import Workspace
+
     workspace = Workspace(artifacts / recipe.name)
     with workspace.locked():
         from compress.pipeline.per_domain import compress_per_domain
@@ -66,15 +73,17 @@ def show_plan(
     force: Annotated[bool, typer.Option(help="as if every stage were made again")] = False,
 ) -> None:
     """Print the stages that `run` would make, with a forecast of their times on this machine. Trains nothing."""
-    processes.require_one("plan")
-    loaded = load_recipe(recipe, set)
-    workspace = Workspace(artifacts / loaded.name)
     from compress.pipeline.check import check
     from compress.pipeline.per_domain import domain_recipes, domain_workspace
     from compress.pipeline.plan import make_plan
     from compress.pipeline.stage import TaskTexts
     from compress.pipeline.stages import STUDENT, stage_keys
+    from compress.pipeline.workspace import Workspace
+    from compress.recipe import load_recipe
 
+    processes.require_one("plan")
+    loaded = load_recipe(recipe, set)
+    workspace = Workspace(artifacts / loaded.name)
     runs = {"": (loaded, workspace)}
     if loaded.domains.students == "per-domain":
         runs = {name: (own, domain_workspace(workspace, name)) for name, own in domain_recipes(loaded).items()}
@@ -117,6 +126,9 @@ def augment(
     show: Annotated[int, typer.Option(min=0, help="number of random examples to print")] = 20,
 ) -> None:
     """Make the teacher and the augmented texts, and print some: original → new text, log-likelihood, teacher's label."""
+    from compress.pipeline.workspace import Workspace
+    from compress.recipe import load_recipe
+
     processes.require_one("augment")
     if named is not None and recipe != DEFAULT_RECIPE:
         raise UserError(f"--recipe: give one recipe, {named} or {recipe}")
@@ -142,6 +154,8 @@ def augment(
 @app.command(name="recipe")
 def show_recipe(recipe: RecipeArgument = DEFAULT_RECIPE, set: SetOption = []) -> None:  # noqa: B006
     """Check a recipe and print it with all defaults."""
+    from compress.recipe import load_recipe
+
     typer.echo(load_recipe(recipe, set).model_dump_json(indent=2))
 
 

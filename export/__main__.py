@@ -10,12 +10,13 @@ import typer
 
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, DefaultGroup, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
-from export.bundle import Bundle, DomainEntry, Manifest
 from export.commands import inspect, pack, rebuild, verify
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
     from export.build import Target
+    from export.bundle import Bundle
+    from export.manifest import DomainEntry, Manifest
 
 
 app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -14,8 +14,8 @@ import numpy as np
 
 from compress.console import console
 from compress.runtime.encode import Encoded
-from export.bundle import Attempt
 from export.gate import Gate, GateResult
+from export.manifest import Attempt
 from export.quantize import Scheme, prepare, quantizable_nodes, quantize_prepared
 from export.session import OnnxModel
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import onnxruntime
 
 from compress import __version__
@@ -27,14 +28,16 @@ from compress.recipe.sections import BudgetOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FORMAT, GRAPHS, MANIFEST, TOKENIZER, Bundle, Cascade, Manifest, ModelEntry, file_entry
+from export.bundle import GRAPHS, MANIFEST, TOKENIZER, Bundle, file_entry
 from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
-from export.golden import GOLDEN
+from export.golden import GOLDEN, teacher_examples
+from export.manifest import FORMAT, Cascade, Manifest, ModelEntry, SeenTokens, named_files
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
-from export.session import FloatArray
+from export.reference import dev_answers, seen_tokens
+from export.session import FloatArray, softmax, teacher_session
 from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
@@ -244,7 +247,9 @@ class StudentExport:
         note = engine_note(engine)
         entry = ModelEntry(file=engine_file.name, runtime="tensorrt", engine=engine, note=note, **measured(None))
         # The engine computes what its graph does, so its scores become probabilities in the same way.
-        self._add("tensorrt", entry.model_copy(update={"calibration": self._models[ENGINE_GRAPH].calibration}), None)
+        graph_entry = self._models[ENGINE_GRAPH]
+        same = {name: getattr(graph_entry, name) for name in ("calibration", "dev_answers")}
+        self._add("tensorrt", entry.model_copy(update=same), None)
 
     def _make_cascade(self) -> Cascade:
         from export.cascade import StudentModel, make_cascade
@@ -262,17 +267,16 @@ class StudentExport:
 
     def _add(self, name: str, entry: ModelEntry, result: GateResult | None) -> None:
         if result is not None:
-            entry = entry.model_copy(update={"calibration": calibrate(result.logits, self._gate.labels)})
-            self._dev_logits[name] = result.logits["dev"]
+            scores, dev = calibrate(result.logits, self._gate.labels), result.logits["dev"]
+            answers = dev_answers(softmax(dev / np.float32(scores.temperature)), self._corpus.labels)
+            entry = entry.model_copy(update={"calibration": scores, "dev_answers": answers})
+            self._dev_logits[name] = dev
         self._models[name] = entry
         size = (self._directory / entry.file).stat().st_size
         console.print(f"  {name}: {size / 1e6:.1f} MB, {result or 'accuracy not measured'} ({entry.note})")
 
     def _write_manifest(self, default: str, name: str, cascade: Cascade | None) -> None:
-        golden = self._write_golden()
-        names = [TOKENIZER, *(model.file for model in self._models.values()), *([golden] if golden else [])]
-        if cascade is not None:
-            names += sorted({cascade.tokenizer, cascade.teacher.file} - {TOKENIZER})
+        golden = self._write_golden(cascade)
         manifest = Manifest(
             format=FORMAT,
             name=name,
@@ -284,21 +288,31 @@ class StudentExport:
             pad_token_id=self._pad_token_id,
             default=default,
             models=self._models,
-            files={name: file_entry(self._directory / name) for name in names},
+            files={},
             provenance=provenance(self._student),
             golden=golden,
+            seen_tokens=self._seen_tokens(),
             versions=versions(),
             fast_tokenizer=self._fast_tokenizer,
             cascade=cascade,
         )
-        write_json(self._directory / MANIFEST, manifest.model_dump(mode="json"))
+        names = [TOKENIZER, *sorted(named_files(manifest) - {TOKENIZER})]
+        files = {name: file_entry(self._directory / name) for name in names}
+        write_json(self._directory / MANIFEST, manifest.model_copy(update={"files": files}).model_dump(mode="json"))
 
-    def _write_golden(self) -> str | None:
+    def _seen_tokens(self) -> SeenTokens:
+        train, dev = (self._corpus.splits[name] for name in ("train", "dev"))
+        return seen_tokens(self._encoder, (train.texts, train.texts_b), (dev.texts, dev.texts_b), self._recipe.seed)
+
+    def _write_golden(self, cascade: Cascade | None) -> str | None:
         """Write the golden examples, if the recipe wants some; the name of their file."""
         files = {n: self._directory / m.file for n, m in self._models.items() if m.runtime == "onnxruntime"}
         golden = golden_examples(self._recipe, self._corpus, self._encoder, files, self._pad_token_id)
         if golden is None:
             return None
+        if cascade is not None:
+            teacher = teacher_session(self._directory, cascade, self._recipe.target.max_length)
+            golden = golden.model_copy(update={"teacher": teacher_examples(teacher, golden)})
         write_json(self._directory / GOLDEN, golden.model_dump(mode="json"))
         return GOLDEN
 

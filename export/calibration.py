@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from export.bundle import Calibration
+from export.manifest import Calibration
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

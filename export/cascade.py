@@ -25,10 +25,11 @@ from compress.recipe import Recipe
 from compress.recipe.sections import CascadeOptions
 from compress.runtime.encode import TextEncoder
 from export.accuracy import standard_error
-from export.bundle import TOKENIZER, Cascade, CurvePoint, ModelEntry, Route
+from export.bundle import TOKENIZER
 from export.calibration import calibrate
 from export.gate import Gate
 from export.int8 import export_int8
+from export.manifest import Cascade, CurvePoint, ModelEntry, Route
 from export.measure import mean_latency
 from export.onnx import export_onnx
 from export.quantize import FLOAT_EMBEDDINGS

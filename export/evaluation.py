@@ -14,7 +14,8 @@ from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
 from export.accuracy import show_accuracy, standard_error
-from export.bundle import Bundle, Manifest, ModelEntry
+from export.bundle import Bundle
+from export.manifest import Manifest, ModelEntry
 from export.session import BundleSession, is_for
 
 READING = ("text", "text_b", "label", "domain", "quoting", "separator", "encoding")  # settings of the section `data`

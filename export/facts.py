@@ -9,7 +9,8 @@ from typing import Any
 from compress.html import html_table
 from compress.runtime.encode import TextEncoder
 from export.accuracy import show_accuracy, standard_error
-from export.bundle import Attempt, Bundle, Calibration, ClassAccuracy, Manifest, ModelEntry, Route
+from export.bundle import Bundle
+from export.manifest import Attempt, Calibration, ClassAccuracy, Manifest, ModelEntry, Route
 from export.profile import OperatorShare, Profile, profile_model
 
 SHOWN_OPERATORS, SHOWN_CLASSES = 6, 3  # in a line for people; JSON has all
@@ -179,12 +180,13 @@ def comparison(manifest: Manifest) -> Iterator[str]:
 
 def cascade_lines(manifest: Manifest) -> Iterator[str]:
     """The teacher in the bundle, and what each threshold does on dev. Nothing if there is no cascade."""
-    if (cascade := manifest.cascade) is None:
-        return
-    size = manifest.files[cascade.teacher.file].bytes / 1e6
-    yield f"cascade: the teacher in {cascade.precision}, {size:.1f} MB, answers texts of which the student is unsure"
-    for precision, route in cascade.routes.items():
-        yield f"  with {precision}: {describe_route(route)}"
+    for domain, part in manifest.parts.items():
+        if (cascade := part.cascade) is None:
+            continue
+        size, of = manifest.files[cascade.teacher.file].bytes / 1e6, "" if domain is None else f" of {domain}"
+        yield f"cascade{of}: the teacher in {cascade.precision}, {size:.1f} MB, answers texts of which the student is unsure"
+        for precision, route in cascade.routes.items():
+            yield f"  with {precision}: {describe_route(route)}"
 
 
 def describe_route(route: Route) -> str:

@@ -12,7 +12,7 @@ from compress.data.corpus import Corpus
 from compress.recipe.sections import ExportOptions
 from compress.runtime.encode import TextEncoder
 from export.accuracy import show_accuracy, standard_error
-from export.bundle import ClassAccuracy
+from export.manifest import ClassAccuracy
 from export.session import FloatArray, OnnxModel
 
 IntArray = NDArray[np.int64]

@@ -15,12 +15,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from export.session import BundleSession, FloatArray
+    from export.session import BundleSession, ModelSession
 
 GOLDEN = "golden.json"
+TEACHER_TEXTS = 8  # golden examples that the teacher answers: a BERT-base takes a tenth of a second for one
+DIGITS = 6  # of a golden logit, after the point
 # How far a logit may be off, as a share of the largest logit. The kernels of two CPUs round differently. In INT8 a value near
 # the middle between two steps may go to either, and the layers behind it carry that on.
 FLOAT_TOLERANCE, INT8_TOLERANCE = 0.01, 0.05
+
+
+class TeacherExamples(BaseModel):
+    """What the teacher of a cascade gave for the first of the texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_ids: list[list[int]]  # its tokenizer may be another one
+    logits: list[list[float]]  # (N, C), of a batch of one text each
 
 
 class GoldenExamples(BaseModel):
@@ -33,6 +44,7 @@ class GoldenExamples(BaseModel):
     texts_b: list[str] | None  # the second texts of pairs
     input_ids: list[list[int]]  # the tokens of each text or pair
     logits: dict[str, list[list[float]]]  # by precision: (N, C), of a batch of one text each
+    teacher: TeacherExamples | None = None  # None: there is no cascade, or the bundle is older than this field
 
 
 def read_golden(path: Path) -> GoldenExamples:
@@ -47,19 +59,15 @@ def read_golden(path: Path) -> GoldenExamples:
         raise UserError(f"{path}: holds no golden examples ({reason}); export the bundle again") from None
 
 
-def golden_logits(session: BundleSession, golden: GoldenExamples) -> FloatArray:
-    """The logits (N, C) of the examples, each text in a batch of its own: so padding and dynamic ranges play no part.
-
-    :raises UserError: the tokenizer gives other tokens than at export.
-    """
-    encoded = session.encoder.encode(golden.texts, golden.texts_b)
-    for number, (one, expected) in enumerate(zip(encoded, golden.input_ids, strict=True), 1):
-        if one.input_ids.tolist() != expected:
-            raise UserError(
-                f"{session.manifest.name}: the tokenizer gives other tokens for golden example {number} than at export; "
-                "install the version of tokenizers that `pocketbert inspect` shows, or export the bundle again"
-            )
-    return session.logits(encoded, batch_size=1)
+def teacher_examples(teacher: ModelSession, golden: GoldenExamples) -> TeacherExamples:
+    """What the teacher answers to the first `TEACHER_TEXTS` examples."""
+    texts_b = golden.texts_b and golden.texts_b[:TEACHER_TEXTS]
+    encoded = teacher.encoder.encode(golden.texts[:TEACHER_TEXTS], texts_b)
+    logits = teacher.logits(encoded, batch_size=1).tolist()
+    return TeacherExamples(
+        input_ids=[one.input_ids.tolist() for one in encoded],
+        logits=[[round(value, DIGITS) for value in row] for row in logits],
+    )
 
 
 def check_golden(session: BundleSession, golden: GoldenExamples, precision: str | None = None) -> float:
@@ -67,14 +75,50 @@ def check_golden(session: BundleSession, golden: GoldenExamples, precision: str 
 
     :param precision: whose answers to compare with. None: those of the session's own model.
     :returns: the largest difference of a logit.
-    :raises UserError: a logit is off by more than the tolerance of its precision, or see `golden_logits`.
+    :raises UserError: a logit is off by more than the tolerance of its precision, or the tokenizer gives other tokens than at export.
     """
     place = f"{session.manifest.name}, precision {session.precision}"
     precision = precision or session.precision
     if precision not in golden.logits:
         raise UserError(f"{place}: {GOLDEN} has no logits of this precision; export the bundle again")
-    expected = np.asarray(golden.logits[precision], np.float32)
-    found = golden_logits(session, golden)
+    return _compare(session, golden, golden.input_ids, golden.logits[precision], precision, place)
+
+
+def check_teacher(teacher: ModelSession, golden: GoldenExamples, precision: str, name: str) -> float | None:
+    """Compare the answers of a cascade's teacher with those at export.
+
+    :param name: of the bundle.
+    :returns: the largest difference of a logit; None: the bundle has no answers of the teacher.
+    :raises UserError: as `check_golden`.
+    """
+    if golden.teacher is None:
+        return None
+    expected = golden.teacher
+    return _compare(teacher, golden, expected.input_ids, expected.logits, precision, f"{name}, teacher in {precision}")
+
+
+def _compare(
+    session: ModelSession,
+    golden: GoldenExamples,
+    input_ids: list[list[int]],
+    logits: list[list[float]],
+    precision: str,
+    place: str,
+) -> float:
+    """Run the first texts, each in a batch of its own: so padding and dynamic ranges play no part.
+
+    :param input_ids: those at export, one for each text to run.
+    """
+    encoded = session.encoder.encode(
+        golden.texts[: len(input_ids)], golden.texts_b and golden.texts_b[: len(input_ids)]
+    )
+    for number, (one, ids) in enumerate(zip(encoded, input_ids, strict=True), 1):
+        if one.input_ids.tolist() != ids:
+            raise UserError(
+                f"{place}: the tokenizer gives other tokens for golden example {number} than at export; "
+                "install the version of tokenizers that `pocketbert inspect` shows, or export the bundle again"
+            )
+    expected, found = np.asarray(logits, np.float32), session.logits(encoded, batch_size=1)
     if found.shape != expected.shape:
         raise UserError(
             f"{place}: the model gives logits of shape {found.shape} for the golden examples, at export it gave "

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, TOKENIZER, Bundle, Cascade, DomainEntry, Manifest
+from export.bundle import MANIFEST, TOKENIZER, Bundle
+from export.manifest import DomainEntry, Manifest, named_files
 
 Part = Manifest | DomainEntry
 
@@ -24,22 +25,21 @@ def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade
     :returns: the copy, with its hashes checked.
     :raises UserError: the bundle lacks a precision or a cascade, or `out` cannot be replaced.
     """
-    entry = _kept_cascade(bundle, cascade)
-    parts = {domain: _kept(bundle, part, domain, precisions) for domain, part in bundle.parts.items()}
+    if cascade and bundle.manifest.cascade is None:
+        raise UserError(f"{bundle.directory}: the bundle has no cascade to keep; leave the option out")
+    parts = {
+        domain: _kept(bundle, part, domain, precisions, with_cascade=cascade is not False)
+        for domain, part in bundle.parts.items()
+    }
     old = bundle.manifest
     default = parts[old.default_domain]
-    if entry is not None:
-        entry = entry.model_copy(update={"routes": {p: r for p, r in entry.routes.items() if p in default.models}})
-    names = {TOKENIZER, *(model.file for part in parts.values() for model in part.models.values())}
-    names |= {part.golden for part in (old, *parts.values()) if part.golden is not None}
-    if entry is not None:
-        names |= {entry.tokenizer, entry.teacher.file}
+    names = {TOKENIZER}.union(*map(named_files, parts.values())) | ({old.golden} if old.golden is not None else set())
     manifest = old.model_copy(
         update={
             "default": default.default,
             "models": default.models,
             "domains": None if old.domains is None else parts,
-            "cascade": entry,
+            "cascade": default.cascade,
             "files": {name: file for name, file in old.files.items() if name in names},
             "provenance": {**old.provenance, "packed_from": bundle.sha256},
         }
@@ -48,17 +48,13 @@ def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade
     return Bundle(out)
 
 
-def _kept_cascade(bundle: Bundle, wanted: bool | None) -> Cascade | None:
-    entry = bundle.manifest.cascade
-    if wanted and entry is None:
-        raise UserError(f"{bundle.directory}: the bundle has no cascade to keep; leave the option out")
-    return None if wanted is False else entry
-
-
-def _kept(bundle: Bundle, part: Part, domain: str | None, precisions: Collection[str]) -> Part:
+def _kept(bundle: Bundle, part: Part, domain: str | None, precisions: Collection[str], *, with_cascade: bool) -> Part:
     """The models of a domain, or of the only student, that are kept."""
-    chosen = [bundle.model(precision, domain) for precision in precisions] or [bundle.model(None, domain)]
-    return part.model_copy(update={"default": chosen[0][0], "models": dict(chosen)})
+    chosen = dict([bundle.model(precision, domain) for precision in precisions] or [bundle.model(None, domain)])
+    cascade = part.cascade if with_cascade else None
+    if cascade is not None:
+        cascade = cascade.model_copy(update={"routes": {p: r for p, r in cascade.routes.items() if p in chosen}})
+    return part.model_copy(update={"default": next(iter(chosen)), "models": chosen, "cascade": cascade})
 
 
 def _write(source: Path, manifest: Manifest, out: Path) -> None:

@@ -16,7 +16,8 @@ from compress.pipeline.per_domain import domain_recipes, domain_workspace, folde
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from export.build import Target, build_bundle
-from export.bundle import MANIFEST, TOKENIZER, Bundle, DomainEntry, FastTokenizer, Manifest, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, file_entry
+from export.manifest import DomainEntry, FastTokenizer, Manifest, ModelEntry, named_files
 from export.session import BundleSession
 
 
@@ -41,17 +42,17 @@ def build_domain_bundle(recipe: Recipe, workspace: Workspace, target: Target, *,
 
 def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) -> None:
     dev = load_corpus(recipe.target).splits["dev"]
-    entries = {}
+    entries: dict[str, DomainEntry] = {}
+    teachers: dict[str, str] = {}
     for domain, bundle in bundles.items():
         probabilities = BundleSession(bundle).predict(dev.texts, dev.texts_b)
         accuracy = round(float((probabilities.argmax(axis=1) == np.asarray(dev.labels)).mean()), 5)
-        entries[domain] = _copy_models(bundle, domain, accuracy, directory)
+        entries[domain] = _copy_models(bundle, domain, accuracy, directory, teachers)
     default = max(entries, key=lambda domain: entries[domain].dev_accuracy_of_all)
     console.print(f"  default domain: {default}, {entries[default].dev_accuracy_of_all:.2%} on dev of all domains")
     of_default = bundles[default]
     shutil.copyfile(of_default.tokenizer_file, directory / TOKENIZER)  # the same file for all students
-    names = [TOKENIZER, *(model.file for entry in entries.values() for model in entry.models.values())]
-    names += [entry.golden for entry in entries.values() if entry.golden is not None]
+    names = {TOKENIZER}.union(*map(named_files, entries.values()))
     manifest = Manifest(
         **of_default.manifest.model_dump(include={"format", "labels", "max_length", "pair", "pad_token_id", "default"}),
         fast_tokenizer=_checked_of_all([bundle.manifest.fast_tokenizer for bundle in bundles.values()]),
@@ -59,9 +60,11 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         models=entries[default].models,
-        files={name: file_entry(directory / name) for name in names},
+        files={name: file_entry(directory / name) for name in sorted(names)},
         provenance=of_default.manifest.provenance,
         golden=entries[default].golden,
+        seen_tokens=entries[default].seen_tokens,
+        cascade=entries[default].cascade,
         versions=of_default.manifest.versions,
         domains=entries,
         default_domain=default,
@@ -77,10 +80,13 @@ def _checked_of_all(checked: list[FastTokenizer | None]) -> FastTokenizer | None
     return known[0].model_copy(update={"task_texts": sum(one.task_texts for one in known)})
 
 
-def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) -> DomainEntry:
+def _copy_models(
+    bundle: Bundle, domain: str, accuracy: float, directory: Path, teachers: dict[str, str]
+) -> DomainEntry:
     """Copy the models of a domain into `directory/domains/NAME`.
 
     :param accuracy: the `dev_accuracy_of_all` of the entry.
+    :param teachers: by hash, where the files for teachers are that other domains have brought. Theirs is often the same.
     """
     folder = f"domains/{folder_name(domain)}"
     (directory / folder).mkdir(parents=True)
@@ -92,10 +98,25 @@ def _copy_models(bundle: Bundle, domain: str, accuracy: float, directory: Path) 
     golden = None if manifest.golden is None else f"{folder}/{manifest.golden}"
     if manifest.golden is not None:
         shutil.copyfile(bundle.directory / manifest.golden, directory / folder / manifest.golden)
+    cascade = manifest.cascade
+    if cascade is not None:
+
+        def place_of(name: str) -> str:
+            sha256 = manifest.files[name].sha256
+            if sha256 not in teachers:
+                teachers[sha256] = f"{folder}/{name}"
+                shutil.copyfile(bundle.directory / name, directory / teachers[sha256])
+            return teachers[sha256]
+
+        tokenizer = cascade.tokenizer if cascade.tokenizer == TOKENIZER else place_of(cascade.tokenizer)
+        teacher = cascade.teacher.model_copy(update={"file": place_of(cascade.teacher.file)})
+        cascade = cascade.model_copy(update={"teacher": teacher, "tokenizer": tokenizer})
     return DomainEntry(
         default=manifest.default,
         models=models,
         dev_accuracy_of_all=accuracy,
         provenance=manifest.provenance,
         golden=golden,
+        seen_tokens=manifest.seen_tokens,
+        cascade=cascade,
     )

@@ -14,10 +14,9 @@ from compress.data.corpus import Corpus
 from compress.recipe import Recipe
 from compress.runtime.encode import TextEncoder
 from export.gate import GateResult
-from export.golden import GoldenExamples
+from export.golden import DIGITS, GoldenExamples
 from export.session import OnnxModel
 
-DIGITS = 6  # of a golden logit, after the point
 PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pocketbert", "tokenizers", "torch", "transformers")
 
 

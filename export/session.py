@@ -11,7 +11,8 @@ from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
 from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
-from export.bundle import Bundle, Cascade, ModelEntry
+from export.bundle import Bundle
+from export.manifest import Cascade, ModelEntry
 from export.tensorrt_session import TensorRtModel, check_graph
 
 
@@ -86,7 +87,7 @@ def default_precision(bundle: Bundle, device: str, domain: str | None = None) ->
 class ModelSession:
     """A model that reads texts and gives probabilities.
 
-    :param temperature: divides the logits before the softmax, see `export.bundle.Calibration`.
+    :param temperature: divides the logits before the softmax, see `export.manifest.Calibration`.
     """
 
     def __init__(self, model: BatchedModel, encoder: TextEncoder, pad_token_id: int, temperature: float) -> None:
@@ -131,7 +132,7 @@ class BundleSession(ModelSession):
         self.precision, entry = bundle.model(precision or default_precision(bundle, device, domain), domain)
         encoder = bundle.encoder()
         if entry.engine is None:
-            model: BatchedModel = _open_model(bundle, entry, threads, device)
+            model: BatchedModel = _open_model(bundle.directory / entry.file, self.manifest.max_length, threads, device)
         elif device == "cpu":
             of_cpu = ", ".join(n for n, m in self.manifest.models.items() if m.engine is None)
             raise UserError(
@@ -143,24 +144,28 @@ class BundleSession(ModelSession):
         super().__init__(model, encoder, self.manifest.pad_token_id, entry.temperature)
 
 
-def teacher_session(bundle: Bundle, cascade: Cascade, *, threads: int = 1, device: str = "cpu") -> ModelSession:
-    """Open the teacher of a bundle with a cascade.
+def teacher_session(
+    directory: Path, cascade: Cascade, max_length: int, *, threads: int = 1, device: str = "cpu"
+) -> ModelSession:
+    """Open the teacher of a cascade.
 
+    :param directory: of the bundle.
+    :param max_length: the most tokens of a text.
     :raises UserError: see `OnnxModel`; or the teacher is in INT8, and the device is a GPU.
     """
     if device == "cuda" and cascade.precision == "int8":
         raise UserError(
-            f"{bundle.directory}: the teacher of its cascade is in INT8, which runs on a CPU; turn the cascade off, or export with "
+            f"{directory}: the teacher of its cascade is in INT8, which runs on a CPU; turn the cascade off, or export with "
             'export.precisions = ["fp16"] for a GPU'
         )
-    encoder = TextEncoder(bundle.directory / cascade.tokenizer, bundle.manifest.max_length)
-    model = _open_model(bundle, cascade.teacher, threads, device)
+    encoder = TextEncoder(directory / cascade.tokenizer, max_length)
+    model = _open_model(directory / cascade.teacher.file, max_length, threads, device)
     return ModelSession(model, encoder, cascade.pad_token_id, cascade.teacher.temperature)
 
 
-def _open_model(bundle: Bundle, entry: ModelEntry, threads: int, device: str) -> OnnxModel:
-    pad_up_to = bundle.manifest.max_length if device == "cuda" else None
-    return OnnxModel(bundle.directory / entry.file, threads=threads, device=device, pad_up_to=pad_up_to)
+def _open_model(file: Path, max_length: int, threads: int, device: str) -> OnnxModel:
+    pad_up_to = max_length if device == "cuda" else None
+    return OnnxModel(file, threads=threads, device=device, pad_up_to=pad_up_to)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -15,8 +15,9 @@ import numpy as np
 
 from compress.runtime.errors import UserError
 from export.batching import padded_length
-from export.bundle import Engine, ShapeProfile, file_entry
+from export.bundle import file_entry
 from export.cuda import compute_capability as capability_of_this_gpu
+from export.manifest import Engine, ShapeProfile
 from export.tensorrt_session import load_tensorrt, make_log
 
 ENGINE_GRAPH = "tensorrt-qdq"  # the precision of the graph from which an engine is built

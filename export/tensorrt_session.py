@@ -22,7 +22,8 @@ import numpy as np
 from compress.runtime.errors import UserError
 from export import cuda
 from export.batching import GRAPH_INPUTS, Batch, BatchedModel, FloatArray, pad_to_power_of_two
-from export.bundle import MANIFEST, Bundle, Engine, ModelEntry
+from export.bundle import MANIFEST, Bundle
+from export.manifest import Engine, ModelEntry
 
 PACKAGES = {"tensorrt": "tensorrt", "tensorrt_rtx_bindings": "tensorrt-rtx", "tensorrt_rtx": "tensorrt-rtx"}
 CURE = "in the repository, pip install '.[rtx]' (builds without a GPU) or '.[gpu]' (full TensorRT, needs one)"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from compress.data.corpus import Corpus
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.wordpiece import nanotoken_version
-from export.bundle import FastTokenizer
+from export.manifest import FastTokenizer
 
 ODD_STRINGS = 10_000
 CHUNK = 1_000  # texts that are encoded at once

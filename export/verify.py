@@ -7,8 +7,9 @@ from pathlib import Path
 
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle
-from export.golden import check_golden
-from export.session import BundleSession, is_for
+from export.golden import check_golden, check_teacher
+from export.manifest import Cascade
+from export.session import BundleSession, is_for, teacher_session
 from export.tensorrt import ENGINE_GRAPH
 from export.tensorrt_session import check_graph
 
@@ -35,6 +36,20 @@ def verify_bundle(bundle: Bundle, device: str = "cpu") -> Iterator[str]:
                 session = BundleSession(bundle, precision=name, domain=domain, device=device)
                 difference = check_golden(session, golden, None if model.engine is None else ENGINE_GRAPH)
                 yield f"{title}: {len(golden.texts)} golden examples, logits within {difference:.1e} of those at export"
+        if part.cascade is not None:
+            yield _check_teacher(bundle, part.cascade, domain, device)
+
+
+def _check_teacher(bundle: Bundle, cascade: Cascade, domain: str | None, device: str) -> str:
+    manifest, golden = bundle.manifest, bundle.golden(domain)
+    title = f"{'' if domain is None else f'{domain}, '}teacher in {cascade.precision}"
+    difference = None
+    if golden is not None:
+        teacher = teacher_session(bundle.directory, cascade, manifest.max_length, device=device)
+        difference = check_teacher(teacher, golden, cascade.precision, manifest.name)
+    if golden is None or golden.teacher is None:
+        return f"{title}: its answers were not compared, since the bundle has no golden examples of it; export it again with --force"
+    return f"{title}: {len(golden.teacher.logits)} golden examples, logits within {difference:.1e} of those at export"
 
 
 def _check_files(bundle: Bundle) -> None:

@@ -1,7 +1,4 @@
-"""`python -m serve`: starts `bentoml serve` with a bundle, and with options in place of environment variables.
-
-`python -m serve bulk IN OUT` classifies a table of any size.
-"""
+"""`python -m serve`: starts `bentoml serve` with a bundle, and with options in place of environment variables."""
 
 from __future__ import annotations
 
@@ -15,30 +12,12 @@ from typing import Annotated
 
 import typer
 
-from compress.console import DefaultGroup, run_cli
+from compress.console import run_cli
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
-from serve.bulk.command import run_shown
-from serve.bulk.options import (
-    BulkOptions,
-    CascadeOption,
-    ColumnsOption,
-    EncodingOption,
-    ForceOption,
-    MaxBadOption,
-    PartRowsOption,
-    PrefixOption,
-    QuotingOption,
-    SeparatorOption,
-    ThresholdOption,
-    UnsureOption,
-    WorkersOption,
-    model_settings,
-    names_of,
-)
 from serve.settings import Settings  # the package turns telemetry off before BentoML is imported
 
-app = typer.Typer(cls=DefaultGroup, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SERVICE = "serve.service:Classifier"
 
 
@@ -84,56 +63,6 @@ def run(
     _check_port(host or "0.0.0.0", port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(port)]
     os.execv(sys.executable, [*command, *([] if host is None else ["--host", host])])
-
-
-@app.command()
-def bulk(
-    source: Annotated[str, typer.Argument(metavar="IN", help="table: .csv, .tsv, .jsonl or .parquet, or a URL of one")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="file of any of these kinds, or directory of parts")],
-    bundle: Annotated[Path | None, typer.Option(help="default: the newest in artifacts/")] = None,
-    text: Annotated[str, typer.Option(help="column of the texts")] = "text",
-    text_b: Annotated[str, typer.Option(help="column of the second texts, for a bundle of pairs")] = "text_b",
-    scores: Annotated[bool, typer.Option(help="a column with the probability of every label")] = False,
-    domain: Annotated[str | None, typer.Option(help="whose model answers, if the bundle has several")] = None,
-    precision: Annotated[str | None, typer.Option(help="such as int8 or fp32; default: the bundle's")] = None,
-    device: Annotated[Device, typer.Option(help="where the model runs")] = Device.cpu,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker")] = 1,
-    cascade: CascadeOption = None,
-    threshold: ThresholdOption = None,
-    unsure_below: UnsureOption = None,
-    columns: ColumnsOption = None,
-    prefix: PrefixOption = "",
-    max_bad: MaxBadOption = 1_000,
-    workers: WorkersOption = None,
-    part_rows: PartRowsOption = 20_000,
-    force: ForceOption = False,
-    separator: SeparatorOption = None,
-    quoting: QuotingOption = None,
-    encoding: EncodingOption = None,
-) -> None:
-    """Classify a table of any size, without HTTP: `pocketbert predict --file IN --out OUT` is the same.
-
-    A killed run is carried on by the same command.
-    """
-    options = BulkOptions(
-        source=source,
-        target=target,
-        text=text,
-        text_b=text_b,
-        columns=names_of(columns),
-        prefix=prefix,
-        scores=scores,
-        domain=domain,
-        model=model_settings(precision, device.value, threads, cascade, threshold, unsure_below),
-        separator=separator,
-        quoting=quoting,
-        encoding=encoding,
-        workers=workers,
-        part_rows=part_rows,
-        max_bad=max_bad,
-        force=force,
-    )
-    run_shown(bundle, options)
 
 
 def _make_bentoml_home() -> None:

@@ -41,6 +41,8 @@ def answer_with(app: Starlette, predictor: Predictor) -> None:
     if before is not None:
         BUNDLE.labels(before.info.name, before.info.bundle).set(0)
     BUNDLE.labels(predictor.info.name, predictor.info.bundle).set(1)
+    if predictor.drift is not None:
+        predictor.drift.announce()
 
 
 class Changer:

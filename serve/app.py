@@ -20,10 +20,10 @@ from starlette.routing import Route
 from serve.admin import answer_with, reload
 from serve.admission import Admission, ClientLeftError
 from serve.explain import runs
-from serve.messages import Prediction, Predictions, Refusal, RefusedError, Request
+from serve.messages import Predictions, Refusal, RefusedError, Request
 from serve.openapi import PAGE, document
 from serve.page import page_routes
-from serve.predictor import Draft, Predictor
+from serve.predictor import Predictor
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -66,6 +66,7 @@ def create_app(predictor: Predictor | None = None, *, page: bool = True, max_que
             Exception: _on_failure,
         },
     )
+    app.state.tracing = None  # makes spans of requests (`serve.tracing`)
     app.state.shadow = None  # a candidate beside the predictor (`serve.shadow`)
     app.state.predictor = None
     if predictor is not None:
@@ -83,14 +84,14 @@ async def classify(http: HttpRequest) -> Response:
     request = await read_request(http, predictor)
     seconds, deadline = predictor.seconds(request), _deadline(http)
     quick = predictor.is_quick(seconds)
-    found, spent = await run_in_turn(http, predictor.begin, request, seconds, deadline, quick=quick)
-    answer: Prediction | Predictions
-    if isinstance(found, Draft):
-        seconds = predictor.teacher_seconds(found)
-        answer, more = await run_in_turn(http, predictor.finish, found, seconds, deadline, quick=False)
-        spent += more
-    else:
-        answer = found
+    draft, spent = await run_in_turn(http, "student", predictor.begin, request, seconds, deadline, quick=quick)
+    if predictor.drift is not None:
+        predictor.drift.saw(request.domain or predictor.default_domain, draft.encoded, draft.probabilities)
+    answer = draft.answer
+    if answer is None:
+        seconds = predictor.teacher_seconds(draft)
+        finished, more = await run_in_turn(http, "teacher", predictor.finish, draft, seconds, deadline, quick=False)
+        answer, spent = finished, spent + more
     for prediction in answer.results if isinstance(answer, Predictions) else [answer]:
         TEXTS.labels(prediction.label).inc()
         if prediction.model is not None:
@@ -126,6 +127,7 @@ class Spent:
 
 async def run_in_turn(
     http: HttpRequest,
+    name: str,
     function: Callable[[Asked], Answer],
     asked: Asked,
     seconds: float,
@@ -135,6 +137,7 @@ async def run_in_turn(
 ) -> tuple[Answer, Spent]:
     """Call `function` when its turn has come, on the event loop if it is quick and in a thread otherwise.
 
+    :param name: of the span, if there is tracing.
     :param asked: its argument.
     :param seconds: the forecast of its time.
     :param deadline: see `_deadline`.
@@ -152,7 +155,10 @@ async def run_in_turn(
             answer = await to_thread.run_sync(_timed, function, asked, limiter=http.app.state.batches)
     finally:
         lane.leave(ticket)
-    return answer, Spent(ticket.began - ticket.joined, monotonic() - ticket.began)
+    spent = Spent(ticket.began - ticket.joined, monotonic() - ticket.began)
+    if http.app.state.tracing is not None:
+        http.app.state.tracing.ran(name, spent.waited, spent.ran)
+    return answer, spent
 
 
 async def explain(http: HttpRequest) -> Response:
@@ -161,7 +167,9 @@ async def explain(http: HttpRequest) -> Response:
     request = await read_request(http, predictor)
     seconds = predictor.seconds(request) * runs(request, predictor.info.max_length)
     quick = predictor.is_quick(seconds)
-    answer, spent = await run_in_turn(http, predictor.explain, request, seconds, _deadline(http), quick=quick)
+    answer, spent = await run_in_turn(
+        http, "explain", predictor.explain, request, seconds, _deadline(http), quick=quick
+    )
     return _json(answer, headers={BUNDLE_HEADER: predictor.info.bundle, "server-timing": spent.header})
 
 

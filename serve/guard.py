@@ -8,6 +8,7 @@ to a CNN student. So this layer answers with our application, and asks BentoML's
 from __future__ import annotations
 
 import hmac
+import re
 from functools import cache
 from time import perf_counter
 
@@ -19,9 +20,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.drain import Drain
+from serve.logs import REQUEST
 from serve.messages import Refusal
 from serve.settings import Settings
 
+NAMES = {  # headers that name a request in the log, and what they may hold; traceparent as in W3C Trace Context, section 3.2
+    b"x-request-id": ("request_id", re.compile(rb"([!-~]{1,128})")),
+    b"traceparent": (
+        "trace_id",
+        re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"),
+    ),
+}
 OTHER = "other"  # the label of every path that the service does not have
 BENTOML_PATHS = frozenset(
     {
@@ -54,14 +63,21 @@ class Guard:
         self.drain = Drain(settings.drain_seconds)
         self._token = settings.token and b"Bearer " + settings.token.get_secret_value().encode()
         self._paths = {route.path for route in app.routes if isinstance(route, Route)}
-        self._app: ASGIApp = app
+        self._app: ASGIApp = app if app.state.tracing is None else app.state.tracing.around(app)
         if settings.origins:
             self._app = CORSMiddleware(
-                app,
+                self._app,
                 allow_origins=settings.origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type", "x-request-timeout-ms"],
-                expose_headers=["retry-after", "x-bundle-sha256", "server-timing"],
+                allow_headers=[
+                    "authorization",
+                    "content-type",
+                    "x-request-timeout-ms",
+                    "x-request-id",
+                    "traceparent",
+                    "tracestate",
+                ],
+                expose_headers=["retry-after", "x-bundle-sha256", "server-timing", "traceresponse"],
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +122,10 @@ class Guard:
                 return _json(400, "headers: not UTF-8; send ASCII or UTF-8 values")
             if name == b"authorization":
                 authorization = value
+            elif name in NAMES:
+                field, pattern = NAMES[name]
+                if found := pattern.fullmatch(value):
+                    REQUEST.set({**REQUEST.get(), field: found[1].decode()})
         asks = scope["path"].startswith(WITH_TOKEN) and scope["method"] != "OPTIONS"
         if self._token and asks and not hmac.compare_digest(authorization, self._token):
             cure = "authorization: send the header `Authorization: Bearer TOKEN` with the server's token"

@@ -6,10 +6,15 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from contextvars import ContextVar
 from time import gmtime, monotonic, strftime
+from types import MappingProxyType
 
 LINES_A_SECOND = 20
 LOGGERS = ("", "bentoml", "uvicorn.error", "circus")  # those that BentoML gives handlers; "" is above all others
+# What names the request that this task answers: `request_id`, `trace_id`, `span_id`, as far as they are known.
+REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingProxyType({}))
 
 
 class RateLimit(logging.Filter):
@@ -40,7 +45,7 @@ class RateLimit(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and the traceback of an exception."""
+    """One object a line: time (UTC), level, logger, message, what names the request, and the traceback of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -49,6 +54,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **REQUEST.get(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

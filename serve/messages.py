@@ -164,7 +164,10 @@ class Info(BaseModel):
     pair: bool = Field(description="Whether `text_b` is required.")
     domains: list[str] | None = Field(None, description="The domains that have their own model.")
     default_domain: str | None = Field(None, description="The domain of a request that names none.")
-    cascade: CascadeInfo | None = Field(None, description="Only if the teacher answers unsure texts.")
+    cascade: CascadeInfo | None = Field(
+        None, description="Only if the teacher answers unsure texts; of several domains, the default one's."
+    )
+    domain_cascades: dict[str, CascadeInfo] | None = Field(None, description="The cascade of each domain.")
     unsure_below: float | None = Field(None, description="Answers with a lower score are marked as unsure.")
     max_length: int = Field(description="The most tokens of a text or pair. The rest is cut off.")
     max_texts: int

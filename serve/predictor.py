@@ -12,7 +12,8 @@ from compress.runtime.encode import Encoded, pad_batch
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession, FloatArray, ModelSession, softmax
-from serve.cascade import open_cascade
+from serve.cascade import Cascade, open_cascades
+from serve.drift import Drift
 from serve.explain import explain
 from serve.messages import Explanation, Info, Prediction, Predictions, RefusedError, Request, item_name
 from serve.settings import Settings
@@ -30,6 +31,7 @@ class Draft:
     encoded: list[Encoded]
     probabilities: FloatArray  # (N, C)
     passed_on: list[int]
+    answer: Prediction | Predictions | None = None  # None: the teacher has to be asked
 
 
 class Predictor:
@@ -61,8 +63,10 @@ class Predictor:
         self.default_domain = bundle.manifest.default_domain
         self.domains = list(domains)
         self.session = self.sessions[self.default_domain]
-        self.cascade = open_cascade(bundle, self.session, settings)
+        self.cascades = open_cascades(bundle, self.sessions, settings)  # by domain, as the sessions
         self.unsure_below = settings.unsure_below
+        precisions = {domain: session.precision for domain, session in self.sessions.items()}
+        self.drift = Drift(bundle, precisions, settings.drift_window) if settings.drift_window else None
         self.on_cpu = settings.device == "cpu"
         self.info = Info(
             **bundle.manifest.model_dump(include={"name", "version", "created", "labels", "pair", "max_length"}),
@@ -73,6 +77,7 @@ class Predictor:
             device="cpu" if self.on_cpu else "cuda",
             threads=settings.threads,
             cascade=self.cascade and self.cascade.info,
+            domain_cascades={domain: one.info for domain, one in self.cascades.items() if domain is not None} or None,
             unsure_below=self.unsure_below,
             max_texts=self.limits.texts,
             max_characters=self.limits.characters,
@@ -81,11 +86,17 @@ class Predictor:
         name = bundle.manifest.name
         for session in self.sessions.values():
             self._warm_up(session, f"{name}, precision {session.precision}")
-        if self.cascade is not None:
-            self._warm_up(self.cascade.teacher, f"{name}, teacher in {self.cascade.info.teacher}")
+        teachers = {id(one.teacher.model): one for one in self.cascades.values()}
+        for cascade in teachers.values():
+            self._warm_up(cascade.teacher, f"{name}, teacher in {cascade.info.teacher}")
         self.times = measure(lambda text: self._answer_one(text, by_teacher=False))
-        if self.cascade is not None:
+        if self.cascades:
             self.teacher_times = measure(lambda text: self._answer_one(text, by_teacher=True))
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """The cascade of a request that names no domain."""
+        return self.cascades.get(self.default_domain)
 
     def parse(self, body: bytes) -> Request:
         """Read a request body, and check it against the bundle's kind of input and the limits.
@@ -118,35 +129,36 @@ class Predictor:
         """
         return self.finish(self.draft(request))
 
-    def begin(self, request: Request) -> Draft | Prediction | Predictions:
-        """The student's part of `classify`: the answer, or if the teacher has to be asked, what `finish` needs for it.
+    def begin(self, request: Request) -> Draft:
+        """The student's part of `classify`: a draft with the answer, or, if the teacher has to be asked, one for `finish`.
 
         :raises RefusedError: see `classify`.
         """
         draft = self.draft(request)
-        return draft if draft.passed_on else self.finish(draft)
+        return draft if draft.passed_on else replace(draft, answer=self.finish(draft))
 
     def draft(self, request: Request) -> Draft:
         """What the student says about a request.
 
         :raises RefusedError: see `classify`.
         """
-        session = self.sessions[request.domain or self.default_domain]
+        domain = request.domain or self.default_domain
+        session, cascade = self.sessions[domain], self.cascades.get(domain)
         encoded = session.encoder.encode(request.texts, request.texts_b)
         special_tokens = session.encoder.special_tokens
         for row, one in enumerate(encoded):
             if len(one) <= special_tokens:
                 raise RefusedError(f"{item_name('text', row, request.text)}: holds no token of the vocabulary")
         probabilities = session.probabilities(encoded)
-        return Draft(request, encoded, probabilities, self.cascade.unsure(probabilities) if self.cascade else [])
+        return Draft(request, encoded, probabilities, cascade.unsure(probabilities) if cascade else [])
 
     def finish(self, draft: Draft) -> Prediction | Predictions:
         """The teacher's part of `classify`, if there is any, and the answer. The teacher takes tens of times longer than the student."""
         request, probabilities, rows = draft.request, draft.probabilities, draft.passed_on
-        if self.cascade is not None and rows:
+        if rows:
             texts_b = request.texts_b and [request.texts_b[row] for row in rows]
             probabilities = probabilities.copy()
-            probabilities[rows] = self.cascade.ask(
+            probabilities[rows] = self.cascades[request.domain or self.default_domain].ask(
                 [request.texts[row] for row in rows], texts_b, [draft.encoded[row] for row in rows]
             )
         passed_on = set(rows)
@@ -189,7 +201,7 @@ class Predictor:
             score=score,
             scores=scores,
             truncated=truncated or None,
-            model=None if self.cascade is None else "teacher" if passed_on else "student",
+            model=None if not self.cascades else "teacher" if passed_on else "student",
             unsure=None if self.unsure_below is None else score < self.unsure_below,
         )
 

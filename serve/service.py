@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
 from export.session import default_precision
-from serve import connections, logs
+from serve import connections, logs, tracing
 from serve.admin import Changer, answer_with
 from serve.app import create_app
 from serve.bentoml_internals import (
@@ -32,12 +32,13 @@ from serve.bentoml_internals import (
     use_metrics_directory,
 )
 from serve.bundle_choice import METRICS, choose, make_state, read_choice, state_directory, write_choice
+from serve.drift import NO_REFERENCE
 from serve.guard import Guard
 from serve.predictor import Predictor
 from serve.settings import PACKED, Settings
 from serve.shadow import Shadow
 from serve.supervisor import cannot_start, end_with, harden
-from serve.swap import Swapper, load
+from serve.swap import Swapper, load, logger
 
 
 def _as_bentoml_error(error: UserError) -> BentoMLException:
@@ -68,6 +69,7 @@ try:
         harden(STATE, swapper.start, swapper.watch)
     else:
         STATE = state_directory()
+    tracing.is_wanted()  # a mistake is said before the workers start
 except UserError as error:
     raise _as_bentoml_error(error) from None
 if STATE is not None:
@@ -76,6 +78,7 @@ app = create_app(page=SETTINGS.page, max_queue_ms=SETTINGS.max_queue_ms)
 if STATE is not None and not IS_SUPERVISOR:
     connections.install(SETTINGS.read_seconds, app.state.admission, listening_socket())
     app.state.supervisor = os.getppid()
+    app.state.tracing = tracing.start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Changer.listen`; by default it would end the worker
 app.state.server = STATE if SETTINGS.token else None
 
@@ -112,6 +115,12 @@ class Classifier:
             if not IS_SUPERVISOR:
                 app.state.following = asyncio.create_task(end_with(app.state.supervisor))
 
+    @bentoml.on_shutdown
+    async def leave(self) -> None:
+        """Send the last spans."""
+        if app.state.tracing is not None:
+            await asyncio.to_thread(app.state.tracing.stop)
+
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
@@ -130,7 +139,8 @@ class Classifier:
                 bundle = choice.copied
             # In a process of its own: the supervisor must keep neither the model nor a GPU context in its memory.
             with ProcessPoolExecutor(max_workers=1) as pool:
-                pool.submit(_load, bundle).result()
+                if pool.submit(_load, bundle).result():
+                    logger.warning(NO_REFERENCE)
         except UserError as error:
             raise _as_bentoml_error(error) from None
         except BrokenProcessPool:
@@ -146,10 +156,12 @@ def _guard(bentoml_app: ASGIApp) -> ASGIApp:
 put_around(Classifier, _guard)
 
 
-def _load(directory: Path) -> None:
+def _load(directory: Path) -> bool:
+    """Load a bundle as a worker does, and say whether it has nothing to compare its answers with."""
     predictor = load(directory)
     if SETTINGS.shadow is not None:
         _open_shadow(SETTINGS.shadow, predictor)
+    return predictor.drift is not None and predictor.drift.lacks_reference
 
 
 def _open_shadow(directory: Path, served: Predictor) -> Shadow:

@@ -26,6 +26,7 @@ ALLOWED = {  # what an error message says; all other fields are counts
     "shadow_share": "a number from 0 to 1",
     "unsure_below": "a number from 0 to 1",
     "drain_seconds": "a whole number, 0 or more",
+    "drift_window": "a whole number, 0 or more",
     "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
     "cors": "addresses such as https://example.com, with commas between them, or *",
 }
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     cascade: bool | None = None  # None: on if the bundle has one; True: it must have one
     cascade_threshold: Probability | None = None  # None: the bundle's
     unsure_below: Probability | None = None  # answers with a lower score are marked; None: no answer is
+    drift_window: NonNegativeInt = 1000  # texts of a worker that are compared with dev (`serve.drift`); 0: none are
     max_texts: PositiveInt = 256
     max_characters: PositiveInt = 20_000
     max_bytes: PositiveInt = 1_048_576

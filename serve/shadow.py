@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from compress.runtime.errors import UserError
 from serve.admission import Admission
 from serve.messages import Prediction, Predictions, RefusedError, Request
-from serve.predictor import Draft, Predictor
+from serve.predictor import Predictor
 
 PAUSE_SECONDS = 0.002  # in which the answer is sent
 LONGEST_SECONDS = 0.05  # that a candidate may take by its forecast, and that a request could have to wait for it
@@ -85,12 +85,12 @@ class Shadow:
 
     def _answer(self, request: Request) -> list[str] | None:
         """The candidate's labels. None: its teacher would have to answer, and take too long."""
-        found = self._candidate.begin(request)
-        if isinstance(found, Draft):
-            if self._candidate.teacher_seconds(found) > LONGEST_SECONDS:
-                return None
-            found = self._candidate.finish(found)
-        return _labels(found)
+        draft = self._candidate.begin(request)
+        if draft.answer is not None:
+            return _labels(draft.answer)
+        if self._candidate.teacher_seconds(draft) > LONGEST_SECONDS:
+            return None
+        return _labels(self._candidate.finish(draft))
 
     def _count(self, result: str, texts: int) -> None:
         TEXTS.labels(self._candidate.info.bundle, result).inc(texts)

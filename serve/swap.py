@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict
 
 from compress.runtime.errors import UserError
 from export.bundle import Bundle, find_bundle
-from export.golden import check_golden
+from export.golden import check_golden, check_teacher
 from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice, write_whole
+from serve.drift import NO_REFERENCE
 from serve.predictor import Predictor
 from serve.settings import Settings
 from serve.watch import WATCH_SECONDS, Watch
@@ -127,6 +128,8 @@ class Swapper:
         if done.returncode:
             lines = done.stderr.strip().splitlines()
             raise UserError(f"{choice.origin}: {lines[-1] if lines else f'loading it ended with {done.returncode}'}")
+        if line := done.stdout.strip():
+            logger.warning("%s", line)
         return choice
 
     def _check_interface(self, new: BundleChoice) -> None:
@@ -158,15 +161,19 @@ def load(directory: Path) -> Predictor:
 
 
 def check(directory: Path) -> None:
-    """Load a bundle and see that it answers its golden examples as at its export, if it has any.
+    """Load a bundle and see that it answers its golden examples as at its export, if it has any. Print what it lacks.
 
     :raises UserError: it cannot be served, or an answer is another one.
     """
     bundle, predictor = Bundle(directory), load(directory)
     for domain, session in predictor.sessions.items():
-        golden = bundle.golden(domain)
+        golden, cascade = bundle.golden(domain), predictor.cascades.get(domain)
         if golden is not None:
             check_golden(session, golden)
+            if cascade is not None:
+                check_teacher(cascade.teacher, golden, cascade.info.teacher, bundle.manifest.name)
+    if predictor.drift is not None and predictor.drift.lacks_reference:
+        print(NO_REFERENCE)
 
 
 if __name__ == "__main__":

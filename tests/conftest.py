@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from compress.runtime.encode import TextEncoder
-from export.bundle import FORMAT, MANIFEST, TOKENIZER, Manifest, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, file_entry
 from export.golden import GOLDEN, GoldenExamples
+from export.manifest import FORMAT, Manifest, ModelEntry
 from export.session import OnnxModel
 
 # The same arithmetic on every machine: some tests compare trainings number by number.

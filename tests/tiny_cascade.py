@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.bundle import MANIFEST, Bundle, Calibration, Cascade, CurvePoint, ModelEntry, Route, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
+from export.manifest import Calibration, Cascade, CurvePoint, ModelEntry, Route
 
 STUDENT, TEACHER = "model.fp32.onnx", "teacher.int8.onnx"
 

@@ -11,7 +11,7 @@ from bench.tables.latency import describe_machine
 from bench.text import MISSING, markdown_table, significant, write_text
 from compress.data.files import write_json
 from export.accuracy import standard_error
-from export.bundle import Route
+from export.manifest import Route
 
 HEADER = ["Passed on", "Scores up to", "Share", "Accuracy, %", "ECE", "Mean, ms", "Faster"]
 

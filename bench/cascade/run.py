@@ -24,8 +24,9 @@ from compress.data.domains import load_student_corpus
 from compress.recipe import Recipe, load_recipe
 from compress.recipe.load import recipe_from
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, Route, find_bundle
+from export.bundle import MANIFEST, Bundle, find_bundle
 from export.calibration import expected_calibration_error
+from export.manifest import Route
 from export.session import FloatArray
 from serve.cascade import Cascade
 from serve.messages import Request
@@ -73,6 +74,10 @@ def measure_cascade(recipe: Recipe, directory: Path) -> CascadeReport:
         # `model_construct` and not the constructor, which would read the environment of a server.
         settings = Settings.model_construct(bundle=directory.absolute(), threads=threads, cascade=True)
         predictor = Predictor(settings)
+        if predictor.domains:
+            raise UserError(
+                f"{directory}: has a cascade for each domain, and one is measured; make a bundle of one domain with domains.student"
+            )
         if predictor.labels != corpus.labels:
             raise UserError(f"{directory}: its labels are {predictor.labels}, the data's {corpus.labels}: another task")
         entry = Bundle(directory).manifest.cascade
@@ -162,7 +167,7 @@ def _mean_times(predictor: Predictor, cascade: Cascade, variants: Sequence[_Vari
                     samples[number, row, column] = (time.perf_counter_ns() - started) / 1e6
     finally:
         gc.enable()
-        predictor.cascade = cascade
+        predictor.cascades[predictor.default_domain] = cascade
     return samples[1:].min(axis=0).mean(axis=0).tolist()
 
 
@@ -172,7 +177,7 @@ def _call(predictor: Predictor, cascade: Cascade, variant: _Variant) -> Callable
     own = replace(cascade, threshold=variant.threshold)
 
     def classify(request: Request) -> object:
-        predictor.cascade = own
+        predictor.cascades[predictor.default_domain] = own
         return predictor.classify(request)
 
     return classify

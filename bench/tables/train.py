@@ -21,7 +21,8 @@ from compress.pipeline.stages import stage_keys, stages_of
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.runtime.errors import UserError
-from export.bundle import Bundle, ModelEntry
+from export.bundle import Bundle
+from export.manifest import ModelEntry
 from export.session import BundleSession
 
 OWN_STAGES = (

@@ -185,13 +185,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check_cascade(self) -> Recipe:
-        """Refuse a cascade without a wish, and one in a bundle of several students."""
+        """Refuse a cascade without a wish."""
         if "cascade" in self.model_fields_set and not self.cascade.wanted:
             raise ValueError("cascade: set within_points or max_share; without them the student answers all texts")
-        if self.cascade.wanted and self.domains.students == "per-domain":
-            raise ValueError(
-                "cascade: a bundle with a student for each domain cannot have one yet; leave it out, or make one student for all texts"
-            )
         return self
 
     @property

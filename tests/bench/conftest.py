@@ -13,7 +13,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification
 
-from export.bundle import MANIFEST, TOKENIZER, Bundle, ModelEntry, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, file_entry
+from export.manifest import ModelEntry
 
 LABELS = ["negative", "positive"]
 MAX_LENGTH = 48

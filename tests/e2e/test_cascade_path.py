@@ -20,8 +20,9 @@ from compress.data.domains import load_student_corpus
 from compress.recipe import Recipe, load_recipe
 from export.__main__ import export_recipe
 from export.build import StudentExport
-from export.bundle import MANIFEST, Bundle, Cascade, Route
+from export.bundle import MANIFEST, Bundle
 from export.facts import bundle_facts
+from export.manifest import Cascade, Route
 from pocketbert.classifier import Classifier
 from serve.app import create_app
 from serve.predictor import Predictor

@@ -36,6 +36,8 @@ preset = "metakd"
 epochs = 1
 batch_size = 16
 learning_rate = 1e-3
+[cascade]
+max_share = 0.5
 [export]
 below_linear = "warn"  # a linear model is perfect here
 calibration_texts = 16
@@ -81,11 +83,24 @@ def test_each_domain_has_its_student_and_the_bundle_routes_to_it(
         right = session.predict([corpus.texts[i] for i in rows]).argmax(axis=1) == np.asarray(corpus.labels)[rows]
         assert entry.models[session.precision].dev_accuracy == pytest.approx(right.mean(), abs=1e-4)
         assert entry.provenance["recipe"]["domains"]["student"] == domain
-    assert sum("golden examples" in line for line in verify_bundle(bundle)) == 6  # two models for each domain
+    checked = [line for line in verify_bundle(bundle) if "golden examples" in line]
+    assert len(checked) == 9  # two models for each domain, and what the teacher says to its texts
+    [teacher] = bundle.directory.rglob("teacher.*")  # all domains have the same
+    for domain, entry in manifest.domains.items():
+        assert entry.cascade is not None
+        assert entry.cascade.teacher.file == str(teacher.relative_to(bundle.directory))
+        assert entry.models["int8"].dev_answers is not None
+        assert sum(line.startswith(f"{domain}, teacher in int8: 8 golden") for line in checked) == 1
     measured = list(check_accuracy(bundle, read_labelled(tmp_path / "tiny.toml", manifest), "cpu"))
     assert [line.split(": ")[0] for line in measured[:2]] == ["films/../tv, fp32", "films/../tv, int8"]
     assert len(measured) == 6
     client = serve(bundle.directory)
+    shown = client.get("/info").json()["domain_cascades"]
+    assert {domain: one["threshold"] for domain, one in shown.items()} == {
+        domain: entry.cascade.routes[entry.default].chosen.threshold
+        for domain, entry in manifest.domains.items()
+        if entry.cascade is not None
+    }
     assert client.classify(text="a good film", domain="films/../tv").status_code == 200
     assert client.classify(text="a good film", domain="films").status_code == 422
 

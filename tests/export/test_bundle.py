@@ -8,7 +8,8 @@ import pytest
 from compress.runtime.encode import pad_batch
 from compress.runtime.errors import UserError
 from export.batching import pad_to_power_of_two
-from export.bundle import FORMAT, Bundle, newest_bundle
+from export.bundle import Bundle, newest_bundle
+from export.manifest import FORMAT
 from export.session import BundleSession, OnnxModel
 from tests.conftest import make_tiny_bundle
 

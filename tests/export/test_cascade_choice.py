@@ -10,8 +10,8 @@ import pytest
 from compress.recipe import load_recipe
 from compress.recipe.sections import CascadeOptions
 from compress.runtime.errors import UserError
-from export.bundle import CurvePoint
 from export.cascade import choose, dev_curve, thinned, unmet_wish
+from export.manifest import CurvePoint
 
 SCORES = np.array([0.9, 0.5, 0.8, 0.6, 0.7], np.float32)  # in order: texts 1, 3, 4, 2, 0
 STUDENT = np.array([True, False, True, False, True])

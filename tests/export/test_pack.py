@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, DomainEntry, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
+from export.manifest import DomainEntry
 from export.pack import pack
 from export.session import BundleSession
 from tests.conftest import MakeBundle

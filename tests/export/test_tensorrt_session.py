@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from compress.runtime.errors import UserError
 from export import cuda, tensorrt_session
 from export.__main__ import app
-from export.bundle import MANIFEST, Bundle, Calibration, Engine, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
 from export.golden import check_golden
+from export.manifest import Calibration, Engine
 from export.rebuild import rebuild
 from export.session import BundleSession, is_for
 from export.tensorrt import ENGINE_GRAPH, shape_profile

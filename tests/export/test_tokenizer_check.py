@@ -9,7 +9,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from compress.runtime.wordpiece import WordPiece, nanotoken_version
-from export.bundle import MANIFEST, TOKENIZER, Bundle, FastTokenizer, file_entry
+from export.bundle import MANIFEST, TOKENIZER, Bundle, file_entry
+from export.manifest import FastTokenizer
 from export.session import BundleSession
 from export.tokenizer_check import check_tokenizer, odd_strings
 from tests.compress.test_wordpiece import assert_equal, wordpiece

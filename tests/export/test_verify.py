@@ -16,13 +16,16 @@ import onnx
 import pytest
 
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, Engine, file_entry
+from export.bundle import MANIFEST, Bundle, file_entry
 from export.evaluation import read_labelled
-from export.golden import check_golden
-from export.session import BundleSession
+from export.golden import GOLDEN, check_golden, teacher_examples
+from export.manifest import Engine
+from export.session import BundleSession, teacher_session
 from export.tensorrt import shape_profile
 from export.verify import verify_bundle
+from serve.swap import check
 from tests.conftest import make_tiny_bundle
+from tests.tiny_cascade import add_cascade, replace_teacher, student_times
 
 ROOT = Path(__file__).parents[2]
 MODEL = "model.fp32.onnx"
@@ -237,3 +240,23 @@ def test_a_table_is_read_as_the_recipe_of_the_bundle_says(bundle: Path, tmp_path
     data = {"text": "body", "label": "mood", "separator": ";", "relabel": {"+": "positive", "-": "negative"}}
     manifest = Bundle(bundle).manifest.model_copy(update={"provenance": {"recipe": {"data": data}}})
     assert read_labelled(table, manifest).split.labels == [1, 0]
+
+
+def test_the_teacher_of_a_cascade_is_compared_too(bundle: Path) -> None:
+    add_cascade(bundle)
+    assert "teacher in int8: its answers were not compared" in list(verify_bundle(Bundle(bundle)))[-1]
+    manifest = Bundle(bundle).manifest
+    assert manifest.cascade is not None
+    golden = Bundle(bundle).golden()
+    assert golden is not None
+    teacher = teacher_session(bundle, manifest.cascade, manifest.max_length)
+    known = golden.model_copy(update={"teacher": teacher_examples(teacher, golden)})
+    (bundle / GOLDEN).write_text(known.model_dump_json())
+    rewrite(bundle)
+    lines = list(verify_bundle(Bundle(bundle)))
+    assert lines[-1].startswith("teacher in int8: 3 golden examples, logits within ")
+    check(bundle)  # what a server does before it swaps
+    replace_teacher(bundle, student_times(bundle, -0.8))
+    assert "tiny, teacher in int8: a logit of the golden examples is" in refusal(bundle)
+    with pytest.raises(UserError, match="teacher in int8: a logit of the golden examples"):
+        check(bundle)

@@ -1,4 +1,4 @@
-"""`python -m serve bulk`, which is `pocketbert predict --out`: tables of any size."""
+"""`pocketbert predict --file IN --out OUT`: tables of any size."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from serve.predictor import Predictor
 from serve.settings import Settings
 from tests.conftest import make_tiny_bundle
 from tests.serve.conftest import Client, serve
+from tests.tiny_cascade import TEACHER, add_cascade
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,29 @@ def test_a_session_without_a_domain_has_the_default_student(bundle: Path) -> Non
 def test_a_precision_that_one_domain_lacks_is_refused_at_the_start(bundle: Path) -> None:
     with pytest.raises(UserError, match="no precision 'int8'; its domain 'plain' has fp32"):
         Predictor(Settings(bundle=bundle, precision="int8"))
+
+
+def test_each_domain_has_its_cascade_and_a_shared_teacher_is_loaded_once(bundle: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "bundle"
+    shutil.copytree(bundle, directory)
+    plain = Bundle(add_cascade(make_tiny_bundle(tmp_path / "plain"), threshold=0.9)).manifest.cascade
+    assert plain is not None
+    shutil.copyfile(tmp_path / "plain" / TEACHER, directory / TEACHER)
+    route = plain.routes["fp32"]
+    never = route.model_copy(update={"chosen": route.curve[0]})
+    cascades = {"plain": plain, "ironic": plain.model_copy(update={"routes": {"fp32": never}})}
+    manifest = json.loads((directory / MANIFEST).read_text())
+    manifest["files"][TEACHER] = file_entry(directory / TEACHER).model_dump()
+    manifest["cascade"] = plain.model_dump()
+    for domain, cascade in cascades.items():
+        manifest["domains"][domain]["cascade"] = cascade.model_dump()
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    client = serve(directory)
+    unsure = "good bad good the the a film"
+    answers = [client.classify(text=unsure, **one).json() for one in ({}, {"domain": "plain"}, {"domain": "ironic"})]
+    assert [one["model"] for one in answers] == ["teacher", "teacher", "student"]
+    shown = client.get("/info").json()
+    assert {domain: one["threshold"] for domain, one in shown["domain_cascades"].items()} == {"plain": 0.9, "ironic": 0}
+    assert shown["cascade"] == shown["domain_cascades"]["plain"]
+    teachers = {id(one.teacher.model) for one in client.app.state.predictor.cascades.values()}
+    assert len(teachers) == 1
