@@ -66,7 +66,7 @@ def test_speeds_are_timed_for_every_kind_of_student(tmp_path: Path) -> None:
         loaded = load_recipe(file)
         speeds = Speeds(loaded, load_corpus(loaded.target, loaded.source))
         times = [speeds.teach, speeds.judge, speeds.learn, *([speeds.search] if name == "cnn" else [])]
-        assert all(0 < seconds < 5 for seconds in times), name
+        assert all(0 < seconds < 60 for seconds in times), name  # of one step of a tiny model, on any machine
 
 
 def test_a_plan_has_what_is_not_up_to_date_and_says_afterwards_what_it_took(
