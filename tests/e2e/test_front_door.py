@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import pytest
 from tests.documents import DOCUMENTS as READ
 from tests.documents import ROOT, all_blocks, blocks, why_not_run
 from tests.tiny_task import sentences, tiny_teacher
+from tests.waiting import PATIENCE, free_port, until
 
 # What makes the recipe a task of seconds. All else is as `init` wrote it.
 QUICK = {
@@ -50,9 +49,7 @@ class Reader:
             "HF_HUB_OFFLINE": "1",
             "BENTOML_DO_NOT_TRACK": "True",
         }
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
 
     def follow(self, document: Path) -> None:
         """Type the commands of a document that are quick, those typed before left out."""
@@ -71,7 +68,7 @@ class Reader:
         while self._servers:
             server = self._servers.pop()
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=PATIENCE)
 
     def _type(self, command: str) -> str:
         """What a command printed; a server stays until the end of the document."""
@@ -94,15 +91,15 @@ class Reader:
         log = (self.folder / "serve.log").open("w")
         server = subprocess.Popen(["bash", "-c", typed], cwd=self.folder, env=self._environment, stdout=log, stderr=log)
         self._servers.append(server)  # type: ignore[arg-type]
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+
+        def is_ready() -> bool:
             assert server.poll() is None, (self.folder / "serve.log").read_text()
             try:
-                httpx.get(f"http://127.0.0.1:{self._port}/readyz").raise_for_status()
-                return
+                return httpx.get(f"http://127.0.0.1:{self._port}/readyz").is_success
             except httpx.HTTPError:
-                time.sleep(0.2)
-        raise AssertionError((self.folder / "serve.log").read_text())
+                return False
+
+        until(is_ready)
 
 
 def make_quick(recipe: Path) -> None:
