@@ -90,7 +90,7 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
 def test_a_student_learns_in_mixed_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     recipe = tiny_recipe(tmp_path)
-    compress_and_export(recipe, "--set", "search.trials=1")
+    compress_and_export(recipe, "--set", "search.trials=1", "--set", "compress.epochs=2")
     manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
     for precision, message in (("fp13", "'fp13' is none of"), ("fp16", "fp16 needs a GPU")):
@@ -122,11 +122,12 @@ def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: P
 def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> None:
     shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
     recipe = tmp_path / "shared" / task.name
-    output = launched("-m", "compress", *arguments("compress", recipe))
+    short = ("--set", "search.trials=2", "--set", "compress.epochs=2")
+    output = launched("-m", "compress", *arguments("compress", recipe, *short))
     assert all(output.count(f"▸ {stage}\n") == 1 for stage in STAGES[:-1] if stage != "augmented")
     card = json.loads((recipe.parent / "artifacts" / "tiny" / "student" / "card.json").read_text())
     assert max(epoch["dev accuracy"] for epoch in card["history"]) >= 0.95
-    assert "▸" not in run("compress", recipe).stderr  # one process finds everything made
+    assert "▸" not in run("compress", recipe, *short).stderr  # one process finds everything made
 
 
 def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
