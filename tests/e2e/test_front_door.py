@@ -22,18 +22,13 @@ from tests.waiting import PATIENCE, free_port, until
 QUICK = {
     "[teacher]\n": "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n",
     "[compress]\n": "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n",
-    "texts = 80_000 ": "texts = 0 ",
-    "joined = 40_000 ": "joined = 50 ",
+    "[student]\n": "[student]\nmax_cells = 1\n",
+    "[search]\n": "[search]\nepochs = 1\ntrials = 0\n",
+    "\nwidth = 128 ": "\nwidth = 16 ",
+    "\ntexts = 150_000 ": "\ntexts = 0 ",
+    "\njoined = 75_000 ": "\njoined = 50 ",
     "budget = 1.0 ": 'below_linear = "warn" ',
 }
-QUICK_SECTIONS = """
-[student]
-width = 16
-max_cells = 1
-[search]
-epochs = 1
-trials = 0
-"""
 
 
 class Reader:
@@ -108,7 +103,7 @@ def make_quick(recipe: Path) -> None:
     for written, quick in QUICK.items():
         assert written in text
         text = text.replace(written, quick)
-    recipe.write_text(text + QUICK_SECTIONS, encoding="utf-8")
+    recipe.write_text(text, encoding="utf-8")
 
 
 def shape(value: Any) -> Any:
