@@ -247,10 +247,8 @@ def test_a_kill_while_a_checkpoint_is_written(whole: Made, function: str, unfini
     epochs = scores.index(max(scores)) + 1
     saves = epochs * (20 + 1)  # one follows each step, and each epoch
     better = sum(score > max(scores[:i], default=-1) for i, score in enumerate(scores[:epochs]))
-    calls = {
-        "os.replace": better,
-        "os.rename": 2 * saves - 1,
-    }  # in the first save, there is no old checkpoint to rename
+    # In the first save, there is no old checkpoint to rename.
+    calls = {"os.replace": better, "os.rename": 2 * saves - 1}
     workspace = whole.without("student", tmp_path / "tiny")
     assert run_killed(whole.recipe, workspace, "student", Kill(function, calls.get(function, saves))) == 20 * epochs
     scratch = workspace.root / ".work" / "student" / "phase-0"
