@@ -41,6 +41,12 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     return rows
 
 
+SEARCH = """[search]
+cost = "computed"  # the same architecture on every machine
+epochs = 1
+trials = 5
+trial_steps = 10
+"""
 DOMAINS = {"films": ["film", "song"], "games": ["game", "book"], "goods": ["phone", "meal"]}
 
 DOMAIN_RECIPE = """
@@ -172,11 +178,9 @@ learning_rate = 3e-3
 kind = "cnn"
 width = 16
 max_cells = 2
-[search]
-epochs = 1
-trials = 5
-trial_steps = 10
-[compress]
+"""
+        + SEARCH
+        + """[compress]
 average = 0.9
 epochs = 4
 batch_size = 16

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.waiting import PATIENCE
+
 
 @dataclass
 class KnownServer:
@@ -19,9 +21,8 @@ class KnownServer:
     """
 
     delay: float = 0.002
-    stall: tuple[float, float] | None = (
-        None  # seconds after the first load request, and length: nothing is answered then
-    )
+    # Nothing is answered for a while: a text, the seconds from its first request on, and the length.
+    stall: tuple[str, float, float] | None = None
     port: int = 0
     bodies: Counter[str] = field(default_factory=Counter)
     heads: set[bytes] = field(default_factory=set)
@@ -49,18 +50,18 @@ class KnownServer:
         self.heads.add(head)
         self.bodies[body] += 1
         text = json.loads(body)["text"] if body.startswith("{") else body
-        now = asyncio.get_running_loop().time()
-        if b"pocketbert-load" in head and self._first is None and sum(self.bodies.values()) > 1:
-            self._first = now  # the first request of all is the probe
+        if self.stall and self._first is None and text == self.stall[0]:
+            self._first = asyncio.get_running_loop().time()
         if text == "leave":
             return False
         if text == "hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(PATIENCE)
         await asyncio.sleep(self.delay + (0.1 if text == "slow" else 0))
         if self.stall and self._first is not None:
-            begin = self._first + self.stall[0]
-            if begin <= asyncio.get_running_loop().time() < begin + self.stall[1]:
-                await asyncio.sleep(begin + self.stall[1] - asyncio.get_running_loop().time())
+            begin = self._first + self.stall[1]
+            end = begin + self.stall[2]
+            if begin <= (now := asyncio.get_running_loop().time()) < end:
+                await asyncio.sleep(end - now)
         status = b"429 Too Many Requests" if text == "busy" else b"200 OK"
         writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\n{}")
         return True
@@ -83,10 +84,10 @@ def running(server: KnownServer) -> Iterator[KnownServer]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE)
     try:
         yield server
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+        thread.join(PATIENCE)
         loop.close()

@@ -23,6 +23,7 @@ from bench.load.run import _command, find_highest
 from bench.load.target import BODY, TEXTS, Target, read_texts
 from compress.runtime.errors import UserError
 from tests.bench.load_server import KnownServer, running
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,45 +33,49 @@ def run(server: KnownServer, plan: Plan, texts: list[str] | None = None) -> Stag
     return Stage.make(plan, *measure(target, plan))
 
 
+def slow(stage: Stage, ms: float) -> int:
+    """How many answers took longer."""
+    return sum(one > ms for one in stage.answered_ms)
+
+
 def test_an_open_loop_shows_the_stall_that_a_closed_loop_hides() -> None:
-    plans = [Plan(connections=1, seconds=1.6, warm_up_s=0), Plan(rate=100, seconds=1.6, warm_up_s=0)]
-    with running(KnownServer(delay=0, stall=(0.3, 1.0))) as server, ThreadPoolExecutor() as both:
-        server.bodies["probe"] = 1
-        closed, opened = both.map(lambda plan: run(server, plan), plans)  # at the same time: they meet the same stall
-    assert max(closed.answered_ms) > 900  # it met the stall once,
-    assert closed.requests > 100
-    assert (closed.quantile(99) or 0) < 200  # and its p99 knows nothing of it
-    # Of 160 requests a hundred were due in the stall, and waited between 0 and 1 s.
-    assert opened.requests == 160
-    assert (opened.quantile(99) or 0) > 900
-    assert 90 <= sum(ms > 50 for ms in opened.answered_ms) <= 130
-    waited = [ms for ms in opened.answered_ms if ms > 50]
-    assert 400 < np.mean(waited) < 650
+    with running(KnownServer(delay=0, stall=("open", 0.3, 1.0))) as server, ThreadPoolExecutor() as both:
+        # At the same time: they meet the same stall.
+        closing = both.submit(run, server, Plan(connections=1, seconds=2, warm_up_s=0), ["closed"])
+        opened = run(server, Plan(rate=100, seconds=2, warm_up_s=0), ["open"])
+        closed = closing.result()
+    # Whatever the machine adds, nothing that was due in the first half of the stall has its answer within half a second.
+    assert opened.requests == 200
+    assert slow(opened, 500) >= 45
+    assert (opened.quantile(90) or 0) > 500
+    # The closed loop asked nothing meanwhile: it has one slow answer, and perhaps one of the machine's.
+    assert 1 <= slow(closed, 500) <= 3
+    assert max(closed.answered_ms) > 500
     assert not opened.errors
-    assert opened.client_limit is None  # the stall was the server's
 
 
 def test_known_delays_are_found() -> None:
     with running(KnownServer(delay=0.02)) as server:
-        stage = run(server, Plan(rate=300, seconds=0.5, warm_up_s=0.1), [*["quick"] * 4, "slow"])
-    assert stage.requests == 150
+        stage = run(server, Plan(rate=100, seconds=1, warm_up_s=0.1), [*["quick"] * 4, "slow"])
+    assert stage.requests == 100
+    assert set(server.bodies.values()) == {88, 22}  # the warm-up's too
     assert min(stage.answered_ms) >= 20
-    assert 30 <= sum(ms >= 120 for ms in stage.answered_ms) <= 45  # a fifth, and what the machine adds
+    assert min(stage.answered_ms) < 120 <= sorted(stage.answered_ms)[-20]  # a fifth
     assert (stage.quantile(99) or 0) >= 120
-    assert stage.answers_per_s == pytest.approx(300, rel=0.25)
+    assert stage.answers_per_s > 0
 
 
 def test_connections_are_kept_alive_and_a_closed_loop_has_no_more_than_it_was_told() -> None:
     with running(KnownServer(delay=0.01)) as server:
-        stage = run(server, Plan(connections=3, seconds=0.3, warm_up_s=0))
+        stage = run(server, Plan(connections=3, seconds=0.5, warm_up_s=0))
     assert stage.opened == 3
-    assert 10 < stage.requests <= 3 * 31
+    assert 3 < stage.requests <= 3 * 51  # of 10 ms each at least
     assert stage.requests == server.bodies['{"text": "a text"}']
 
 
 def test_errors_are_counted_by_kind_and_nothing_is_sent_again() -> None:
     with running(KnownServer()) as server:
-        stage = run(server, Plan(rate=80, seconds=0.5, warm_up_s=0, timeout_s=0.4), ["a text", "busy", "leave", "hang"])
+        stage = run(server, Plan(rate=80, seconds=0.5, warm_up_s=0, timeout_s=3), ["a text", "busy", "leave", "hang"])
     assert stage.errors == {"status 429": 10, "reset": 10, "timeout": 10}
     assert len(stage.answered_ms) == 10
     assert set(server.bodies.values()) == {10}
@@ -78,12 +83,11 @@ def test_errors_are_counted_by_kind_and_nothing_is_sent_again() -> None:
 
 
 def test_a_server_that_is_gone_is_an_error_of_each_request() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        target = Target("http://x", "127.0.0.1", 0, free.getsockname(), None, [b""])
-    stage = Stage.make(
-        Plan(rate=50, seconds=0.2, warm_up_s=0), *measure(target, Plan(rate=50, seconds=0.2, warm_up_s=0))
-    )
+    plan = Plan(rate=50, seconds=0.2, warm_up_s=0)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # without `listen`, and nobody else can have the port
+        target = Target("http://x", "127.0.0.1", 0, deaf.getsockname(), None, [b""])
+        stage = Stage.make(plan, *measure(target, plan))
     assert stage.errors == {"refused": 10}
     assert stage.answers_per_s == 0
 
@@ -92,16 +96,15 @@ def test_busy_connections_are_waited_for_and_the_time_runs() -> None:
     with running(KnownServer(delay=0.03)) as server:
         stage = run(server, Plan(rate=100, seconds=0.3, warm_up_s=0, most_connections=1))
     assert stage.opened == 1
-    assert stage.waited > 20
+    assert stage.waited > 15  # ten at most find the connection idle
     assert max(stage.answered_ms) > 600  # the last of 30 requests of 30 ms, one after the other, was due at 290 ms
-    assert stage.client_limit is None  # that is the server's doing
 
 
 def test_a_client_that_stands_still_says_that_it_was_not_the_server() -> None:
-    plan = Plan(rate=200, seconds=1.3, warm_up_s=0)
+    plan = Plan(rate=100, seconds=2, warm_up_s=0)
     with running(KnownServer(delay=0)) as server:
         target = Target.make(server.url, BODY, ["a text"], [])
-        stage = Stage.make(plan, *measure(target, plan, lambda said: time.sleep(0.3)))  # after a second
+        stage = Stage.make(plan, *measure(target, plan, lambda said: time.sleep(0.5)))  # after a second
     assert (stage.quantile(99) or 0) > 200
     assert (stage.late_p99_ms or 0) > 200
     assert (stage.client_limit or "").startswith("the client was late, by ")
@@ -227,7 +230,7 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
             "--rate",
             "9",
             "--seconds",
-            "60",
+            "900",
         ]
         started = subprocess.Popen(
             [*command, "--warm-up", "0.1", "--out", str(tmp_path)],
@@ -238,11 +241,9 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
-            until = time.monotonic() + 30
-            while sum(server.bodies.values()) < 100 and time.monotonic() < until:
-                time.sleep(0.02)
+            until(lambda: sum(server.bodies.values()) >= 100 or started.poll() is not None)
             started.send_signal(signal.SIGINT)
-            _, said = started.communicate(timeout=30)
+            _, said = started.communicate(timeout=PATIENCE)
         finally:
             started.kill()
     assert started.returncode == 130, said
@@ -250,7 +251,8 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
     report = LoadReport.model_validate_json((tmp_path / "load.json").read_text(encoding="utf-8"))
     assert not report.stages[0].complete
     assert not report.stages[0].errors  # what was cut off is none
-    assert report.stages[0].answers_per_s > 10
+    assert report.stages[0].answers_per_s > 0
+    assert len(report.stages[0].latency_ms) >= 95  # the probe is none, and some were on their way
     assert "**Partial.**" in (tmp_path / "load.md").read_text(encoding="utf-8")
 
 
@@ -275,7 +277,7 @@ def test_a_server_that_refuses_the_request_says_why_before_anything_is_measured(
     with running(KnownServer()) as server:
         target = Target.make(server.url, BODY, ["busy"], [])
         with pytest.raises(UserError, match=r"/classify: answers 429: \{\}; look at the URL, --body and --texts"):
-            target.probe(5)
+            target.probe(PATIENCE)
     with pytest.raises(UserError, match="nothing takes connections there"):
         Target.make(server.url, BODY, ["a text"], [])
     with pytest.raises(UserError, match="not a URL of a server"):

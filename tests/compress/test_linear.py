@@ -15,7 +15,7 @@ from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
 from export.build import build_bundle
 from export.bundle import Bundle
-from tests.tiny_task import sentences, tiny_recipe, write_tsv
+from tests.tiny_task import SEARCH, sentences, tiny_recipe, write_tsv
 
 
 def corpus(folder: Path, rows: list[tuple[str, ...]], header: tuple[str, ...], **options: str) -> Corpus:
@@ -61,7 +61,7 @@ def test_of_pairs_it_sees_what_the_texts_share(tmp_path: Path) -> None:
 def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None:
     """The words of these texts tell their labels; a student that has hardly trained does not know them yet."""
     recipe = tiny_recipe(tmp_path, rows=200)
-    text = recipe.read_text(encoding="utf-8").replace("[search]\nepochs = 1\ntrials = 5\ntrial_steps = 10\n", "")
+    text = recipe.read_text(encoding="utf-8").replace(SEARCH, "")
     recipe.write_text(text, encoding="utf-8")
     settings = [
         'student.architecture="residual"',

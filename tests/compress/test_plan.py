@@ -17,7 +17,7 @@ from compress.pipeline.stage import TaskTexts
 from compress.pipeline.stages import STAGES
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
-from tests.tiny_task import sentences, tiny_recipe
+from tests.tiny_task import SEARCH, sentences, tiny_recipe
 
 SPEEDS = SimpleNamespace(teach=1.0, judge=0.01, learn=0.1, search=0.5)
 
@@ -66,7 +66,7 @@ def test_speeds_are_timed_for_every_kind_of_student(tmp_path: Path) -> None:
         loaded = load_recipe(file)
         speeds = Speeds(loaded, load_corpus(loaded.target, loaded.source))
         times = [speeds.teach, speeds.judge, speeds.learn, *([speeds.search] if name == "cnn" else [])]
-        assert all(0 < seconds < 5 for seconds in times), name
+        assert all(0 < seconds < 60 for seconds in times), name  # of one step of a tiny model, on any machine
 
 
 def test_a_plan_has_what_is_not_up_to_date_and_says_afterwards_what_it_took(
@@ -74,7 +74,7 @@ def test_a_plan_has_what_is_not_up_to_date_and_says_afterwards_what_it_took(
 ) -> None:
     settings = ['student.architecture="residual"', "teacher.epochs=1", "compress.epochs=1"]
     file = tiny_recipe(tmp_path, rows=120)
-    text = file.read_text(encoding="utf-8").replace("[search]\nepochs = 1\ntrials = 5\ntrial_steps = 10\n", "")
+    text = file.read_text(encoding="utf-8").replace(SEARCH, "")
     file.write_text(text, encoding="utf-8")
     recipe, workspace = load_recipe(file, settings), Workspace(tmp_path / "artifacts")
     names = ["teacher", "linear", "augmented", "teacher_outputs", "architecture", "student"]

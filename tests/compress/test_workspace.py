@@ -17,6 +17,7 @@ from compress.data.files import fingerprint, recover_directory, replace_director
 from compress.pipeline.workspace import Workspace
 from compress.runtime.errors import UserError
 from tests.tiny_task import ROOT
+from tests.waiting import PATIENCE
 
 
 def counting_stage(workspace: Workspace, key: str, calls: list[str]) -> None:
@@ -98,14 +99,14 @@ def test_runs_that_want_the_same_at_once_wait_for_the_first(tmp_path: Path) -> N
         def make(directory: Path, scratch: Path) -> None:
             calls.append(name)
             begun.set()
-            assert let_go.wait(10)
+            assert let_go.wait(PATIENCE)
             (directory / "result").write_text(name)
 
         Workspace(tmp_path / name, store=tmp_path / "store").run_shared("stage", "a", make)
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(share, "first")
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         second = pool.submit(share, "second")
         with pytest.raises(TimeoutError):
             second.result(timeout=0.2)

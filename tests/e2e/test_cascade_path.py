@@ -28,7 +28,7 @@ from serve.app import create_app
 from serve.predictor import Predictor
 from serve.settings import Settings
 from tests.serve.conftest import Client
-from tests.tiny_task import tiny_recipe
+from tests.tiny_task import SEARCH, tiny_recipe
 
 # A student that has learned too little, so that there is something to do for the teacher.
 SETTINGS = [
@@ -70,9 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("cascade")
     path = tiny_recipe(folder)
     path.write_text(
-        path.read_text()
-        .replace('[student]\nkind = "cnn"\nwidth = 16\nmax_cells = 2\n', "")
-        .replace("[search]\nepochs = 1\ntrials = 5\ntrial_steps = 10\n", "")
+        path.read_text().replace('[student]\nkind = "cnn"\nwidth = 16\nmax_cells = 2\n', "").replace(SEARCH, "")
     )
     recipe = load_recipe(path, SETTINGS)
     root = compress_recipe(recipe, folder / "artifacts").root

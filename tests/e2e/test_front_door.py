@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,19 @@ import pytest
 from tests.documents import DOCUMENTS as READ
 from tests.documents import ROOT, all_blocks, blocks, why_not_run
 from tests.tiny_task import sentences, tiny_teacher
+from tests.waiting import PATIENCE, free_port, until
 
 # What makes the recipe a task of seconds. All else is as `init` wrote it.
 QUICK = {
     "[teacher]\n": "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n",
     "[compress]\n": "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n",
-    "texts = 80_000 ": "texts = 0 ",
-    "joined = 40_000 ": "joined = 50 ",
+    "[student]\n": "[student]\nmax_cells = 1\n",
+    "[search]\n": "[search]\nepochs = 1\ntrials = 0\n",
+    "\nwidth = 128 ": "\nwidth = 16 ",
+    "\ntexts = 150_000 ": "\ntexts = 0 ",
+    "\njoined = 75_000 ": "\njoined = 50 ",
     "budget = 1.0 ": 'below_linear = "warn" ',
 }
-QUICK_SECTIONS = """
-[student]
-width = 16
-max_cells = 1
-[search]
-epochs = 1
-trials = 0
-"""
 
 
 class Reader:
@@ -50,9 +44,7 @@ class Reader:
             "HF_HUB_OFFLINE": "1",
             "BENTOML_DO_NOT_TRACK": "True",
         }
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
 
     def follow(self, document: Path) -> None:
         """Type the commands of a document that are quick, those typed before left out."""
@@ -71,7 +63,7 @@ class Reader:
         while self._servers:
             server = self._servers.pop()
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=PATIENCE)
 
     def _type(self, command: str) -> str:
         """What a command printed; a server stays until the end of the document."""
@@ -94,15 +86,15 @@ class Reader:
         log = (self.folder / "serve.log").open("w")
         server = subprocess.Popen(["bash", "-c", typed], cwd=self.folder, env=self._environment, stdout=log, stderr=log)
         self._servers.append(server)  # type: ignore[arg-type]
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+
+        def is_ready() -> bool:
             assert server.poll() is None, (self.folder / "serve.log").read_text()
             try:
-                httpx.get(f"http://127.0.0.1:{self._port}/readyz").raise_for_status()
-                return
+                return httpx.get(f"http://127.0.0.1:{self._port}/readyz").is_success
             except httpx.HTTPError:
-                time.sleep(0.2)
-        raise AssertionError((self.folder / "serve.log").read_text())
+                return False
+
+        until(is_ready)
 
 
 def make_quick(recipe: Path) -> None:
@@ -111,7 +103,7 @@ def make_quick(recipe: Path) -> None:
     for written, quick in QUICK.items():
         assert written in text
         text = text.replace(written, quick)
-    recipe.write_text(text + QUICK_SECTIONS, encoding="utf-8")
+    recipe.write_text(text, encoding="utf-8")
 
 
 def shape(value: Any) -> Any:

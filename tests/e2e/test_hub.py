@@ -18,6 +18,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from tests.hub_server import Hub, files_of, running
 from tests.tiny_task import ROOT, sentences, tiny_teacher
+from tests.waiting import PATIENCE
 
 TOKEN, STRANGER = "hf_reader", "hf_stranger"
 NOWHERE = "http://127.0.0.1:9"  # nobody listens on this port
@@ -90,6 +91,7 @@ class Desk:
         """A command in an environment that has nothing of this process's but what it needs to start."""
         kept = {name: os.environ[name] for name in ("PATH", "POCKETBERT_CACHE") if name in os.environ}
         own = {"HOME": str(self.folder), "HF_HOME": str(self.folder / "hf"), "HF_ENDPOINT": self.hub.url}
+        own |= dict.fromkeys(("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"), str(PATIENCE))  # else ten seconds
         variables = kept | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
         return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=self.folder)
 

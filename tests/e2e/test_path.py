@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,27 +19,39 @@ from compress.data.files import sha256_file
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
+from export.build import build_bundle
 from export.bundle import Bundle
 from export.session import BundleSession
 from export.verify import verify_bundle
+from tests.e2e import prepared
 from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
+from tests.waiting import until
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 STAGES = ("teacher", "linear", "augmented", "teacher_outputs", "search", "trials", "architecture", "student", "bundle")
 
 
-def command(module: str, recipe: Path, *more: str) -> list[str]:
-    artifacts = recipe.parent / "artifacts"
-    verb = ["run"] if module == "compress" else []
-    return [sys.executable, "-m", module, *verb, str(recipe), "--artifacts", str(artifacts), *more]
+def arguments(module: str, recipe: Path, *more: str) -> list[str]:
+    return [
+        *(["run"] if module == "compress" else []),
+        str(recipe),
+        "--artifacts",
+        str(recipe.parent / "artifacts"),
+        *more,
+    ]
 
 
 def run(module: str, recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    # Offline: an unknown model on the hub is an unknown model at once, without a minute of retries.
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command(module, recipe, *more), capture_output=True, text=True, env=environment)
+    return prepared.run(module, *arguments(module, recipe, *more), output=recipe.parent / "output")
 
 
-def compress_and_export(recipe: Path, *more: str) -> str:
+def typed(module: str, recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """As `run`, in a process that imports everything itself."""
+    command = [sys.executable, "-m", module, *arguments(module, recipe, *more)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+
+
+def compress_and_export(recipe: Path, *more: str, run: Run = run) -> str:
     output = ""
     for module in ("compress", "export"):
         done = run(module, recipe, *more)
@@ -51,7 +65,7 @@ def compress_and_export(recipe: Path, *more: str) -> str:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = tiny_recipe(tmp_path_factory.mktemp("task"))
-    output = compress_and_export(recipe)
+    output = compress_and_export(recipe, run=typed)
     assert all(f"▸ {stage}" in output for stage in STAGES)
     return recipe
 
@@ -76,7 +90,7 @@ def test_the_int8_student_learned_the_task_and_passed_the_gate(task: Path) -> No
 def test_a_student_learns_in_mixed_precision_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     recipe = tiny_recipe(tmp_path)
-    compress_and_export(recipe, "--set", "search.trials=1")
+    compress_and_export(recipe, "--set", "search.trials=1", "--set", "compress.epochs=2")
     manifest = Bundle(tmp_path / "artifacts" / "tiny" / "bundle").manifest
     assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
     for precision, message in (("fp13", "'fp13' is none of"), ("fp16", "fp16 needs a GPU")):
@@ -91,63 +105,7 @@ def test_a_second_run_makes_nothing_and_says_so(task: Path) -> None:
     assert "▸" not in output
 
 
-def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> None:
-    shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
-    recipe = tmp_path / "shared" / task.name
-    output = launched("-m", *command("compress", recipe)[2:])
-    assert all(output.count(f"▸ {stage}\n") == 1 for stage in STAGES[:-1] if stage != "augmented")
-    card = json.loads((recipe.parent / "artifacts" / "tiny" / "student" / "card.json").read_text())
-    assert max(epoch["dev accuracy"] for epoch in card["history"]) >= 0.95
-    assert "▸" not in run("compress", recipe).stderr  # one process finds everything made
-
-
-def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
-    output = compress_and_export(task, "--set", "compress.epochs=1")
-    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:-2])
-    assert all(f"▸ {stage}" in output for stage in STAGES[-2:])
-
-
-def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
-    shutil.copytree(task.parent, tmp_path / "again", ignore=shutil.ignore_patterns("artifacts"))
-    again = tmp_path / "again" / task.name
-    compress_and_export(again, "--set", "compress.epochs=1")
-    compress_and_export(task, "--set", "compress.epochs=1")
-    weights = [recipe.parent / "artifacts" / "tiny" / "student" / "model.safetensors" for recipe in (task, again)]
-    assert sha256_file(weights[0]) == sha256_file(weights[1])
-
-
-@pytest.mark.slow
-def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path)
-    root = tmp_path / "artifacts" / "tiny"
-    keys = stage_keys(load_recipe(recipe))
-    for stage in STAGES:
-        module = "export" if stage == "bundle" else "compress"
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command(module, recipe), stderr=subprocess.PIPE, text=True, env=environment)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if f"▸ {stage}" in line:
-                break
-        time.sleep(0.2)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if (root / stage).exists():  # on a fast machine some stages are over by then
-            whole = Bundle(root / stage) if stage == "bundle" else Workspace(root).is_current(stage, keys[stage])
-            assert whole, "a half-made result stands where a whole one belongs"
-        if stage == "student":  # finish compression, so that export has something to be killed in
-            assert run("compress", recipe).returncode == 0
-    compress_and_export(recipe)
-    manifest = Bundle(root / "bundle").manifest
-    assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
-    assert sorted(p.name for p in root.iterdir() if not p.name.startswith(".")) == sorted(STAGES)
-
-
 def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: Path) -> None:
-    from compress.pipeline.workspace import Workspace
-    from compress.recipe import load_recipe
-    from export.build import build_bundle
-
     compress_and_export(task)
     recipe = load_recipe(task)
     # A budget that no model meets, which a recipe file cannot ask for.
@@ -161,7 +119,65 @@ def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: P
     assert [len(attempt.float_layers) for attempt in attempts[:5]] == [0, 0, 1, 2, 4]
 
 
-def refused(module: str, recipe: Path, *more: str) -> str:
+def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> None:
+    shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
+    recipe = tmp_path / "shared" / task.name
+    short = ("--set", "search.trials=2", "--set", "compress.epochs=2")
+    output = launched("-m", "compress", *arguments("compress", recipe, *short))
+    assert all(output.count(f"▸ {stage}\n") == 1 for stage in STAGES[:-1] if stage != "augmented")
+    card = json.loads((recipe.parent / "artifacts" / "tiny" / "student" / "card.json").read_text())
+    assert max(epoch["dev accuracy"] for epoch in card["history"]) >= 0.95
+    assert "▸" not in run("compress", recipe, *short).stderr  # one process finds everything made
+
+
+def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:
+    output = compress_and_export(task, "--set", "compress.epochs=1")
+    assert all(f"✓ {stage}: up to date" in output for stage in STAGES[:-2])
+    assert all(f"▸ {stage}" in output for stage in STAGES[-2:])
+
+
+def test_two_runs_of_a_recipe_give_the_same_student(task: Path, tmp_path: Path) -> None:
+    shutil.copytree(task.parent, tmp_path / "again", ignore=shutil.ignore_patterns("artifacts"))
+    again = tmp_path / "again" / task.name
+    for one in (again, task):
+        done = run("compress", one, "--set", "compress.epochs=1")
+        assert done.returncode == 0, done.stderr
+    weights = [recipe.parent / "artifacts" / "tiny" / "student" / "model.safetensors" for recipe in (task, again)]
+    assert sha256_file(weights[0]) == sha256_file(weights[1])
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_the_same_command_carries_on(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    root = tmp_path / "artifacts" / "tiny"
+    keys = stage_keys(load_recipe(recipe))
+    kills = 0
+    for number, stage in enumerate(STAGES):
+        module = "export" if stage == "bundle" else "compress"
+        process = prepared.start(module, arguments(module, recipe), tmp_path / "killed")
+        log = tmp_path / "killed.err"
+        begun = re.compile(
+            "|".join(f"▸ {name}" for name in STAGES[number:])
+        )  # a short one may be over since the last kill
+        until(lambda: not process.is_alive() or (log.exists() and begun.search(log.read_text())), pause=0.01)  # noqa: B023
+        time.sleep(0.2)
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        log.unlink()
+        if (root / stage).exists():  # on a fast machine some stages are over by then
+            whole = Bundle(root / stage) if stage == "bundle" else Workspace(root).is_current(stage, keys[stage])
+            assert whole, "a half-made result stands where a whole one belongs"
+        if stage == "student":  # finish compression, so that export has something to be killed in
+            assert run("compress", recipe).returncode == 0
+    assert kills > len(STAGES) / 2
+    compress_and_export(recipe)
+    manifest = Bundle(root / "bundle").manifest
+    assert (manifest.models["int8"].dev_accuracy or 0) >= 0.95
+    assert sorted(p.name for p in root.iterdir() if not p.name.startswith(".")) == sorted(STAGES)
+
+
+def refused(module: str, recipe: Path, *more: str, run: Run = run) -> str:
     """The one line on stderr of a command that must fail."""
     done = run(module, recipe, *more)
     assert done.returncode == 2, done.stderr
@@ -173,7 +189,7 @@ def refused(module: str, recipe: Path, *more: str) -> str:
 
 def test_mistakes_end_in_one_line_and_exit_status_2(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, rows=40)
-    assert "no such recipe" in refused("compress", tmp_path / "absent.toml")
+    assert "no such recipe" in refused("compress", tmp_path / "absent.toml", run=typed)
     assert "unknown key" in refused("compress", recipe, "--set", "compress.epohcs=3")
     assert "no such file" in refused("compress", recipe, "--set", "data.dev=/nowhere/dev.tsv")
     assert "no column 'body'" in refused("compress", recipe, "--set", "data.text=body")

@@ -47,6 +47,7 @@ def make(folder: Path, name: str, *settings: str) -> Bundle:
 
 
 SMALL = {
+    "cnn": ["student.kind=cnn", "student.width=16", "compress.average=0.9"],
     "transformer": ["student.layers=2", "compress.learning_rate=1e-3"],
     "bilstm": ["student.width=32", "student.hidden=16", "augmentation.copies=2", "compress.average=0.9"],
 }
@@ -93,10 +94,15 @@ def test_a_pair_is_read_the_same_way_in_training_and_in_the_bundle(folder: Path,
 
 def test_the_axes_combine_freely(folder: Path) -> None:
     """A searched cnn by logits on EDA's texts: a point that no preset names."""
-    settings = ["student.kind=cnn", "student.width=16", "search.epochs=1", "compress.average=0.9"]
-    bundle = make(
-        folder, "free", *settings, "augmentation.method=eda", "augmentation.copies=1", "objective.method=logits"
-    )
+    settings = ["augmentation.method=eda", "augmentation.copies=1", "objective.method=logits"]
+    settings += [
+        "search.cost=computed",
+        "search.epochs=1",
+        "search.trials=2",
+        "search.trial_steps=10",
+        "compress.epochs=4",
+    ]
+    bundle = make(folder, "free", *SMALL["cnn"], *settings)
     assert (bundle.manifest.models["int8"].dev_accuracy or 0) >= 0.9
 
 
@@ -134,12 +140,13 @@ def test_unlabelled_texts_can_be_distilled(folder: Path) -> None:
 
 
 def test_an_architecture_can_be_given_instead_of_searched(folder: Path) -> None:
-    small = ["student.kind=cnn", "student.width=16", "compress.average=0.9", "augmentation.method=none"]
+    small = [*SMALL["cnn"], "augmentation.method=none", "compress.epochs=1"]
     random = make(folder, "random", *small, "student.architecture=random", "student.max_cells=1")
     found = folder / "artifacts" / "random" / "architecture" / "genotype.json"
     given = make(folder, "given", *small, f"student.architecture={found}")
     assert given.manifest.provenance["genotype"] == random.manifest.provenance["genotype"]
-    by_hand = make(folder, "by-hand", *small, "student.architecture=residual", "student.max_cells=1")
+    residual = ["student.architecture=residual", "student.max_cells=1", "compress.epochs=6"]
+    by_hand = make(folder, "by-hand", *small, *residual)
     assert (by_hand.manifest.models["int8"].dev_accuracy or 0) >= 0.9
     with pytest.raises(UserError, match="no such file"):
         make(folder, "none", *small, "student.architecture=/nowhere/genotype.json")

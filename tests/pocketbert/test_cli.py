@@ -15,15 +15,15 @@ from pocketbert.cli import COMMANDS, load_command
 from tests.pocketbert.conftest import Command
 
 ROOT = Path(__file__).parents[2]
-# Runs the command of the arguments, then says how much processor time it took and what it has imported.
+# Runs the command of the arguments, then says what it has imported.
 PROGRAM = """
-import json, sys, time
+import json, sys
 from pocketbert.cli import main
 try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-print(json.dumps({"seconds": time.process_time(), "modules": sorted(sys.modules)}))
+print(json.dumps(sorted(sys.modules)))
 """
 HEAVY = {"torch", "transformers", "onnxruntime", "sklearn", "pandas", "datasets", "matplotlib", "bentoml", "scipy"}
 
@@ -34,22 +34,21 @@ def python(program: str, *arguments: str, **variables: str) -> subprocess.Comple
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment)
 
 
-def started(*arguments: str) -> tuple[str, float, set[str]]:
-    """What a command prints in a fresh process, its seconds of processor time, and the modules that it has imported."""
+def started(*arguments: str) -> tuple[str, set[str]]:
+    """What a command prints in a fresh process, and the modules that it has imported."""
     done = python(PROGRAM, *arguments)
     assert done.returncode == 0, done.stderr
     *output, last = done.stdout.splitlines()
-    result = json.loads(last)
-    return "\n".join(output), result["seconds"], set(result["modules"])
+    return "\n".join(output), set(json.loads(last))
 
 
 def test_help_lists_all_commands_at_once() -> None:
-    output, seconds, modules = started("--help")
+    output, modules = started("--help")
     for name, listed in COMMANDS.items():
         assert re.search(rf" {name} +{re.escape(listed.help)}", output), name
         assert listed.module not in modules
     assert not modules & {*HEAVY, "numpy", "pydantic"}
-    assert seconds < 0.6  # 0.18 on an idle core; a slow or busy machine may take longer
+    assert len(modules) < 500  # what takes the time, on any machine: 334, and 0.18 s on an idle core
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -18,8 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.serve.test_service import free_port
-from tests.serve.test_state_of_a_server import START_SECONDS, clean_environment, wait_until_ready
+from tests.serve.test_state_of_a_server import clean_environment, wait_until_ready
+from tests.waiting import PATIENCE, free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
@@ -175,12 +175,12 @@ def test_it_serves_outside_of_the_repository(environment: Path, tiny_bundle: Pat
         command, cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             wait_until_ready(client)
             assert client.post("/classify", json={"text": "a good film"}).json()["label"] == "positive"
             assert client.get("/").headers["content-security-policy"].startswith("default-src 'none'")
             assert client.get("/page/page.js").headers["content-type"].startswith("text/javascript")
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=START_SECONDS)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert b"Traceback" not in output

@@ -22,8 +22,8 @@ import uvicorn
 from serve.app import create_app
 from serve.predictor import Predictor
 from serve.settings import Settings
+from tests.waiting import PATIENCE, until
 
-PATIENCE = 20  # seconds; much more than anything takes, because the machine may be busy
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless=new",
@@ -62,9 +62,7 @@ def served(bundle: Path, **settings: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: server.started)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True

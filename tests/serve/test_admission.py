@@ -18,13 +18,43 @@ from serve.predictor import Predictor
 from serve.settings import Settings
 from serve.timing import ServiceTimes
 
+Run = Callable[..., Awaitable[None]]
 
-async def run(lane: Lane, seconds: float, log: list[Any], name: Any = None, **options: Any) -> None:
+
+class Clock:
+    """Time that passes only in `sleep`, as the lanes see it."""
+
+    now = 1_000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("serve.admission.monotonic", lambda: clock.now)
+    monkeypatch.setattr("serve.app.monotonic", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def run(clock: Clock) -> Run:
     """A request that takes exactly as long as forecast."""
-    ticket = await lane.enter(seconds, **options)
-    log.append(name)
-    time.sleep(seconds)
-    lane.leave(ticket)
+
+    async def run(lane: Lane, seconds: float, log: list[Any], name: Any = None, **options: Any) -> None:
+        ticket = await lane.enter(seconds, **options)
+        log.append(name)
+        clock.sleep(seconds)
+        lane.leave(ticket)
+
+    return run
+
+
+async def all_have_joined() -> None:
+    """Let the event loop run until the requests that were begun wait in their lane."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def outcomes(*requests: Awaitable[None]) -> list[str]:
@@ -36,7 +66,7 @@ async def outcomes(*requests: Awaitable[None]) -> list[str]:
     return ["ok" if r is None else str(r.status) if isinstance(r, RefusedError) else "left" for r in results]
 
 
-def test_requests_that_arrive_together_are_refused_beyond_the_bound_before_the_others_run() -> None:
+def test_requests_that_arrive_together_are_refused_beyond_the_bound_before_the_others_run(run: Run) -> None:
     async def check() -> None:
         lane, log = Lane(0.055, shared=True), []
         run_before, retry_after = set(), set()
@@ -50,11 +80,9 @@ def test_requests_that_arrive_together_are_refused_beyond_the_bound_before_the_o
                 raise
 
         results = await outcomes(*map(one, range(20)))
-        answered = results.count("ok")
-        # One runs at once. Behind it wait six of 10 ms, or fewer if the first took longer than forecast.
-        assert 2 <= answered <= 7
-        assert results == ["ok"] * answered + ["429"] * (20 - answered)
-        assert log == list(range(answered))  # in the order of arrival
+        # One runs at once. Behind it wait six of 10 ms.
+        assert results == ["ok"] * 7 + ["429"] * 13
+        assert log == list(range(7))  # in the order of arrival
         assert (run_before, retry_after) == ({1}, {1})
         assert lane.wait == 0
         await run(lane, 0.01, log)  # it takes requests again
@@ -62,7 +90,7 @@ def test_requests_that_arrive_together_are_refused_beyond_the_bound_before_the_o
     asyncio.run(check())
 
 
-def test_an_empty_lane_takes_a_request_of_any_length() -> None:
+def test_an_empty_lane_takes_a_request_of_any_length(run: Run) -> None:
     async def check() -> None:
         lane = Lane(0.001, shared=False)
         ticket = await lane.enter(0.02)
@@ -73,20 +101,20 @@ def test_an_empty_lane_takes_a_request_of_any_length() -> None:
     asyncio.run(check())
 
 
-def test_the_wait_is_forecast_from_the_time_that_requests_took() -> None:
+def test_the_wait_is_forecast_from_the_time_that_requests_took(clock: Clock) -> None:
     async def check() -> None:
         lane = Lane(10.0, shared=False)
         for _ in range(20):
             ticket = await lane.enter(0.001)
-            time.sleep(0.005)
+            clock.sleep(0.005)
             lane.leave(ticket)
         await lane.enter(0.001)
-        assert 0.004 < lane.wait < 0.05
+        assert 0.003 < lane.wait < 0.005  # what it learned, and what it believed before
 
     asyncio.run(check())
 
 
-def test_the_event_loop_looks_for_new_requests_while_many_wait() -> None:
+def test_the_event_loop_looks_for_new_requests_while_many_wait(run: Run) -> None:
     async def check() -> None:
         lane, log, turns = Lane(10.0, shared=True), [], 0
 
@@ -102,13 +130,14 @@ def test_the_event_loop_looks_for_new_requests_while_many_wait() -> None:
     asyncio.run(check())
 
 
-def test_a_request_whose_client_left_is_not_run() -> None:
+def test_a_request_whose_client_left_is_not_run(run: Run, clock: Clock) -> None:
     async def check() -> None:
         lane, log = Lane(1.0, shared=False), []
         ticket = await lane.enter(0.03)
         requests = [run(lane, 0.001, log, left, has_left=lambda left=left: left) for left in (True, False)]
         waiting = asyncio.create_task(outcomes(*requests))
-        await asyncio.sleep(0.03)
+        await all_have_joined()
+        clock.sleep(0.03)
         lane.leave(ticket)
         assert await waiting == ["left", "ok"]
         assert log == [False]
@@ -117,10 +146,10 @@ def test_a_request_whose_client_left_is_not_run() -> None:
     asyncio.run(check())
 
 
-def test_a_deadline_is_kept() -> None:
+def test_a_deadline_is_kept(run: Run, clock: Clock) -> None:
     async def check() -> None:
         lane, log = Lane(1.0, shared=False), []
-        now = time.monotonic()
+        now = clock.now
         requests = [
             run(lane, 0.02, log, "first"),
             run(lane, 0.02, log, "forecast", deadline=now + 0.01),  # 20 ms are before it
@@ -128,8 +157,9 @@ def test_a_deadline_is_kept() -> None:
         ]
         assert await outcomes(*requests) == ["ok", "429", "ok"]
         ticket = await lane.enter(0.001)
-        late = asyncio.create_task(run(lane, 0.001, log, "late", deadline=time.monotonic() + 0.02))
-        await asyncio.sleep(0.05)  # longer than forecast
+        late = asyncio.create_task(run(lane, 0.001, log, "late", deadline=clock.now + 0.02))
+        await all_have_joined()
+        clock.sleep(0.05)  # longer than forecast
         lane.leave(ticket)
         assert await outcomes(late) == ["504"]
         assert log == ["first", "in time"]
@@ -137,7 +167,7 @@ def test_a_deadline_is_kept() -> None:
     asyncio.run(check())
 
 
-def test_a_cancelled_request_leaves_its_lane() -> None:
+def test_a_cancelled_request_leaves_its_lane(run: Run) -> None:
     async def check() -> None:
         lane, log = Lane(1.0, shared=False), []
         ticket = await lane.enter(0.01)
@@ -210,11 +240,13 @@ def test_times_between_the_measured_lengths_are_on_a_line() -> None:
 
 def test_the_predictor_has_measured_its_own_times(predictor: Predictor) -> None:
     request = predictor.parse(b'{"text": "a good film"}')
-    start = time.perf_counter()
+    times = []
     for _ in range(50):
+        start = time.perf_counter()
         predictor.classify(request)
-    mean = (time.perf_counter() - start) / 50
-    assert mean / 20 < predictor.seconds(request) < mean * 20
+        times.append(time.perf_counter() - start)
+    fastest = min(times)  # as the predictor's own: what the machine adds is not in it
+    assert fastest / 20 < predictor.seconds(request) < fastest * 20
     assert predictor.seconds(predictor.parse(b'{"text": ["a", "b", "c"]}')) == pytest.approx(3 * predictor.times([1]))
 
 

@@ -2,84 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from compress.runtime.errors import UserError
-from serve.bulk.job import State, run_bulk
+from serve.bulk.job import run_bulk
 from serve.bulk.options import BulkOptions
-from serve.predictor import Predictor
-from serve.settings import Settings
 from tests.conftest import MakeBundle
+from tests.serve.bulk_tables import ROWS, answers, bulk, cells, read, write
 from tests.tiny_cascade import add_cascade
-from tests.tiny_task import KilledError, killed_at
-
-ROOT = Path(__file__).parents[2]
-ROWS = 1_300  # more than two chunks
-
-
-def cells(count: int) -> list[dict[str, str]]:
-    """Rows whose texts hold all that needs quotation marks in a CSV file."""
-    words = ["good", "bad", "the, film", 'a "very"', "is", "was\nvery"]
-    drawn = random.Random(0)
-    texts = (" ".join(drawn.choices(words, k=drawn.randint(1, 9))) for _ in range(count))
-    return [{"id": str(number), "text": text, "note": f"é{number}"} for number, text in enumerate(texts)]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write a table of the kind that the name says."""
-    if path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=400)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-            writer.writeheader()
-            writer.writerows(rows)
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table, with scores as numbers."""
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
-
-        return parquet.read_table(path).to_pylist()
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if ".jsonl" in path.name:
-        return [json.loads(line) for line in data.decode().splitlines()]
-    rows = csv.DictReader(data.decode().splitlines(keepends=True), delimiter="\t" if ".tsv" in path.name else ",")
-    return [row | {"score": float(row["score"])} for row in rows]
-
-
-def answers(bundle: Path, rows: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """What the output must be, from the predictor asked text by text."""
-    predictor = Predictor(Settings.model_construct(bundle=bundle))
-    found = []
-    for row in rows:
-        answer = predictor.classify(predictor.parse(json.dumps({"text": row["text"]}).encode()))
-        found.append(row | {"label": answer.label, "score": pytest.approx(answer.score, abs=2e-6)})
-    return found
-
-
-def bulk(bundle: Path, source: Path, target: Path, **options: Any) -> State:
-    options = {"workers": 1, "part_rows": 600} | options
-    return run_bulk(bundle, BulkOptions(str(source), str(target), **options))
 
 
 @pytest.mark.parametrize(
@@ -162,21 +96,6 @@ def test_bad_rows_go_to_a_side_file_with_line_and_reason(tiny_bundle: Path, tmp_
     assert (state.bad, state.written) == (7, 105)
 
 
-def test_too_many_bad_rows_end_the_job_which_a_higher_limit_carries_on(tiny_bundle: Path, tmp_path: Path) -> None:
-    rows = cells(ROWS)
-    for row in rows[700:710]:
-        row["text"] = " "
-    table = write(tmp_path / "in.jsonl", rows)
-    with pytest.raises(
-        UserError, match=r"10 of 1112 rows are bad, and --max-bad is 9 \(line 701: column 'text' is empty"
-    ):
-        bulk(tiny_bundle, table, tmp_path / "out.jsonl", max_bad=9)
-    assert not (tmp_path / "out.jsonl").exists()
-    assert len((tmp_path / "out.jsonl.bad.jsonl").read_text().splitlines()) == 10
-    state = bulk(tiny_bundle, table, tmp_path / "out.jsonl", max_bad=10)
-    assert (state.carried, state.written) == (600, ROWS - 10)
-
-
 def test_rows_that_the_kind_of_the_output_cannot_hold_are_bad(tiny_bundle: Path, tmp_path: Path) -> None:
     rows = [{"text": "good", "n": 1}, {"text": "bad", "n": "two"}, {"text": "bad", "m": 1}, {"text": "a\tb", "n": 2}]
     table = write(tmp_path / "in.jsonl", [{"text": "good", "n": 1}] * 9_000 + rows)
@@ -189,88 +108,6 @@ def test_rows_that_the_kind_of_the_output_cannot_hold_are_bad(tiny_bundle: Path,
     bulk(tiny_bundle, table, tmp_path / "out.tsv", columns=("text", "n"), part_rows=20_000)
     (side,) = (tmp_path / "out.tsv.bad.jsonl").read_text().splitlines()
     assert "holds a separator or a line end" in json.loads(side)["reason"]
-
-
-@pytest.mark.parametrize("target", ["out.csv", "parts"])
-def test_a_job_killed_anywhere_ends_as_one_that_was_not(
-    tiny_bundle: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = cells(700)
-    rows[5]["text"] = rows[650]["text"] = ""
-    table = write(tmp_path / "in.csv", rows)
-    bulk(tiny_bundle, table, tmp_path / "undisturbed" / target)
-    kills = 0
-    for call in range(1, 8):  # every moment at which something becomes visible
-        folder = tmp_path / str(call)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", killed_at(call, os.replace))
-            try:
-                bulk(tiny_bundle, table, folder / target)
-            except KilledError:
-                kills += 1
-                bulk(tiny_bundle, table, folder / target)
-        assert content(folder) == content(tmp_path / "undisturbed")
-    assert kills >= 6
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def test_a_process_killed_three_times_leaves_no_worker_and_loses_no_row(tiny_bundle: Path, tmp_path: Path) -> None:
-    table = write(tmp_path / "in.csv", cells(12_000))
-    bulk(tiny_bundle, table, tmp_path / "undisturbed.csv", part_rows=400)
-    command = [sys.executable, "-m", "pocketbert", "predict", str(tiny_bundle), "--file", str(table)]
-    command += ["--out", str(tmp_path / "out.csv"), "--part-rows", "400", "--workers"]
-    run = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "cwd": tmp_path}
-    done_before = -1
-    for workers in "211":
-        process = subprocess.Popen([*command, workers], **run)  # type: ignore[call-overload]
-        deadline = time.monotonic() + 120
-        while (done := len(list((tmp_path / "out.csv.parts").glob("part-*")))) <= done_before + 1:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        done_before = done
-    ended = subprocess.run([*command, "1"], **run, capture_output=True, text=True)  # type: ignore[call-overload]
-    assert ended.returncode == 0, ended.stderr
-    assert "carrying on after" in ended.stderr
-    assert "by an earlier run" in ended.stderr
-    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
-    while workers_in(tmp_path):
-        assert time.monotonic() < deadline + 120
-        time.sleep(0.1)
-
-
-def workers_in(directory: Path) -> list[int]:
-    """The processes that run in a directory."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == str(directory):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
-
-
-def test_a_job_is_not_carried_on_with_other_inputs_or_options(tiny_bundle: Path, tmp_path: Path) -> None:
-    table = write(tmp_path / "in.csv", cells(ROWS))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", killed_at(4, os.replace))
-        with pytest.raises(KilledError):
-            bulk(tiny_bundle, table, tmp_path / "out.csv")
-    with pytest.raises(UserError, match="had another columns or kind of the output; give the same"):
-        bulk(tiny_bundle, table, tmp_path / "out.csv", columns=("id",))
-    write(table, cells(ROWS + 1))
-    with pytest.raises(UserError, match="had another input"):
-        bulk(tiny_bundle, table, tmp_path / "out.csv")
-    assert bulk(tiny_bundle, table, tmp_path / "out.csv", force=True).carried == 0
-    assert len(read(tmp_path / "out.csv")) == ROWS + 1
 
 
 def test_columns_prefix_scores_and_a_column_of_known_labels(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from serve.predictor import Predictor
 from serve.settings import Settings
 from serve.swap import Swapper, SwapResult
 from tests.conftest import MakeBundle
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -74,10 +74,7 @@ def swapped(state: Path, **request: object) -> SwapResult:
     """What becomes of a request for a swap, without workers."""
     (state / SWAP).write_text(f"result.json\n{json.dumps(request, default=str)}")
     Swapper(Settings(artifacts=state / "none"), state).start(Supervisor())
-    end = time.monotonic() + 120
-    while not (state / "result.json").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until((state / "result.json").exists)
     result = SwapResult.model_validate_json((state / "result.json").read_text())
     (state / "result.json").unlink()
     return result

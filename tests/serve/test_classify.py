@@ -19,8 +19,7 @@ from serve.messages import Prediction, Predictions, Request
 from serve.predictor import Draft, Predictor
 from serve.settings import Settings
 from tests.serve.conftest import Client
-
-PATIENCE = 30  # seconds until a test that waits for an event fails
+from tests.waiting import PATIENCE
 
 
 def test_one_text_is_answered_by_its_label_and_probability(client: Client) -> None:

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -15,14 +14,13 @@ from typer.testing import CliRunner
 
 from compress.runtime.errors import UserError
 from serve.__main__ import app
+from tests.waiting import PATIENCE, free_port, until
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 180  # much more than a start takes, because the machine may be busy
 
 
 def test_the_command_serves_a_bundle_from_any_directory(tiny_bundle: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "BENTOML_HOME": str(tmp_path / "bentoml"),
@@ -39,23 +37,22 @@ def test_the_command_serves_a_bundle_from_any_directory(tiny_bundle: Path, tmp_p
         text=True,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS) as client:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+
+            def is_ready() -> bool:
                 assert process.poll() is None, process.stdout and process.stdout.read()
-                assert time.monotonic() < deadline
                 try:
-                    if client.get("/readyz").is_success:
-                        break
+                    return client.get("/readyz").is_success
                 except httpx.TransportError:
-                    pass
-                time.sleep(0.2)
+                    return False
+
+            until(is_ready)
             assert client.post("/classify", json={"text": "a good film"}).json()["label"] == "positive"
             info = client.get("/info").json()
             assert (info["name"], info["threads"]) == ("tiny", 2)
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=START_SECONDS)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in output
 
 

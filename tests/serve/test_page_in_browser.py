@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import make_tiny_bundle
-from tests.serve.chromium import PATIENCE, Chromium, find_chromium, served
+from tests.serve.chromium import Chromium, find_chromium, served
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here; Debian's package is `chromium`")
 LIMITS = {"max_texts": 12, "max_characters": 500}
@@ -172,9 +172,7 @@ def test_a_dropped_table_comes_back_with_labels(browser: Chromium, tmp_path: Pat
     assert "96.3 % have the known label" in browser.text("many-facts")  # 26 of 27
     assert "2 not classified" in browser.text("many-facts")
     browser.evaluate("document.getElementById('download').click()")
-    deadline = time.monotonic() + PATIENCE
-    while not (downloads / "classified.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.03)
+    until((downloads / "classified.csv").exists)
     with (downloads / "classified.csv").open(newline="", encoding="utf-8-sig") as file:
         found = list(csv.reader(file))
     assert found[0] == [*rows[0], "label", "score", "problem"]

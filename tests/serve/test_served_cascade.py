@@ -19,8 +19,8 @@ from serve.predictor import Draft, Predictor
 from serve.settings import Settings
 from tests.conftest import MakeBundle
 from tests.serve.conftest import Client, serve
-from tests.serve.test_classify import PATIENCE
 from tests.tiny_cascade import TEACHER, add_cascade, replace_teacher, student_times
+from tests.waiting import PATIENCE
 
 SURE, UNSURE = "good good good good", "good bad good the the a film"  # the student's scores are 1.0 and 0.86
 

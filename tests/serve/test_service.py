@@ -14,8 +14,9 @@ import httpx
 import pytest
 from onnxruntime import get_available_providers
 
+from tests.waiting import PATIENCE, free_port
+
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 30  # much more than a start takes, because the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = str(tmp_path_factory.mktemp("bentoml"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
     return inherited | {"PATH": path, "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def bentoml_serve(environment: dict[str, str], port: int | None) -> subprocess.Popen[str]:
@@ -48,7 +44,7 @@ def fails_with_one_line(environment: dict[str, str], port: int | None) -> str:
     """
     process = bentoml_serve(environment, port)
     try:
-        output, _ = process.communicate(timeout=START_SECONDS)
+        output, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode not in (0, -9)
@@ -63,11 +59,11 @@ def server(environment: dict[str, str], tiny_bundle: Path) -> Iterator[httpx.Cli
     port = free_port()
     process = bentoml_serve(environment | {"POCKETBERT_BUNDLE": str(tiny_bundle), "POCKETBERT_WORKERS": "2"}, port)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             wait_until_ready(client, process)
             yield client
         process.terminate()
-        output, _ = process.communicate(timeout=START_SECONDS)
+        output, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0
@@ -75,7 +71,7 @@ def server(environment: dict[str, str], tiny_bundle: Path) -> Iterator[httpx.Cli
 
 
 def wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if client.get("/readyz").status_code == 200:
@@ -171,7 +167,7 @@ def test_an_address_that_cannot_be_is_one_line(
 ) -> None:
     command = ["bentoml", "serve", *options]
     given = environment | {"POCKETBERT_BUNDLE": str(tiny_bundle)}
-    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode not in (0, None)
     lines = [line for line in (done.stdout + done.stderr).strip().splitlines() if "[INFO]" not in line]
     assert len(lines) == 1

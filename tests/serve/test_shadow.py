@@ -17,9 +17,19 @@ from serve.settings import Settings
 from serve.shadow import TEXTS, Shadow
 from tests.conftest import MakeBundle
 from tests.tiny_cascade import student_times
+from tests.waiting import PATIENCE
 
 FILE = "model.fp32.onnx"
 BATCH = {"text": ["a good film", "a bad film", "good"]}
+
+
+@pytest.fixture(autouse=True)
+def _long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time enough for the answer to be sent, however busy the machine is."""
+    monkeypatch.setattr("serve.shadow.PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(
+        "serve.shadow.LONGEST_SECONDS", PATIENCE
+    )  # a model that was timed while the machine stood still
 
 
 def negated(bundle: Path) -> Path:
@@ -57,8 +67,7 @@ def ask(app: Starlette, candidate: Path, *, busy: bool = False) -> tuple[list[st
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             answer = await client.post("/classify", json=BATCH)
         assert not counts(candidate)  # the client has its answer first
-        with anyio.fail_after(30):
-            await anyio.sleep(0.05)
+        with anyio.fail_after(PATIENCE):
             while app.state.shadow._task is not None and not app.state.shadow._task.done():
                 await anyio.sleep(0.01)
         if ticket is not None:

@@ -14,10 +14,9 @@ import pytest
 
 from compress.runtime.telemetry import OFF, turn_off_telemetry
 from serve import bentoml_internals
-from tests.serve.test_service import free_port
+from tests.waiting import PATIENCE, free_port
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120  # much more than a start takes, because the machine may be busy
 TELEMETRY = ("BENTOML_", "ORT_", "HF_", "POCKETBERT_")
 
 
@@ -35,7 +34,7 @@ def serve(environment: dict[str, str], port: int) -> subprocess.Popen[str]:
 
 
 def wait_until_ready(client: httpx.Client) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             if client.get("/readyz").status_code == 200:
@@ -54,7 +53,7 @@ def two_servers(tmp_path: Path, tiny_bundle: Path) -> Iterator[list[httpx.Client
         for text in ("good", "bad"):
             port = free_port()
             processes.append(serve(environment, port))
-            clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_SECONDS))
+            clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE))
             wait_until_ready(clients[-1])
             assert clients[-1].post("/classify", json={"text": text}).status_code == 200
         yield clients
@@ -64,7 +63,7 @@ def two_servers(tmp_path: Path, tiny_bundle: Path) -> Iterator[list[httpx.Client
         for process in processes:
             process.terminate()
         for process in processes:
-            process.communicate(timeout=START_SECONDS)
+            process.communicate(timeout=PATIENCE)
 
 
 def test_two_servers_of_one_user_count_each_its_own_requests(two_servers: list[httpx.Client], tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_usage_data_are_sent_only_if_the_user_asks_for_it(
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     process = serve(clean_environment(tmp_path / "file"), free_port())
-    output, _ = process.communicate(timeout=START_SECONDS)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(output.strip().splitlines()) == 1
     assert "BENTOML_HOME" in output

@@ -1,0 +1,124 @@
+"""Bulk jobs that are killed or end early carry on, and only with the same input and options."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compress.runtime.errors import UserError
+from tests.serve.bulk_tables import ROWS, bulk, cells, read, write
+from tests.tiny_task import ROOT, KilledError, killed_at
+from tests.waiting import until
+
+
+def test_too_many_bad_rows_end_the_job_which_a_higher_limit_carries_on(tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = cells(ROWS)
+    for row in rows[700:710]:
+        row["text"] = " "
+    table = write(tmp_path / "in.jsonl", rows)
+    with pytest.raises(
+        UserError, match=r"10 of 1112 rows are bad, and --max-bad is 9 \(line 701: column 'text' is empty"
+    ):
+        bulk(tiny_bundle, table, tmp_path / "out.jsonl", max_bad=9)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len((tmp_path / "out.jsonl.bad.jsonl").read_text().splitlines()) == 10
+    state = bulk(tiny_bundle, table, tmp_path / "out.jsonl", max_bad=10)
+    assert (state.carried, state.written) == (600, ROWS - 10)
+
+
+@pytest.mark.parametrize("target", ["out.csv", "parts"])
+def test_a_job_killed_anywhere_ends_as_one_that_was_not(
+    tiny_bundle: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = cells(700)
+    rows[5]["text"] = rows[650]["text"] = ""
+    table = write(tmp_path / "in.csv", rows)
+    bulk(tiny_bundle, table, tmp_path / "undisturbed" / target)
+    kills = 0
+    for call in range(1, 8):  # every moment at which something becomes visible
+        folder = tmp_path / str(call)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", killed_at(call, os.replace))
+            try:
+                bulk(tiny_bundle, table, folder / target)
+            except KilledError:
+                kills += 1
+                bulk(tiny_bundle, table, folder / target)
+        assert content(folder) == content(tmp_path / "undisturbed")
+    assert kills >= 6
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# Arguments: in which call of `os.replace`, by which a part becomes visible, the process is killed, and those of `pocketbert`.
+KILLED_PROCESS = """
+import os, signal, sys
+from pocketbert.cli import main
+from tests.tiny_task import at_call
+
+if __name__ == "__main__":
+    os.replace = at_call(int(sys.argv.pop(1)), os.replace, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    main()
+"""
+
+
+def test_a_process_killed_three_times_leaves_no_worker_and_loses_no_row(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.csv", cells(4_000))
+    bulk(tiny_bundle, table, tmp_path / "undisturbed.csv", part_rows=400)
+    arguments = ["predict", str(tiny_bundle), "--file", str(table)]
+    arguments += ["--out", str(tmp_path / "out.csv"), "--part-rows", "400", "--workers"]
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = (sys.executable, *command)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    done_before = 0
+    for workers in "211":
+        killed = run("-c", KILLED_PROCESS, "6", *arguments, workers)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        done = len(list((tmp_path / "out.csv.parts").glob("part-*")))
+        assert done > done_before
+        done_before = done
+    ended = run("-m", "pocketbert", *arguments, "1")
+    assert ended.returncode == 0, ended.stderr
+    assert "carrying on after" in ended.stderr
+    assert "by an earlier run" in ended.stderr
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
+    until(lambda: not workers_in(tmp_path))
+
+
+def workers_in(directory: Path) -> list[int]:
+    """The processes that run in a directory."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(directory):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_job_is_not_carried_on_with_other_inputs_or_options(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.csv", cells(ROWS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", killed_at(4, os.replace))
+        with pytest.raises(KilledError):
+            bulk(tiny_bundle, table, tmp_path / "out.csv")
+    with pytest.raises(UserError, match="had another columns or kind of the output; give the same"):
+        bulk(tiny_bundle, table, tmp_path / "out.csv", columns=("id",))
+    write(table, cells(ROWS + 1))
+    with pytest.raises(UserError, match="had another input"):
+        bulk(tiny_bundle, table, tmp_path / "out.csv")
+    assert bulk(tiny_bundle, table, tmp_path / "out.csv", force=True).carried == 0
+    assert len(read(tmp_path / "out.csv")) == ROWS + 1
