@@ -70,7 +70,8 @@ def start_once(bundle: Path) -> None:
     try:
         end = time.monotonic() + SECONDS
         while not _answers("/readyz"):
-            assert server.poll() is None and time.monotonic() < end, "the server did not start"
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < end, "the server did not start in time"
             time.sleep(0.2)
         for path in PATHS:
             assert _answers(path), f"{path} does not answer"
@@ -91,7 +92,10 @@ def _answers(path: str) -> bool:
 def _classify() -> None:
     """Ask for one text, and for many, which run in a thread."""
     pair = {"text_b": "a text"} if json.load(urlopen(f"{ADDRESS}/info", timeout=10)).get("pair") else {}
-    for body in ({"text": "a text", **pair}, {"text": ["a text " * 100] * 64, **{name: [text] * 64 for name, text in pair.items()}}):
+    for body in (
+        {"text": "a text", **pair},
+        {"text": ["a text " * 100] * 64, **{name: [text] * 64 for name, text in pair.items()}},
+    ):
         urlopen(Request(f"{ADDRESS}/classify", json.dumps(body).encode()), timeout=60).read()
 
 

@@ -55,7 +55,7 @@ def test_a_field_that_kubernetes_does_not_have_is_found(mistake: str) -> None:
     else:
         spec["terminationGracePeriodSeconds"] = "a while"
     check(resource("Deployment"), NEWEST)
-    with pytest.raises(Exception, match="readynessProbe|a while"):
+    with pytest.raises(Exception, match=r"readynessProbe|a while"):
         check(manifest, NEWEST)
 
 
