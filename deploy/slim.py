@@ -15,13 +15,13 @@ import subprocess
 import sys
 import sysconfig
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.request import Request, urlopen
 
 SITE = Path(sysconfig.get_path("purelib"))
 ADDRESS = "http://127.0.0.1:3000"
-SECONDS = 120
-UNUSED = (
+SECONDS = 600  # to start and to end; a builder may be busy
+UNUSED = (  # patterns for the end of a path
     "onnxruntime/capi/libonnxruntime.so.*",  # for programs in C; the module for Python has a copy of its own
     "onnxruntime/transformers",
     "onnxruntime/quantization",
@@ -34,26 +34,25 @@ UNUSED = (
     "hf_xet-*.dist-info",
     "numpy/f2py",
     "numpy/distutils",
-    "**/tests",
+    "tests",
     "tornado/test",
-    "**/*.pyi",
-    "**/*.pyx",
-    "**/*.pxd",
+    "*.pyi",
+    "*.pyx",
+    "*.pxd",
 )
-KEPT = ("numpy/_core/tests",)  # numpy.testing imports a file of it
 PATHS = ("/readyz", "/livez", "/metrics", "/info", "/docs", "/openapi.json", "/")
 
 
-def unused(site: Path = SITE) -> list[Path]:
-    """The files and directories below a site-packages that no server loads."""
-    found = {path for pattern in UNUSED for path in site.glob(pattern)}
-    return sorted(path for path in found if not any(path == site / kept for kept in KEPT))
+def unused(path: PurePath) -> bool:
+    """Whether no server loads what is at this path below site-packages."""
+    return any(one.match(pattern) for one in (path, *path.parents) for pattern in UNUSED)
 
 
 def remove() -> None:
     """Remove what no server loads, and the symbols for debuggers."""
-    for path in unused():
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in list(SITE.rglob("*")):
+        if unused(path.relative_to(SITE)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for library in SITE.rglob("*.so"):
         if not library.parent.name.endswith(".libs"):  # auditwheel has moved their sections, and strip may break them
             subprocess.run(["strip", "--strip-debug", str(library)], check=True)
