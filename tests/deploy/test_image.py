@@ -30,7 +30,10 @@ print(json.dumps(sorted(files | mapped)))
 
 
 def test_a_server_loads_nothing_that_an_image_lacks(tiny_bundle: Path) -> None:
-    environment = os.environ | {"BENTOML_HOME": str(tiny_bundle.parent / "bentoml"), "POCKETBERT_BUNDLE": str(tiny_bundle)}
+    environment = os.environ | {
+        "BENTOML_HOME": str(tiny_bundle.parent / "bentoml"),
+        "POCKETBERT_BUNDLE": str(tiny_bundle),
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tiny_bundle)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -49,7 +52,9 @@ def test_what_takes_most_of_the_place_is_removed() -> None:
 
 def test_an_image_is_built_from_files_that_are_there() -> None:
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    copied = [word for line in re.findall(r"^COPY (?!--from|\$)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    copied = [
+        word for line in re.findall(r"^COPY (?!--from|\$)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]
+    ]
     assert len(copied) > 8
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert [name for name in copied if not (ROOT / name).exists()] == []
