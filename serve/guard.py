@@ -62,6 +62,9 @@ class Guard:
         self.bentoml = bentoml
         self.drain = Drain(settings.drain_seconds)
         self._token = settings.token and b"Bearer " + settings.token.get_secret_value().encode()
+        for path in ADMITTED:  # rates and percentiles are known from the first request on, not from the second
+            _counter(path, 200)
+            _histogram(path)
         self._paths = {route.path for route in app.routes if isinstance(route, Route)}
         self._app: ASGIApp = app if app.state.tracing is None else app.state.tracing.around(app)
         if settings.origins:

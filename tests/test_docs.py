@@ -26,7 +26,12 @@ from tests.documents import DOCUMENTS, LANGUAGES, NOT_RUN, ROOT, Block, all_bloc
 PACKAGES = ("compress", "export", "serve", "bench", "pocketbert")
 GUIDES = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
 LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")})
-DRAWN = {"draw_architecture": "architecture.svg", "draw_results": "results.svg", "write_recipe_reference": "recipe.md"}
+DRAWN = {
+    "draw_architecture": "architecture.svg",
+    "draw_results": "results.svg",
+    "draw_costs": "costs.md",
+    "write_recipe_reference": "recipe.md",
+}
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")

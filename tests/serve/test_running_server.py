@@ -56,9 +56,11 @@ class Server:
         )
         until(lambda: self.process.poll() is not None or self.status("/readyz") == 200)
 
-    def ask(self, path: str, content: dict[str, object] | None = None) -> httpx.Response:
+    def ask(
+        self, path: str, content: dict[str, object] | None = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         """A request over a connection of its own, so that any worker may get it."""
-        headers = {"authorization": f"Bearer {TOKEN}"}
+        headers = {"authorization": f"Bearer {TOKEN}"} | (headers or {})
         method = "GET" if content is None else "POST"
         return httpx.request(
             method,
