@@ -74,7 +74,7 @@ class Reader:
             return self.done.setdefault(command, "")
         if command.startswith("pocketbert init"):
             typed += " --teacher bert"
-        run = {"cwd": self.folder, "env": self._environment, "capture_output": True, "text": True}
+        run = {"cwd": self.folder, "env": self._environment, "capture_output": True, "text": True, "timeout": 600}
         done = subprocess.run(["bash", "-c", typed], **run)  # type: ignore[call-overload]
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if command.startswith("pocketbert init"):

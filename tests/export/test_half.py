@@ -65,7 +65,7 @@ def test_a_cascade_with_a_teacher_for_a_cpu_is_refused_on_a_gpu(tmp_path: Path) 
     bundle = Bundle(add_cascade(make_tiny_bundle(tmp_path / "bundle")))
     assert bundle.manifest.cascade is not None
     with pytest.raises(UserError, match=r"teacher of its cascade is in INT8.*export\.precisions"):
-        teacher_session(bundle, bundle.manifest.cascade, device="cuda")
+        teacher_session(bundle.directory, bundle.manifest.cascade, bundle.manifest.max_length, device="cuda")
 
 
 def _bert(directory: Path) -> Path:
