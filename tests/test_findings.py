@@ -109,9 +109,18 @@ def test_every_difference_in_the_findings_has_its_runs() -> None:
 def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
     card, models = MANIFEST["provenance"], MANIFEST["models"]
     size = {name: f"{MANIFEST['files'][model['file']]['bytes'] / 1e6:.1f}" for name, model in models.items()}
-    test = {name: percent(model["test_accuracy"]) for name, model in models.items()}
-    dev = {name: percent(model["dev_accuracy"]) for name, model in models.items()}
-    teacher, linear = card["teacher"]["accuracy"], card["linear"]["accuracy"]
+    texts = card["sizes"]
+
+    def exact(share: float, split: str) -> float:
+        """The manifest's share, which is rounded, as a number of texts through all texts."""
+        return round(share * texts[split]) / texts[split]
+
+    test = {name: percent(exact(model["test_accuracy"], "test")) for name, model in models.items()}
+    dev = {name: percent(exact(model["dev_accuracy"], "dev")) for name, model in models.items()}
+    teacher, linear = (
+        {split: exact(share, split) for split, share in found["accuracy"].items()}
+        for found in (card["teacher"], card["linear"])
+    )
     assert f"PyTorch fp32 | {percent(teacher['test'])} |" in README
     assert f"ONNX Runtime fp32 | {test['fp32']} | {size['fp32']} |" in README
     assert f"ONNX Runtime INT8** | **{test['int8']}** | **{size['int8']}** |" in README
@@ -120,7 +129,7 @@ def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
     assert f"fine-tuned) | | {percent(teacher['dev'])} | {percent(teacher['test'])} |" in FINDINGS
     assert f"fp32 | {size['fp32']} | {dev['fp32']} | {test['fp32']} |" in FINDINGS
     assert f"INT8 | {size['int8']} | {dev['int8']} | {test['int8']} |" in FINDINGS
-    right = models["int8"]["test_accuracy"]
+    right = exact(models["int8"]["test_accuracy"], "test")
     closed = f"{100 * (right - linear['test']) / (teacher['test'] - linear['test']):.0f} % of the gap"
     assert closed in " ".join(README.split())
     assert f"keeps {100 * right / teacher['test']:.1f} % of the teacher's test accuracy and closes {closed}" in FINDINGS
