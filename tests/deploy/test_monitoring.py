@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import make_tiny_bundle
 from tests.deploy.manifests import DEPLOY, read, resource
+from tests.serve.test_drift import with_reference
 from tests.serve.test_running_server import Server, until
 from tests.tiny_cascade import add_cascade
 
@@ -69,7 +70,8 @@ def parts(expression: str) -> list[Any]:
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Of each series of a server with a cascade and a shadow: its labels, and the values of each."""
     home = tmp_path_factory.mktemp("monitored")
-    add_cascade(make_tiny_bundle(home / "artifacts" / "tiny" / "bundle"), threshold=0.9)
+    bundle = with_reference(make_tiny_bundle(home / "artifacts" / "tiny" / "bundle"))
+    add_cascade(bundle, threshold=0.9)
     shadow = make_tiny_bundle(home / "shadow", name="shadow")
     server = Server(home, {"POCKETBERT_WORKERS": "1", "POCKETBERT_SHADOW": str(shadow)})
     try:
