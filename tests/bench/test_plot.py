@@ -17,7 +17,7 @@ def test_no_label_touches_a_line_a_point_or_another_label():
     axes = figure.subplots()
     _draw(axes, read_report(REPORT))
     labels = [label for label in axes.texts if " ms" in label.get_text()]
-    assert len(labels) == 10  # all engines but the majority class
+    assert len(labels) == 11  # all engines but the majority class
     boxes = {label.get_text(): label.get_window_extent() for label in labels}
     assert [pair for pair in combinations(boxes, 2) if Bbox.intersection(boxes[pair[0]], boxes[pair[1]])] == []
     for line in axes.lines:

@@ -16,7 +16,7 @@ ROOT = DEPLOY.parent
 # Imports what the processes of a server import, answers a text, and tells which files that took.
 PROGRAM = """
 import json, sys
-import bentoml._internal.utils.circus, pocketbert.cli, pocketbert.commands, serve.__main__, serve.swap, export.commands
+import pocketbert.cli, pocketbert.commands, serve.__main__, serve.swap, export.commands
 from serve.messages import Request
 from serve.predictor import Predictor
 from serve.settings import Settings
