@@ -203,7 +203,7 @@ def _export_teacher(
         model = OnnxModel(file, threads=threads)
         logits["test"] = model.logits_in_batches(encoder.encode(test.texts, test.texts_b), pad_token_id)
         right = float((logits["test"].argmax(axis=1) == test.labels).mean())
-        known |= {"test_accuracy": round(right, 5), "test_error": round(standard_error(right, len(test)), 5)}
+        known |= {"test_accuracy": round(right, 6), "test_error": round(standard_error(right, len(test)), 6)}
     labels = {name: np.asarray(corpus.splits[name].labels) for name in logits}
     shutil.copyfile(file, directory / file.name)
     scores = calibrate(logits, labels)

@@ -79,14 +79,14 @@ class Gate:
         model = OnnxModel(file, threads=self._threads)
         logits = {n: model.logits_in_batches(texts, self._pad_token_id) for n, texts in self._encoded.items()}
         predicted = {name: values.argmax(axis=1) for name, values in logits.items()}
-        scores = {name: round(float((predicted[name] == self.labels[name]).mean()), 5) for name in predicted}
-        errors = {name: round(standard_error(scores[name], len(self.labels[name])), 5) for name in scores}
+        scores = {name: round(float((predicted[name] == self.labels[name]).mean()), 6) for name in predicted}
+        errors = {name: round(standard_error(scores[name], len(self.labels[name])), 6) for name in scores}
         answers = predicted["dev"]
         if self._reference is None:
             self._reference = answers
         right = [float((found == self.labels["dev"]).mean()) for found in (self._reference, answers)]
         drop = round(100 * (right[0] - right[1]), 2)
-        agreement = round(float((answers == self._reference).mean()), 5)
+        agreement = round(float((answers == self._reference).mean()), 6)
         excess = max(drop - self._options.budget, 100 * (self._options.min_agreement - agreement))
         return GateResult(
             scores["dev"],
@@ -109,5 +109,5 @@ class Gate:
             if rows.any():
                 accuracy, before = float((answers[rows] == number).mean()), float((reference[rows] == number).mean())
                 drop = round(100 * (before - accuracy), 2)
-                found.append(ClassAccuracy(label=name, texts=int(rows.sum()), accuracy=round(accuracy, 5), drop=drop))
+                found.append(ClassAccuracy(label=name, texts=int(rows.sum()), accuracy=round(accuracy, 6), drop=drop))
         return sorted(found, key=lambda one: -one.drop)

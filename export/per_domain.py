@@ -46,7 +46,7 @@ def _merge_bundles(recipe: Recipe, bundles: dict[str, Bundle], directory: Path) 
     teachers: dict[str, str] = {}
     for domain, bundle in bundles.items():
         probabilities = BundleSession(bundle).predict(dev.texts, dev.texts_b)
-        accuracy = round(float((probabilities.argmax(axis=1) == np.asarray(dev.labels)).mean()), 5)
+        accuracy = round(float((probabilities.argmax(axis=1) == np.asarray(dev.labels)).mean()), 6)
         entries[domain] = _copy_models(bundle, domain, accuracy, directory, teachers)
     default = max(entries, key=lambda domain: entries[domain].dev_accuracy_of_all)
     console.print(f"  default domain: {default}, {entries[default].dev_accuracy_of_all:.2%} on dev of all domains")

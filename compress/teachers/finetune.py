@@ -25,7 +25,7 @@ from compress.data.files import write_json
 from compress.heads import MEAN_CLASSIFIERS, MeanPooling
 from compress.objectives.expertise import prototype_scores
 from compress.recipe import Recipe
-from compress.recipe.sections import TeacherOptions
+from compress.recipe.sections import MANY_CLASSES, TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from compress.teachers.checkpoint import check_tokenizer, open_config, open_tokenizer, open_weights, pretrained
@@ -39,7 +39,6 @@ from compress.training.loop import Schedule, fit
 from compress.training.optimizer import Loss, adamw
 
 EVALUATIONS = 5  # of a training that is given in steps
-MANY_CLASSES = 20
 
 
 def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:

@@ -14,7 +14,7 @@ from compress.data.corpus import Corpus, load_corpus
 from compress.data.summary import TableSummary
 from compress.html import html_table
 from compress.recipe import Recipe, load_recipe
-from compress.recipe.sections import DataOptions
+from compress.recipe.sections import MANY_CLASSES, TEACHER_STEPS, DataOptions, TeacherOptions
 from compress.runtime.errors import UserError
 from pocketbert.starter.columns import Roles, choose_columns
 from pocketbert.starter.language import Language, language_of
@@ -26,6 +26,7 @@ CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
 BANK_TEXTS, OWN_TEXTS = 150_000, 75_000  # of a bank; joined, and as many with replaced words
+MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
 COMMENT_COLUMN = 36
 
 
@@ -181,6 +182,9 @@ class _Writer:
                 "model", MULTILINGUAL, f"from the Hugging Face hub, since the texts are not English ({self.language})"
             )
         yield "# fine_tuned = true                 # the model is already trained for these labels"
+        steps = _teacher_steps(self.corpus)
+        if steps > TEACHER_STEPS:
+            yield _line("steps", steps, f"the usual {TEACHER_STEPS} are few for so many classes or rows")
 
     def _transfer(self) -> Iterator[str]:
         yield "# Further texts that the teacher labels and the student learns from: more are better, and take longer."
@@ -233,6 +237,12 @@ def _task_name(table: Path) -> str:
     """A name for the task, of the characters that a recipe's name may have."""
     stem = table.name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "task"
+
+
+def _teacher_steps(corpus: Corpus) -> int:
+    """Steps in which a teacher sees each text once, and each of many classes often enough."""
+    passes = len(corpus.splits["train"]) // TeacherOptions().batch_size
+    return min(max(passes, MANY_CLASSES_STEPS if len(corpus.labels) > MANY_CLASSES else TEACHER_STEPS), MOST_STEPS)
 
 
 def _max_length(summary: TableSummary, language: Language) -> int:

@@ -52,6 +52,20 @@ def test_a_plain_table_becomes_a_recipe_with_comments(folder: Path, command: Com
     assert command("init", "My tickets.csv", "--force").status == 0
 
 
+def test_many_classes_and_many_rows_get_a_teacher_of_more_steps(folder: Path) -> None:
+    words = [text for text, _ in ROWS]
+    few = [(text, str(i % 3)) for i, text in enumerate(words)]
+    many = [(text, f"queue {i % 30}") for i, text in enumerate(words)]
+    long = [(f"{words[i % 300]} {i}", str(i % 3)) for i in range(25_000)]
+    steps = {}
+    for name, rows in {"few": few, "many": many, "long": long}.items():
+        draft = draft_recipe(table(folder / f"{name}.csv", rows, ("text", "label")))
+        steps[name] = draft.write().teacher.steps
+        assert ("steps =" in draft.text) == (name != "few")
+    assert (steps["few"], steps["many"]) == (600, 1_500)
+    assert steps["long"] == pytest.approx(20_000 / 32, abs=10)  # one pass: a fifth of the rows is held out
+
+
 @pytest.mark.parametrize(
     ("kind", "separator", "encoding", "wanted"),
     [

@@ -52,7 +52,14 @@ from compress.recipe.sections.student import (
     StudentOptions,
     TransformerOptions,
 )
-from compress.recipe.sections.teacher import EMBEDDED, DomainOptions, MetaOptions, TeacherOptions
+from compress.recipe.sections.teacher import (
+    EMBEDDED,
+    MANY_CLASSES,
+    TEACHER_STEPS,
+    DomainOptions,
+    MetaOptions,
+    TeacherOptions,
+)
 from compress.recipe.sections.training import CompressOptions, LengthOptions, TrainOptions
 from compress.recipe.sections.transfer import TransferOptions
 
@@ -67,9 +74,11 @@ SPECIAL_NAMES = {
 
 __all__ = [
     "FEATURE_METHODS",
+    "MANY_CLASSES",
     "SPECIAL_ARCHITECTURES",
     "SPECIAL_INITS",
     "SPECIAL_NAMES",
+    "TEACHER_STEPS",
     "AugmentationOptions",
     "BenchOptions",
     "BiLstmOptions",

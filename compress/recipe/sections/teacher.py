@@ -11,6 +11,7 @@ from compress.recipe.sections.training import LengthOptions
 
 EMBEDDED = ("embedded", "embedded-base")  # models from the package index, see `compress.data.assets.EMBEDDED_MODELS`
 TEACHER_STEPS = 600  # of a teacher that the recipe does not give a length
+MANY_CLASSES = 20  # with more, the head is fitted before the encoder is trained
 
 
 class TeacherOptions(LengthOptions):
@@ -38,7 +39,7 @@ class TeacherOptions(LengthOptions):
     head_first: bool | None = Field(
         None,
         description="fit the head on the frozen encoder before all is trained (arXiv 2202.10054); the head alone is kept if "
-        "it stays the best on dev. By default only for more than 20 classes: with two it cost a point of accuracy",
+        f"it stays the best on dev. By default only for more than {MANY_CLASSES} classes: with two it cost a point of accuracy",
     )
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
