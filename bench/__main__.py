@@ -70,7 +70,9 @@ def compare_command(
     bert_base: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Hub id or directory of a BERT. Default: BERT-base, random weights, no network."
+            metavar="ID",
+            help="Hub id or directory of a BERT; a classifier of the task's labels is measured with its accuracy. "
+            "Default: BERT-base, random weights, no network.",
         ),
     ] = None,
     bert_config: Annotated[

@@ -24,7 +24,7 @@ from compress.data.files import fingerprint
 from compress.data.hub import pretrained_arguments
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
-from export.bundle import GRAPHS
+from export.bundle import GRAPHS, TOKENIZER
 
 OPTIMUM_EXPORT = Path(__file__).parent / "optimum_export.py"
 OPTIMUM_CURE = "`make optimum` makes an environment for it: --optimum .venv-optimum/bin/python"
@@ -35,7 +35,8 @@ _MAKERS = ("torch", "transformers", "onnx", "onnxruntime")
 class BaselineOptions:
     """Which BERT the other engines are compared with. By default: BERT-base with random weights; this needs no network."""
 
-    model: str | None = None  # a hub id or a directory with weights; the classification head is untrained
+    # A hub id or a directory with weights. The head is untrained, unless a directory holds a classifier of the task's labels.
+    model: str | None = None
     config: Path | None = None  # config.json of a BERT of another size; the weights are random
     optimum: Path | None = None  # the interpreter of an environment with optimum-onnx, whose export is compared too
 
@@ -43,33 +44,44 @@ class BaselineOptions:
 class Baseline:
     """The files of one BERT classifier. Each is made when it is first needed.
 
-    :param tokenizer_file: the vocabulary has all ids of this tokenizer.
-    :param labels: number of labels.
+    :param tokenizer_file: of the teacher. The vocabulary has all ids of it; a fine-tuned classifier has a tokenizer of its own.
+    :param labels: the task's labels, in the order of the logits.
     :raises UserError: the config or the model cannot be used.
     """
 
-    def __init__(self, options: BaselineOptions, tokenizer_file: Path, labels: int) -> None:
+    def __init__(self, options: BaselineOptions, tokenizer_file: Path, labels: list[str]) -> None:
         self._options = options
-        self._config = _load_config(options, _vocabulary(tokenizer_file), labels)
+        self._fine_tuned = _fine_tuned(options.model, labels)
+        self.tokenizer = tokenizer_file if self._fine_tuned is None else self._fine_tuned / TOKENIZER
+        self._config = _load_config(options, _vocabulary(self.tokenizer), len(labels))
         key = fingerprint(
             {name: value for name, value in self._config.to_dict().items() if not name.startswith("_")},
             {package: version(package) for package in _MAKERS},
             __version__,
             GRAPHS,
             options.model,
+            [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weights(options.model)],
             getattr(self._config, "_commit_hash", None),
         )
         self._directory = cache_directory() / "bench" / f"bert-{key[:16]}"
 
     @property
     def title(self) -> str:
-        """`BERT-base`; a BERT of another size by its layers and width."""
+        """`BERT-base`, or `MPNet-base`; a model of another size by its layers and width."""
         layers, width = self._config.num_hidden_layers, self._config.hidden_size
-        return "BERT-base" if (layers, width) == (12, 768) else f"BERT {layers}×{width}"
+        family = type(self._config).__name__.removesuffix("Config").replace("Bert", "BERT")
+        return f"{family}-base" if (layers, width) == (12, 768) else f"{family} {layers}×{width}"
+
+    @property
+    def scored(self) -> bool:
+        """It was trained for the task, so its accuracy has a meaning."""
+        return self._fine_tuned is not None
 
     @property
     def note(self) -> str:
         """Why no accuracy is shown for it."""
+        if self.scored:
+            return ""
         return "untrained head: time only" if self._options.model else "random weights: time only"
 
     @property
@@ -77,9 +89,14 @@ class Baseline:
         """Number of its position embeddings: the longest text in tokens."""
         return int(self._config.max_position_embeddings)
 
+    @property
+    def pad_token_id(self) -> int:
+        """The id of the padding."""
+        return int(self._config.pad_token_id or 0)
+
     def checkpoint(self) -> Path:
         """A directory for `from_pretrained`."""
-        return self._made("checkpoint", self._make_checkpoint)
+        return self._fine_tuned or self._made("checkpoint", self._make_checkpoint)
 
     def onnx(self) -> Path:
         """The checkpoint as an fp32 .onnx file, written as a student's is."""
@@ -187,6 +204,22 @@ class Baseline:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
             raise UserError(f"--optimum {python}: {reason}; {OPTIMUM_CURE}")
         return done.stdout
+
+
+def _fine_tuned(model: str | None, labels: list[str]) -> Path | None:
+    """The directory of a classifier that was trained for these labels; None if the head has to be made."""
+    if model is None or not (config := Path(model) / "config.json").is_file():
+        return None
+    try:
+        own = json.loads(config.read_text(encoding="utf-8")).get("id2label", {})
+    except (OSError, ValueError):
+        return None  # `_load_config` says what is wrong
+    return Path(model) if list(own.values()) == labels and (Path(model) / TOKENIZER).is_file() else None
+
+
+def _weights(model: str | None) -> list[Path]:
+    """The files of weights in a directory."""
+    return [] if model is None else sorted(Path(model).glob("*.safetensors"))
 
 
 def _optimum_instructions() -> str:

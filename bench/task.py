@@ -45,10 +45,10 @@ class Task:
         return Classifier(
             family="bert",
             title=self.baseline.title,
-            tokenizer=self._teacher_tokenizer,
-            pad_token_id=self._pad_token_id,
+            tokenizer=self.baseline.tokenizer,
+            pad_token_id=self.baseline.pad_token_id,
             max_length=min(self.max_length, self.baseline.max_length),
-            scored=False,
+            scored=self.baseline.scored,
             note=self.baseline.note,
         )
 
@@ -138,7 +138,7 @@ class Task:
 
         :raises UserError: as `Baseline`.
         """
-        return Baseline(self.baseline_options, self._teacher_tokenizer, len(self.corpus.labels))
+        return Baseline(self.baseline_options, self._teacher_tokenizer, self.corpus.labels)
 
     @cached_property
     def _teacher_config(self) -> dict[str, Any] | None:

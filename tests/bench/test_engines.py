@@ -1,6 +1,8 @@
 """Which engines there are, their way to another process, and that equal models give equal answers."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from bench.task import Task
 from compress.data.domains import load_student_corpus
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
+from tests.bench.conftest import LABELS
 
 TEXTS = Texts(["the film was very good", "a film", "bad", "the film was not bad and the film is very good"])
 PAIRS = Texts(TEXTS.first, TEXTS.first[::-1])
@@ -138,7 +141,7 @@ def test_weights_are_counted_alike_in_every_form(roster, task):
 def test_baseline_files_are_made_once_and_leave_nothing_behind(roster, task):
     made = roster.engine("bert-onnx-int8").path
     before = made.stat().st_mtime_ns
-    again = Baseline(BaselineOptions(config=task.bert_config), task.teacher / "tokenizer.json", 2)
+    again = Baseline(BaselineOptions(config=task.bert_config), task.teacher / "tokenizer.json", LABELS)
     assert again.int8() == made
     assert made.stat().st_mtime_ns == before
     assert {path.name for path in made.parent.iterdir()} == {"checkpoint", made.name}
@@ -146,23 +149,40 @@ def test_baseline_files_are_made_once_and_leave_nothing_behind(roster, task):
 
 def test_another_size_or_number_of_labels_is_another_baseline(task):
     tokenizer = task.teacher / "tokenizer.json"
-    two = Baseline(BaselineOptions(config=task.bert_config), tokenizer, 2).checkpoint()
-    three = Baseline(BaselineOptions(config=task.bert_config), tokenizer, 3).checkpoint()
+    two = Baseline(BaselineOptions(config=task.bert_config), tokenizer, LABELS).checkpoint()
+    three = Baseline(BaselineOptions(config=task.bert_config), tokenizer, [*LABELS, "third"]).checkpoint()
     assert two != three
 
 
 def test_default_baseline_is_bert_base_with_the_teachers_vocabulary(task):
-    baseline = Baseline(BaselineOptions(), task.teacher / "tokenizer.json", 2)
+    baseline = Baseline(BaselineOptions(), task.teacher / "tokenizer.json", LABELS)
     assert baseline.title == "BERT-base"
     assert baseline.note == "random weights: time only"
     assert baseline.max_length == 512
 
 
 def test_weights_of_a_directory_are_used(task):
-    baseline = Baseline(BaselineOptions(model=str(task.teacher)), task.teacher / "tokenizer.json", 2)
+    other = ["one", "two"]  # not the labels that it was trained for
+    baseline = Baseline(BaselineOptions(model=str(task.teacher)), task.teacher / "tokenizer.json", other)
     made, given = (AutoModelForSequenceClassification.from_pretrained(p) for p in (baseline.checkpoint(), task.teacher))
     assert torch.equal(made.bert.embeddings.word_embeddings.weight, given.bert.embeddings.word_embeddings.weight)
     assert baseline.note == "untrained head: time only"
+    assert not baseline.scored
+
+
+def test_a_classifier_of_the_tasks_labels_is_taken_as_it_is_and_scored(roster, task, tmp_path):
+    large = shutil.copytree(task.teacher, tmp_path / "large")
+    bert = replace(roster.task, baseline_options=BaselineOptions(model=str(large))).bert()
+    assert (bert.scored, bert.note) == (True, "")
+    assert bert.tokenizer == large / "tokenizer.json"
+    baseline = Baseline(BaselineOptions(model=str(large)), task.teacher / "tokenizer.json", LABELS)
+    assert baseline.checkpoint() == large
+    first = baseline.onnx()
+    model = AutoModelForSequenceClassification.from_pretrained(large)
+    torch.nn.init.ones_(model.classifier.bias)
+    model.save_pretrained(large)
+    trained_further = Baseline(BaselineOptions(model=str(large)), task.teacher / "tokenizer.json", LABELS)
+    assert trained_further.onnx() != first
 
 
 @pytest.mark.parametrize(
@@ -178,4 +198,4 @@ def test_weights_of_a_directory_are_used(task):
 )
 def test_a_baseline_that_cannot_be_made_is_one_line(task, options, message):
     with pytest.raises(UserError, match=message):
-        Baseline(options, task.teacher / "tokenizer.json", 2)
+        Baseline(options, task.teacher / "tokenizer.json", LABELS)
