@@ -93,7 +93,7 @@ def draft_recipe(
     """Look at a table and draft a recipe for it, as `pocketbert init` does.
 
     :param data: the training table: .csv, .tsv, .jsonl or .parquet.
-    :param out: the file of the recipe. None: named after the table, in the working directory.
+    :param out: the file of the recipe, whose name the task gets. None: named after the table, in the working directory.
     :param text: the column of the texts. None: found by its name and its content; likewise `text_b` (the second text of a
         pair) and `label`.
     :param dev: a table to judge by, in the same columns. None: a tenth of the rows; likewise `test`.
@@ -103,7 +103,7 @@ def draft_recipe(
     table = Path(data)
     layout = read_layout(table)
     roles = choose_columns(layout.columns, str(table), text, text_b, label)
-    name = _task_name(table)
+    name = _task_name(table if out is None else Path(out))
     path = Path(out) if out is not None else Path(f"{name}.toml")
     files = {"train": table} | {key: Path(value) for key, value in (("dev", dev), ("test", test)) if value is not None}
     columns = {"text": roles.text, "text_b": roles.text_b, "label": roles.label}
