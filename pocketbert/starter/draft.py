@@ -25,7 +25,7 @@ MULTILINGUAL = "google-bert/bert-base-multilingual-cased"
 CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
-BANK_TEXTS, OWN_TEXTS = 150_000, 75_000  # of a bank; joined, and as many with replaced words
+BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; joined, and as many with replaced words
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
 COMMENT_COLUMN = 36
 
@@ -144,6 +144,8 @@ class _Writer:
         yield ""
         yield "[compress]"
         yield _line("preset", "adabert", "a searched convolutional network; or tinybert, distilbert, bilstm, …")
+        if self.language.english and not self.corpus.pair:
+            yield _line("steps", 20_000, "of the student's training; with 10_000 it is half as long")
         yield ""
         yield "[export]"
         yield _line("budget", 1.0, "points of dev accuracy that INT8 may cost")
@@ -199,6 +201,8 @@ class _Writer:
         yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
         replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
         yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
+        if self.language.english:
+            yield _line("share", 0.8, "of what the student hears; the rest are your labelled texts")
 
     def _student(self) -> Iterator[str]:
         yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
@@ -210,6 +214,7 @@ class _Writer:
                 "",
                 "[search]",
                 _line("beta", 0.03, "weight of the cost: with so many texts a larger student pays"),
+                _line("max_cost", 0.2, "of the costliest architecture's; changing it needs no new search"),
             )
 
 

@@ -21,12 +21,13 @@ from tests.waiting import PATIENCE, free_port, until
 # What makes the recipe a task of seconds. All else is as `init` wrote it.
 QUICK = {
     "[teacher]\n": "[teacher]\nepochs = 6\nlearning_rate = 3e-3\n",
-    "[compress]\n": "[compress]\nsteps = 200\nbatch_size = 16\naverage = 0.9\n",
+    "\nsteps = 20_000 ": "\nsteps = 200 ",
+    "[compress]\n": "[compress]\nbatch_size = 16\naverage = 0.9\n",
     "[student]\n": "[student]\nmax_cells = 1\n",
     "[search]\n": "[search]\nepochs = 1\ntrials = 0\n",
     "\nwidth = 128 ": "\nwidth = 16 ",
-    "\ntexts = 150_000 ": "\ntexts = 0 ",
-    "\njoined = 75_000 ": "\njoined = 50 ",
+    "\ntexts = 200_000 ": "\ntexts = 0 ",
+    "\njoined = 125_000 ": "\njoined = 50 ",
     "budget = 1.0 ": 'below_linear = "warn" ',
 }
 
