@@ -58,6 +58,9 @@ def choose_architecture(
         genotype, report = read_genotype(Path(options.architecture)), {}
     share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
     console.print(f"  {options.architecture}: {genotype}{share}")
+    if front := report.get("front"):
+        shares = ", ".join(f"{one['cost']:.0%}: {one['loss']:.4f}" for one in front)
+        console.print(f"  to choose from by search.max_cost, without a new search (cost: loss of the trial): {shares}")
     draw_cell(genotype, directory, f"{title}: cell × {genotype.cells}")
     content = {"genotype": genotype.model_dump(mode="json"), "architecture": options.architecture, **report}
     write_json(directory / "genotype.json", content)

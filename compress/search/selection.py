@@ -17,7 +17,7 @@ from compress.recipe.sections import CnnOptions, SearchOptions
 from compress.runtime.errors import UserError
 from compress.search.adabert import read_search
 from compress.search.derive import Bound, ParetoFront, architecture_cost, cost_bound
-from compress.search.trials import Trial, best_of, read_trials
+from compress.search.trials import Trial, best_of, pareto_front, read_trials
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.genotype import OPERATIONS, Genotype, identity_genotype
 from compress.students.operations import build_operation
@@ -232,6 +232,10 @@ def _report(
     }
     if tried := [trial for trial in trials if trial.genotype == genotype]:
         report |= {"loss": tried[0].loss, "accuracy": tried[0].accuracy, "tried": len(trials)}
+    if trials:
+        report["front"] = [
+            {"cost": one.cost, "loss": one.loss, "genotype": str(one.genotype)} for one in pareto_front(trials)
+        ]
     if options.max_parameters is not None:
         report["max_parameters"] = options.max_parameters
     return report

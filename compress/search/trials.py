@@ -76,6 +76,15 @@ def best_of(trials: Iterable[Trial], cost_weight: float) -> Trial | None:
     return min(trials, key=lambda trial: trial.loss_with_cost(cost_weight), default=None)
 
 
+def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that no other one beats in both cost and loss, the cheapest first."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (trial.cost, trial.loss)):
+        if not front or trial.loss < front[-1].loss:
+            front.append(trial)
+    return front
+
+
 def read_trials(directory: Path) -> list[Trial]:
     """The trials that `run_trials` wrote."""
     entries = json.loads((directory / TRIALS).read_text(encoding="utf-8"))["trials"]

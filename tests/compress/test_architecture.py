@@ -133,6 +133,10 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
     (search / "trials").mkdir()
     (search / "trials" / "trials.json").write_text(json.dumps({"trials": entries}))
     assert choose(search, trials=30)["genotype"] == entries[best]["genotype"]
+    front = choose(search, trials=30)["front"]
+    # Each of the front is what its own cost as the bound gives.
+    assert [choose(search, trials=30, max_cost=one["cost"])["loss"] for one in front] == [one["loss"] for one in front]
+    assert (front[0]["cost"], front[-1]["loss"]) == (0.0, losses[best])
     bound = costs[best] - 1e-6
     within = max(cost for cost in costs if cost <= bound)
     bounded = choose(search, trials=30, max_cost=bound)

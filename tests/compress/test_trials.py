@@ -18,7 +18,7 @@ from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
 from compress.search import trials
 from compress.search.student import derived_student
-from compress.search.trials import Trial, best_of, initial_candidates, mutate, network_key, read_trials
+from compress.search.trials import Trial, best_of, initial_candidates, mutate, network_key, pareto_front, read_trials
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import (
     EDGES,
@@ -115,6 +115,13 @@ def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
     assert best_of([dear, cheap], 0.0) is dear
     assert best_of([dear, cheap], 0.1) is cheap
     assert best_of([], 0.1) is None
+
+
+def test_the_front_is_what_nothing_else_beats() -> None:
+    costs_and_losses = [(0.5, 0.40), (0.1, 0.45), (0.3, 0.46), (0.2, 0.43), (0.2, 0.44), (0.9, 0.40)]
+    trials = [Trial(random_genotype(1, i), cost, loss, 0.5) for i, (cost, loss) in enumerate(costs_and_losses)]
+    assert pareto_front(trials) == [trials[1], trials[3], trials[0]]
+    assert pareto_front([]) == []
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(
