@@ -94,6 +94,7 @@ def compare_command(
     Writes report.html (plots to explore), report.md, report.json (with every sample) and a plot; after Ctrl-C, of what was measured by
     then.
     """
+    processes.require_one("bench")
     from bench.baseline import BaselineOptions
     from bench.compare import CompareOptions, compare
     from bench.conditions import Condition
@@ -224,6 +225,7 @@ def cascade_command(
     Beside the student alone and the teacher alone, on test where there is one. Keep the machine idle.
     Writes cascade.md, cascade.json and a plot.
     """
+    processes.require_one("cascade")
     from bench.cascade.plot import write_plot
     from bench.cascade.report import table as cascade_table
     from bench.cascade.report import write_report
@@ -281,6 +283,7 @@ def table_command(
     --force makes the student and its bundle again from the stored teacher. In a teacher's row it trains the teacher.
     Writes TABLE.json (the evidence), TABLE.md and a plot.
     """
+    processes.require_one("table")
     from bench.tables.results import Results
     from bench.tables.runner import TableOptions, plan, run_table
     from bench.tables.table import load_table

@@ -25,6 +25,12 @@ def run(
     set: SetOption = [],  # noqa: B006 - typer copies the default
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="make every stage again")] = False,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--processes", metavar="N", min=1, help="processes that train together: one a GPU, or some cores each"
+        ),
+    ] = 1,
 ) -> None:
     """Make the student, or one for each domain.
 
@@ -33,7 +39,14 @@ def run(
     """
     from compress.recipe import load_recipe
 
-    compress_recipe(load_recipe(recipe, set), artifacts, force=force)
+    loaded = load_recipe(recipe, set)
+    if count == 1:
+        compress_recipe(loaded, artifacts, force=force)
+        return
+    from compress.processes.launch import launch
+
+    options = [*(f"--set={pair}" for pair in set), f"--artifacts={artifacts}", *(["--force"] if force else [])]
+    raise typer.Exit(launch(count, ["-m", "compress", "run", *options, "--", str(recipe)]))
 
 
 def compress_recipe(recipe: Recipe, artifacts: Path, *, force: bool = False) -> Workspace:

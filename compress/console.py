@@ -53,6 +53,7 @@ def run_cli(app: typer.Typer) -> NoReturn:
     """Run a typer application. A `UserError` or a missing package prints one line on stderr; the exit status is 2. After Ctrl-C it is 130.
 
     So does a fault of the machine, such as a full disk; whatever else goes wrong is a mistake in the program and shows where.
+    Of several processes that fail together, one says why.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: an ASCII terminal shows an arrow as \u2192
@@ -62,34 +63,45 @@ def run_cli(app: typer.Typer) -> NoReturn:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, since a full disk at the exit of Python would be no error
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer turns Ctrl-C into a silent exit 130
             raise
-        print("interrupted: run the same command again to carry on", file=sys.stderr)
+        _tell("interrupted: run the same command again to carry on")
         sys.exit(130)
     except BrokenPipeError:
         os._exit(141)  # nobody reads our output any more; flushing stdout at exit would raise the error again
-    except ModuleNotFoundError as error:
-        if (package := (error.name or "").split(".")[0]) in OWN_PACKAGES:
-            raise
-        print(
-            f"error: the Python package {package} is not installed; `pocketbert doctor` says what needs it",
-            file=sys.stderr,
-        )
-        sys.exit(2)
     except Exception as error:
-        if (fault := machine_fault(error)) is None:
-            raise
-        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
-        if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        if (reason := _reason(error)) is None:
+            if processes.is_first_to_fail():
+                raise
+            sys.exit(1)  # another process shows its stack, or has said why
+        if not (isinstance(error, processes.LostProcessError) and processes.is_launched_here()):
+            _tell(f"error: {' '.join(reason.split())}")
+        if not isinstance(error, UserError) and sys.stdout is sys.__stdout__ and sys.stdout is not None:
             os.dup2(
                 os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
             )  # what could not be written is not tried again
         sys.exit(2)
     sys.exit(0)
+
+
+def _reason(error: Exception) -> str | None:
+    """What ended a command, for its user. None if it is a mistake in the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        known = package in OWN_PACKAGES
+        return (
+            None if known else f"the Python package {package} is not installed; `pocketbert doctor` says what needs it"
+        )
+    return machine_fault(error)
+
+
+def _tell(line: str) -> None:
+    """Print why a command ends, unless another process of the same run has said why already."""
+    if processes.is_first_to_fail():
+        print(line, file=sys.stderr, flush=True)
 
 
 def machine_fault(error: BaseException | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compress import processes
 from compress.console import DEFAULT_RECIPE, ArtifactsOption, DefaultGroup, RecipeArgument, SetOption, console, run_cli
 from export.accuracy import show_accuracy
 from export.commands import inspect, pack, rebuild, verify
@@ -47,6 +48,7 @@ def run(
     from compress.recipe import load_recipe
     from export.facts import cascade_lines, comparison
 
+    processes.require_one("export")
     bundle = export_recipe(load_recipe(recipe, set), artifacts, target.value, force=force)
     for domain, entry in (bundle.manifest.domains or {}).items():
         mark = "  ← default of requests without a domain" if domain == bundle.manifest.default_domain else ""

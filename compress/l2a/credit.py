@@ -6,7 +6,7 @@ from that number which decisions were good.
 
 To first order, the gain is a sum over the texts: a step with learning rate η on text i changes the reward R on dev by
 η·⟨−∇L_i, ∇R⟩ (as in Ren et al. 2018, 1803.09050, eq. 8). This product is the credit of text i. One gradient and two
-forward passes give the credits of all texts.
+forward passes give the credits of all texts. Several processes share each batch of these, and all have all credits.
 
 One part of ∇R is removed: the part that makes one label more probable for all dev texts. During training, a student
 prefers one label now and another label a few steps later. While it prefers one, every text of the other label would get a
@@ -17,14 +17,16 @@ their sign from episode to episode.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from compress import processes
 from compress.data.batches import Batch, EncodedSplit, make_loader
-from compress.training.evaluation import EVALUATION_BATCH, compute_logits
+from compress.training.evaluation import EVALUATION_BATCH, compute_logits, share_of
 
 # How far the weights are moved for a central difference, as the Euclidean norm of the change (Liu et al. 2019, DARTS, eq. 8).
 DIFFERENCE_STEP = 1e-2
@@ -48,7 +50,7 @@ def mean_reward(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> float
         parts = [
             reward_of(compute_logits(student, batch), batch.labels, kind).sum() for batch in _batches(student, dev)
         ]
-    return float(torch.stack(parts).sum()) / len(dev)
+    return _total(float(torch.stack(parts).sum()) if parts else 0.0) / len(dev)
 
 
 def text_credits(student: PreTrainedModel, texts: EncodedSplit, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
@@ -97,27 +99,25 @@ def _reward_gradient(
         for total, part in zip(gradient, parts, strict=True):
             if part is not None:
                 total += part
+    processes.all_reduce(gradient)
     return gradient, value
 
 
 def _logit_gradients(student: PreTrainedModel, dev: EncodedSplit, kind: str) -> tuple[Tensor, float]:
     """∂R/∂z (N, C) of each dev text's logits minus its mean over the texts, and R."""
     value = 0.0
-    gradients: list[Tensor] = []
-    rows: list[Tensor] = []
+    found = torch.zeros(len(dev), student.config.num_labels, device=student.device)
     for batch in _batches(student, dev):
         with torch.no_grad():
             logits = compute_logits(student, batch).float()
         logits.requires_grad_()
         reward = reward_of(logits, batch.labels, kind).sum() / len(dev)
         value += float(reward.detach())
-        gradients += torch.autograd.grad(reward, [logits])
-        rows.append(batch.index)
-    found = torch.cat(gradients)
-    found -= found.mean(dim=0)
-    ordered = torch.empty_like(found)
-    ordered[torch.cat(rows)] = found
-    return ordered, value
+        (found[batch.index],) = torch.autograd.grad(reward, [logits])
+    processes.all_reduce([found])
+    # The order of the batches, since a sum of floats depends on the order.
+    order = [row for rows in cast(Any, make_loader(dev, EVALUATION_BATCH, shuffle=False).batch_sampler) for row in rows]
+    return found - found[order].mean(dim=0), _total(value)
 
 
 def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
@@ -128,15 +128,22 @@ def _teacher_losses(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
             teacher = batch.teacher_logits.float().softmax(dim=1)
             found = F.cross_entropy(compute_logits(student, batch), teacher, reduction="none")
             losses[batch.index.cpu()] = found.cpu()
+    processes.all_reduce([losses])
     return losses
 
 
 def _batches(student: PreTrainedModel, split: EncodedSplit) -> Iterator[Batch]:
-    """The batches of a split, for a student without dropout.
+    """The shares of this process in the batches of a split, for a student without dropout.
 
     The caller computes in full precision: the rounding of bfloat16 is larger than the differences.
     """
     student.eval()
     device = student.device
     for batch in make_loader(split, EVALUATION_BATCH, shuffle=False):
-        yield batch.to(device)
+        if (own := share_of(batch)) is not None:
+            yield own.to(device)
+
+
+def _total(value: float) -> float:
+    """The sum of the processes' values."""
+    return sum(processes.gather(value))

@@ -76,6 +76,7 @@ def compress_per_domain(
     """
     if force and processes.is_first():
         shutil.rmtree(workspace.root / FOLDER, ignore_errors=True)
+    processes.barrier()
     students = {}
     recipes, corpus = domain_recipes(recipe), load_corpus(recipe.target)
     stale = {
@@ -101,7 +102,7 @@ def compress_per_domain(
 
 
 def _is_current(recipe: Recipe, workspace: Workspace) -> bool:
-    return workspace.is_current(STUDENT.name, stage_keys(recipe)[STUDENT.name])
+    return workspace.is_current_for_all(STUDENT.name, stage_keys(recipe)[STUDENT.name])
 
 
 def _link(link: Path, target: Path) -> None:

@@ -52,9 +52,9 @@ def compress(
     :raises UserError: the recipe's models do not fit the texts or each other; raised before anything is trained.
     """
     keys, task = stage_keys(recipe), TaskTexts(recipe)
-    if not checked and until in CHECKED and (force or not workspace.is_current(until, keys[until])):
+    if not checked and until in CHECKED and (force or not workspace.is_current_for_all(until, keys[until])):
         check(recipe, task.corpus)
-        teacher_is_made = not force and workspace.is_current(TEACHER.name, keys[TEACHER.name])
+        teacher_is_made = not force and workspace.is_current_for_all(TEACHER.name, keys[TEACHER.name])
         preflight_in_seconds(recipe, task.corpus, workspace.root, trial_export, teacher_is_made=teacher_is_made)
     planned = make_plan(recipe, workspace, task, force=force) if plan and processes.size() == 1 else None
     if planned is not None:
@@ -131,6 +131,8 @@ def run_stage(
     """Make a stage's result unless it is up to date; returns its directory."""
 
     def make(directory: Path, scratch: Path) -> None:
+        if stage.alone(recipe) and not processes.is_first():
+            return
         present = {earlier.name for earlier in stages_of(recipe)}
         context = StageContext(
             stage=stage,

@@ -70,6 +70,8 @@ class Stage:
     needed: Callable[[Recipe], bool] = lambda recipe: True  # whether the recipe has this stage
     versions: tuple[str, ...] = ()  # what else the result depends on, such as the version of a library
     shared: bool = True  # whether several recipes may use one result, see `Workspace.run_shared`
+    # Whether only the first of several processes makes it. The others wait: it trains nothing that they share, or it measures times.
+    alone: Callable[[Recipe], bool] = lambda recipe: False
 
     def declared(self, recipe: Recipe) -> list[str]:
         """All settings that the result may depend on, those that decide its texts included."""

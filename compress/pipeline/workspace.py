@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,6 +76,10 @@ class Workspace:
         sizes = _sizes(self.root / stage) if (self.root / stage).is_dir() else None
         return sizes == record["sizes"]
 
+    def is_current_for_all(self, stage: str, key: str) -> bool:
+        """`is_current`, as the first process finds it: several processes must do the same."""
+        return processes.broadcast_result(lambda: self.is_current(stage, key))
+
     def is_made(self, stage: str, key: str) -> bool:
         """Whether the stage's result is current, here or in the store."""
         if self.is_current(stage, key):
@@ -143,7 +146,7 @@ class Workspace:
         :returns: the directory of the result.
         """
         target = self.root / stage
-        if processes.broadcast_result(lambda: not force and self.is_current(stage, key)):
+        if not force and self.is_current_for_all(stage, key):
             console.print(f"[green]✓[/] {stage}: up to date")
             return target
         if not processes.is_first():
@@ -178,8 +181,13 @@ class Workspace:
     def _join(self, stage: str, make: Maker) -> None:
         """`run` in a process that is not the first: it takes part in the trainings, and its files are deleted."""
         processes.barrier()
-        with tempfile.TemporaryDirectory() as directory:
-            make(Path(directory), self.root / ".work" / stage)
+        temporary = (
+            self.root / f".{stage}-{processes.rank()}.tmp"
+        )  # here, so that the next run finds what a kill leaves
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        make(temporary, self.root / ".work" / stage)
+        shutil.rmtree(temporary, ignore_errors=True)
         processes.barrier()
         processes.barrier()  # the first process has put the result in its place
 

@@ -124,6 +124,8 @@ def judge_texts(judges: Judges, wish: Literal["auto"] | Precision, texts: Encode
         if chosen.is_file():
             return json.loads(chosen.read_text(encoding="utf-8"))["precision"]
         found = choose(judges, texts, dev) if wish == "auto" else wish
+        if found == "int8":
+            judges.open(found)  # only the first process writes the graph
         write_json(chosen, {"precision": found})
         return found
 

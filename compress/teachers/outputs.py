@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,20 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from compress import processes
 from compress.console import console
-from compress.data.batches import EncodedSplit, SoftTargets, make_loader
+from compress.data.batches import Batch, EncodedSplit, SoftTargets, make_loader
 from compress.data.files import write_json
 from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs
 from compress.teachers.meta import DomainKnowledge, known_domains, logits_and_features
 from compress.training.accelerator import make_accelerator
-from compress.training.evaluation import EVALUATION_BATCH, batches_with_progress, model_inputs, predict_logits
+from compress.training.evaluation import (
+    EVALUATION_BATCH,
+    batches_with_progress,
+    model_inputs,
+    predict_logits,
+    shared_outputs,
+)
 
 PROBE_ROWS = 20_000  # enough for a linear probe with a few hundred features
 
@@ -48,22 +56,26 @@ def make_teacher_outputs(
     if probes:
         hidden_file = directory / "hidden.npy"
         logits = _hidden_states(model, texts, hidden_file)
-        hidden = np.load(hidden_file, mmap_mode="r")
-        probed = _probe_logits(hidden, texts.labels.numpy(), logits, directory)
-        features = torch.from_numpy(hidden[:, -1].astype(np.float32))
-        del hidden
-        hidden_file.unlink()
+        if processes.is_first():
+            hidden = np.load(hidden_file, mmap_mode="r")
+            probed = _probe_logits(hidden, texts.labels.numpy(), logits, directory)
+            features = torch.from_numpy(hidden[:, -1].astype(np.float32))
+            del hidden
+            hidden_file.unlink()
     elif weights:
         logits, features = logits_and_features(model, texts)
     else:
         logits = predict_logits(model, texts, "teacher")
+    of_dev = None if dev is None else predict_logits(model, dev)
+    if not processes.is_first():
+        return  # the first process has all outputs, and the hidden states
     outputs = TeacherOutputs(texts.fingerprint, SoftTargets(logits, probed))
     if weights:
         assert features is not None, "expertise weights need the features"
         outputs = replace(outputs, weights=_expertise(teacher, outputs.attach(texts), features))
     outputs.save(directory)
-    if dev is not None:
-        TeacherOutputs(dev.fingerprint, SoftTargets(predict_logits(model, dev))).save(directory, DEV_FILE)
+    if dev is not None and of_dev is not None:
+        TeacherOutputs(dev.fingerprint, SoftTargets(of_dev)).save(directory, DEV_FILE)
 
 
 def _expertise(teacher: Path, texts: EncodedSplit, features: Tensor) -> Tensor:
@@ -129,7 +141,10 @@ def _probe_rows(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> Tensor:
-    """The logits (N, C). The mean of each layer's hidden states over real tokens, (N, J, d), is written to `file`."""
+    """The logits (N, C). The mean of each layer's hidden states over real tokens, (N, J, d), is written to `file`.
+
+    Several processes share each batch. The first one has the states of all and writes them.
+    """
     accelerator = make_accelerator()
     model.eval()
     loader = make_loader(split, EVALUATION_BATCH, shuffle=False)
@@ -137,18 +152,23 @@ def _hidden_states(model: PreTrainedModel, split: EncodedSplit, file: Path) -> T
     hidden: NDArray[np.float16] | None = None
     with torch.inference_mode(), accelerator.autocast():
         for batch in batches_with_progress(loader, "teacher"):
-            batch = batch.to(accelerator.device)
-            out = model(**model_inputs(model, batch), output_hidden_states=True)
-            pooled = mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch.attention_mask)
-            if hidden is None:
+            pooled, own_logits = shared_outputs(batch, partial(_pooled_states, model, accelerator.device))
+            logits[batch.index] = own_logits
+            if hidden is None and processes.is_first():
                 shape = (len(split), *pooled.shape[1:])
                 hidden = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            rows = batch.index.cpu()
-            hidden[rows.numpy()] = pooled.half().cpu().numpy()
-            logits[rows] = out.logits.float().cpu()
-    assert hidden is not None, "the split is empty"
-    hidden.flush()  # type: ignore[attr-defined]
+            if hidden is not None:
+                hidden[batch.index.numpy()] = pooled.half().numpy()
+    if hidden is not None:
+        hidden.flush()  # type: ignore[attr-defined]
     return logits
+
+
+def _pooled_states(model: PreTrainedModel, device: torch.device, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The mean of each layer's hidden states over real tokens, (B, J, d), and the logits (B, C)."""
+    batch = batch.to(device)
+    out = model(**model_inputs(model, batch), output_hidden_states=True)
+    return mean_pool(torch.stack(out.hidden_states[1:], dim=1), batch.attention_mask), out.logits
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:

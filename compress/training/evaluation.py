@@ -96,6 +96,20 @@ def share_of(batch: Batch) -> Batch | None:
     return batch.map(lambda tensor: tensor[first::step]) if len(batch) > first else None
 
 
+def shared_outputs(batch: Batch, forward: Callable[[Batch], tuple[Tensor, ...]]) -> list[Tensor]:
+    """Several outputs (B, …) of `forward(batch)`, as fp32 on the CPU. Several processes share the rows, and all get all outputs."""
+    own = share_of(batch)
+    found = [values.float().cpu() for values in forward(batch if own is None else own)]
+    if processes.size() == 1:
+        return found
+    out = [torch.zeros(len(batch), *values.shape[1:]) for values in found]
+    if own is not None:
+        for whole, values in zip(out, found, strict=True):
+            whole[processes.rank() :: processes.size()] = values
+    processes.all_reduce(out)
+    return out
+
+
 def predict_logits(model: PreTrainedModel, split: EncodedSplit, name: str | None = None) -> Tensor:
     """The model's logits (N, C) on each text, on the CPU. The model computes on its own device.
 

@@ -5,7 +5,8 @@ last checkpoint and ends with the same weights as without the kill. accelerate d
 
 Several processes share each batch. Each gradient is weighted by the share of its process, so `batch_size` and the number
 of steps mean the same for any number of processes. BatchNorm normalises with the statistics of one process's share. Its
-running statistics are averaged over the processes.
+running statistics are averaged over the processes. A checkpoint has the random numbers of all processes, so as many
+processes carry on to the same weights; another number of processes can carry on too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import share_of
 from compress.training.optimizer import OptimizerStep, make_scheduler, moving_average
 from compress.training.progress import TrainingProgress
+from compress.training.random_state import random_state, restore_random_state
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -68,6 +70,7 @@ class FitState:
     step: int = 0  # within the epoch
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)  # dev metrics of each epoch
+    random: list[list[Tensor]] = field(default_factory=list)  # `random_state` of each process, if there are several
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -118,6 +121,8 @@ def fit(
     if checkpoint.is_dir():
         with _reading(checkpoint):
             accelerator.load_state(str(checkpoint))
+        if processes.rank() < len(state.random):
+            restore_random_state(state.random[processes.rank()])
         if best.exists():  # now, and not after hours of further training
             with _reading(best):
                 torch.load(best, map_location="cpu", weights_only=True, mmap=True)
@@ -131,7 +136,7 @@ def fit(
         ):
             loop.train_epoch(progress)
             metrics = evaluate(loop.evaluated_model)
-            loop.finish_epoch(metrics)
+            loop.finish_epoch(processes.broadcast_result(lambda: metrics))  # noqa: B023 - all stop at the same epoch
             loop.save_if_due()
             progress.evaluated(state.epoch, metrics)
         loop.save()  # a run that is killed later must find this training finished
@@ -172,6 +177,7 @@ class _Loop:
     averaged: AveragedModel | None
     unsaved_best: dict[str, Tensor] | None = None  # weights that the next checkpoint writes to `best`
     saved: float = field(default_factory=time.monotonic)  # when the last checkpoint was written
+    is_due: bool = False  # whether the first process found that it is time for a checkpoint
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -211,14 +217,20 @@ class _Loop:
 
     def save_if_due(self) -> None:
         """Write a checkpoint if a minute has passed since the last one. After every short epoch would take most of the time."""
-        if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+        if self.is_due if processes.size() > 1 else self._is_late():
             self.save()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.saved > CHECKPOINT_SECONDS
 
     def save(self) -> None:
         """Write the best weights and the checkpoint. Each replaces the old one only when it is complete.
 
-        Only the first process writes. The states of the processes differ only in their random numbers.
+        Only the first process writes. The states of the processes differ only in their random numbers, which it gets from all.
         """
+        self.is_due = False
+        if processes.size() > 1:
+            self.state.random = processes.gather(random_state())
         if not processes.is_first():
             return
         if self.unsaved_best is not None:
@@ -254,6 +266,7 @@ class _Loop:
         # In a search, each process may have sampled another operation. A weight that no process used gets no gradient, so that
         # the optimiser does not change it.
         used = torch.tensor([float(weight.grad is not None) for weight in parameters])
+        due = torch.tensor([float(processes.is_first() and self._is_late())])
         for weight in parameters:
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad * share
         gradients = [cast(Tensor, weight.grad) for weight in parameters]
@@ -261,7 +274,8 @@ class _Loop:
         statistics = [cast(Tensor, value) for norm in norms for value in (norm.running_mean, norm.running_var)]
         for value in statistics:
             value.div_(processes.size())
-        processes.all_reduce([used, *gradients, *statistics])
+        processes.all_reduce([used, due, *gradients, *statistics])
+        self.is_due |= bool(due)
         for weight, count in zip(parameters, used.tolist(), strict=True):
             if not count:
                 weight.grad = None

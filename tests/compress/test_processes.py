@@ -1,17 +1,24 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from compress import processes
+from compress.processes.launch import launch
 from compress.runtime.errors import UserError
-from tests.compress.shared_training import train
+from tests.compress.shared_training import credits, train
 from tests.tiny_task import launched
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    launched("tests/compress/shared_training.py", str(tmp_path))
-    alone = train(tmp_path / "alone")
+def test_two_processes_train_as_one_does_until_one_is_gone(tmp_path: Path) -> None:
+    said = launched("tests/compress/shared_training.py", str(tmp_path))
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert re.fullmatch(
+        r"error: process 1 of 2 \(.+\) answers no more; run the same command again, which carries on", lines[0]
+    )
+    alone = train(tmp_path / "alone") | credits()
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
@@ -33,6 +40,8 @@ def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     values = [torch.ones(2)]
     processes.all_reduce(values)
     processes.barrier()
+    assert processes.gather(4) == [4]
+    assert processes.is_first_to_fail()
     assert processes.size() == 1
     assert processes.broadcast_result(lambda: 3) == 3
     assert values[0].tolist() == [1.0, 1.0]
@@ -44,3 +53,5 @@ def test_commands_of_one_process_say_so(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="front: runs in one process"):
         processes.require_one("front")
+    with pytest.raises(UserError, match="leave the option out"):
+        launch(2, ["-m", "compress"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from compress.data.files import sha256_file
@@ -24,7 +26,7 @@ from export.bundle import Bundle
 from export.session import BundleSession
 from export.verify import verify_bundle
 from tests.e2e import prepared
-from tests.tiny_task import launched, sentences, tiny_recipe, write_tsv
+from tests.tiny_task import sentences, tiny_recipe, write_tsv
 from tests.waiting import until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -119,15 +121,37 @@ def test_int8_over_the_budget_is_not_the_default_and_every_way_was_tried(task: P
     assert [len(attempt.float_layers) for attempt in attempts[:5]] == [0, 0, 1, 2, 4]
 
 
-def test_two_processes_make_one_student_together(task: Path, tmp_path: Path) -> None:
+def members(launcher: int | None) -> dict[int, int]:
+    """The process ids of a run of several processes, by their numbers."""
+    found = {}
+    for process in psutil.Process(launcher).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if number := process.environ().get("RANK"):
+                found[int(number)] = process.pid
+    return found
+
+
+def test_two_processes_make_one_student_together_and_one_carries_on_after_a_kill(task: Path, tmp_path: Path) -> None:
     shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
-    recipe = tmp_path / "shared" / task.name
+    recipe, log = tmp_path / "shared" / task.name, tmp_path / "two.err"
+    root = recipe.parent / "artifacts" / "tiny"
     short = ("--set", "search.trials=2", "--set", "compress.epochs=2")
-    output = launched("-m", "compress", *arguments("compress", recipe, *short))
+    two = prepared.start("compress", arguments("compress", recipe, *short, "--processes", "2"), tmp_path / "two")
+    until(lambda: not two.is_alive() or (log.exists() and "▸ student" in log.read_text()), pause=0.01)
+    os.kill(members(two.pid)[1], signal.SIGKILL)
+    two.join()
+    output = log.read_text()
+    assert two.exitcode == 2
     assert all(output.count(f"▸ {stage}\n") == 1 for stage in STAGES[:-1] if stage != "augmented")
-    card = json.loads((recipe.parent / "artifacts" / "tiny" / "student" / "card.json").read_text())
+    assert output.partition("▸ student\n")[2].splitlines()[-1] == (
+        "error: process 1 of 2 was killed (SIGKILL, as the system does when memory runs out); run the same command again, which carries on"
+    )
+    assert "Traceback" not in output
+    assert not (root / "student").exists()
+    again = run("compress", recipe, *short).stderr
+    assert re.findall(r"▸ (\w+)", again) == ["student"]
+    card = json.loads((root / "student" / "card.json").read_text())
     assert max(epoch["dev accuracy"] for epoch in card["history"]) >= 0.95
-    assert "▸" not in run("compress", recipe, *short).stderr  # one process finds everything made
 
 
 def test_a_changed_key_makes_only_what_depends_on_it(task: Path) -> None:

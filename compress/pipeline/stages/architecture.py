@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from compress import processes
 from compress.pipeline.stage import Stage, StageContext, Texts
 from compress.pipeline.stages.student_inputs import (
     STEP_SETTINGS,
@@ -71,8 +70,6 @@ TRIALS = Stage(
 
 def make_architecture(context: StageContext) -> None:
     """Choose the student's architecture within the bounds."""
-    if not processes.is_first():
-        return  # other processes would disturb its timings
     corpus = context.corpus
     from transformers import AutoConfig
 
@@ -112,4 +109,5 @@ ARCHITECTURE = Stage(
     texts=lambda recipe: (Texts.LABELLED,),
     after=("teacher", "search", "trials"),
     needed=lambda recipe: recipe.student.kind == "cnn",
+    alone=lambda recipe: True,  # other processes would disturb its timings
 )

@@ -43,5 +43,9 @@ def make_linear(context: StageContext) -> None:
 
 
 LINEAR = Stage(
-    "linear", make_linear, settings=lambda recipe: ("domains.student",), texts=lambda recipe: (Texts.LABELLED,)
+    "linear",
+    make_linear,
+    settings=lambda recipe: ("domains.student",),
+    texts=lambda recipe: (Texts.LABELLED,),
+    alone=lambda recipe: True,
 )

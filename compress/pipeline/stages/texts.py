@@ -9,7 +9,7 @@ from compress.data.domains import student_corpus
 from compress.pipeline.stage import Stage, StageContext, Texts
 from compress.pipeline.stages.student_inputs import student_text_kinds
 from compress.recipe import Recipe
-from compress.recipe.sections import L2aOptions, MaskedLmOptions, SamplingOptions
+from compress.recipe.sections import CbertOptions, L2aOptions, MaskedLmOptions, SamplingOptions
 
 
 def make_language_model(context: StageContext) -> None:
@@ -74,6 +74,7 @@ AUGMENTED = Stage(
     texts=_augmented_texts,
     after=("language_model",),
     needed=lambda recipe: recipe.augmentation.method != "none",
+    alone=lambda recipe: not isinstance(recipe.augmentation, CbertOptions),  # which trains a language model here
 )
 
 
@@ -124,6 +125,7 @@ TRANSFER_SET = Stage(
     ),
     texts=lambda recipe: (Texts.LABELLED,),
     needed=lambda recipe: recipe.transfer.any,
+    alone=lambda recipe: True,
 )
 
 
