@@ -43,12 +43,18 @@ class Workspace:
         The operating system removes the lock when the process ends, also when it is killed.
 
         :param wait: wait until the run that holds the lock has ended.
-        :raises UserError: another run holds the lock and `wait` is false, or the directory cannot be made or written.
+        :raises UserError: another run holds the lock and `wait` is false, or the directory cannot be made or written, or a process
+            does not see the directory of the first one.
         """
+        lock = FileLock(self.root / ".lock")
         if not processes.is_first():
+            processes.barrier()
+            if not Path(lock.lock_file).is_file():
+                raise UserError(
+                    f"{self.root}: is not here what it is for the first process; let --artifacts name a shared directory"
+                )
             yield
             return
-        lock = FileLock(self.root / ".lock")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
@@ -63,6 +69,7 @@ class Workspace:
         except OSError as error:
             raise UserError(f"{self.root}: cannot be written ({error.strerror}); choose another directory") from None
         try:
+            processes.barrier()
             yield
         finally:
             lock.release()

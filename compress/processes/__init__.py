@@ -139,12 +139,15 @@ def barrier() -> None:
 
 
 def broadcast_result(make: Callable[[], T]) -> T:
-    """The result of `make`, called in the first process only and sent to all processes."""
+    """The result of `make`, called in the first process only and sent to all processes.
+
+    The others wait from the start: nothing disturbs what `make` measures.
+    """
     if size() == 1:
         return make()
     from accelerate.utils import broadcast_object_list
 
-    connect()
+    barrier()
     box = [make() if is_first() else None]
     with _together():
         broadcast_object_list(box)

@@ -34,7 +34,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         raise UserError(
             f"--processes {count}: each takes a GPU, and there are {torch.cuda.device_count()}; CUDA_VISIBLE_DEVICES= keeps to the CPU"
         )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
     os.environ[processes.LAUNCHED] = str(count)
     logging.disable(logging.CRITICAL)  # the agent's own reports of a failure, with its stack
     config = LaunchConfig(

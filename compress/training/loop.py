@@ -229,8 +229,7 @@ class _Loop:
         Only the first process writes. The states of the processes differ only in their random numbers, which it gets from all.
         """
         self.is_due = False
-        if processes.size() > 1:
-            self.state.random = processes.gather(random_state())
+        self.state.random = processes.gather(random_state()) if processes.size() > 1 else []
         if not processes.is_first():
             return
         if self.unsaved_best is not None:

@@ -131,10 +131,9 @@ def members(launcher: int | None) -> dict[int, int]:
     return found
 
 
-def test_two_processes_make_one_student_together_and_one_carries_on_after_a_kill(task: Path, tmp_path: Path) -> None:
-    shutil.copytree(task.parent, tmp_path / "shared", ignore=shutil.ignore_patterns("artifacts"))
-    recipe, log = tmp_path / "shared" / task.name, tmp_path / "two.err"
-    root = recipe.parent / "artifacts" / "tiny"
+def test_two_processes_make_one_student_together_and_one_carries_on_after_a_kill(tmp_path: Path) -> None:
+    recipe, log = tiny_recipe(tmp_path), tmp_path / "two.err"
+    root = tmp_path / "artifacts" / "tiny"
     short = ("--set", "search.trials=2", "--set", "compress.epochs=2")
     two = prepared.start("compress", arguments("compress", recipe, *short, "--processes", "2"), tmp_path / "two")
     until(lambda: not two.is_alive() or (log.exists() and "▸ student" in log.read_text()), pause=0.01)
