@@ -39,23 +39,28 @@ class Heartbeat(Thread):
 
     def run(self) -> None:
         """Beat and watch until `stop` is called."""
-        beats, without_store = 0, 0
+        from torch.distributed import DistNetworkError
+
+        beats = silent = 0
         while not self.ended.wait(BEAT_SECONDS):
             beats += 1
             try:
                 self.store.set(str(self.rank), f"{beats} {socket.gethostname()}")
                 lost = self._look()
                 failed = self.store.check([processes.FAILED])
-                without_store = 0
-            except RuntimeError:  # of the store: nobody serves it any more
-                without_store += 1
-                lost, failed = None, False
+                silent = 0
+            except RuntimeError as error:  # of the store: its connection is broken, or it is late
+                lost, failed, silent = None, False, silent + 1
+                is_gone = isinstance(error, DistNetworkError) or silent >= LOST_BEATS
+                if is_gone and not self.ended.wait(BEAT_SECONDS):  # all processes have not just come to their end
+                    self._leave("what started the processes of this run is gone", tells=self.rank == 0)
             if failed and not self.ended.wait(BEAT_SECONDS):  # a broken connection ends most of them before
                 os._exit(1)
             if lost is not None:
-                self._leave(f"process {lost} of {self.size} ({self.watched[lost].partition(' ')[2]}) answers no more")
-            if without_store >= LOST_BEATS:
-                self._leave("whoever started the processes of this run is gone")
+                host = self.watched[lost].partition(" ")[2]
+                self._leave(
+                    f"process {lost} of {self.size} ({host}) answers no more", tells=processes.is_first_to_fail()
+                )
 
     def stop(self) -> None:
         """Stop beating, since this process ends as it should."""
@@ -74,8 +79,8 @@ class Heartbeat(Thread):
                 return other
         return None
 
-    def _leave(self, reason: str) -> NoReturn:
+    def _leave(self, reason: str, *, tells: bool) -> NoReturn:
         """End this process: its main thread waits for a process that is lost, perhaps for ever."""
-        if processes.is_first_to_fail():
+        if tells:
             print(f"error: {reason}; run the same command again, which carries on", file=sys.stderr, flush=True)
         os._exit(1)

@@ -36,6 +36,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
     os.environ[processes.LAUNCHED] = str(count)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stacks of broken connections
     logging.disable(logging.CRITICAL)  # the agent's own reports of a failure, with its stack
     config = LaunchConfig(
         min_nodes=1,
