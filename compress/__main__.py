@@ -27,9 +27,7 @@ def run(
     force: Annotated[bool, typer.Option(help="make every stage again")] = False,
     count: Annotated[
         int,
-        typer.Option(
-            "--processes", metavar="N", min=1, help="processes that train together: one a GPU, or some cores each"
-        ),
+        typer.Option("--processes", metavar="N", min=1, help="processes that train together, one on each GPU"),
     ] = 1,
 ) -> None:
     """Make the student, or one for each domain.
