@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from compress.runtime.errors import UserError
-from serve.bulk.chunks import Chunk
+from serve.bulk.chunks import Chunk, Reader
 from serve.bulk.layout import Layout
 from serve.bulk.rows import Bad, Cells, RowError, Writer, bad_row, read_chunk, text_of
 from serve.messages import Prediction, Predictions, RefusedError, Request
@@ -51,6 +51,18 @@ class Done:
     bad: list[Bad]
     labels: Counter[str]
     models: Counter[str]  # which model of a cascade answered
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A chunk that is done: where it belongs, and how far the table was read then."""
+
+    part: int
+    share: float | None
+    done: Done
+
+
+Answers = Generator[Answered, None, None]  # closing it ends who answers
 
 
 class Worker:
@@ -162,6 +174,26 @@ class Workers:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()  # it may be in the middle of a long chunk
         self._pool.shutdown(cancel_futures=True)
+
+
+def answered(setup: Setup, count: int, reader: Reader, first: int) -> Answers:
+    """The answers to all chunks from a part on, in the order of the table.
+
+    :param count: of the processes.
+    :raises UserError: the bundle cannot be loaded, the table cannot be read to its end, or a process was killed.
+    """
+    waiting: deque[tuple[int, float | None, Future[Done]]] = deque()
+    chunks: Iterator[Chunk] = reader.chunks_from(first)
+    with Workers(setup, count) as workers:
+        while True:
+            chunk = next(chunks, None)
+            if chunk is not None:
+                waiting.append((chunk.part, reader.share, workers.submit(chunk)))
+            while waiting and (chunk is None or len(waiting) >= workers.window or waiting[0][2].done()):
+                part, share, future = waiting.popleft()
+                yield Answered(part, share, result_of(future))
+            if chunk is None:
+                return
 
 
 def result_of(future: Future[Done]) -> Done:
