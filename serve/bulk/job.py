@@ -69,7 +69,8 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     single = named_layout(options.target) is not None
     unit = "row" if setup.source.kind == "parquet" else "line"
     output = Output(options.target, setup.target, setup.schema, single=single, unit=unit)
-    with output.locked(), _cluster(options) as count:
+    with output.locked(), _cluster(options):
+        count = _workers(setup, options)
         parts = output.begin(_job(directory, options, setup), force=options.force)
         state = State(workers=count, bad_place=output.bad_place, doubts=setup.source.doubts)
         for part in parts:
@@ -96,22 +97,31 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     return state
 
 
-def _cluster(options: BulkOptions) -> AbstractContextManager[int]:
-    """A context with the number of processes that answer, in which they can be started."""
-    if options.ray is None:
-        return nullcontext(options.workers or (1 if options.model.get("device") == "cuda" else _cores()))
-    from serve.bulk.on_ray import connected
-
-    return connected(options.ray, options.workers)
-
-
 def _answers(setup: Setup, count: int, options: BulkOptions, first: int) -> Answers:
     """The answers to all chunks from a part on, in the order of the table."""
     if options.ray is None:
         return answered(setup, count, Reader(options.source, setup.source, options.part_rows), first)
     from serve.bulk.on_ray import answered_on_ray
 
-    return answered_on_ray(setup, count, options, first)
+    return answered_on_ray(setup, options, first)
+
+
+def _cluster(options: BulkOptions) -> AbstractContextManager[None]:
+    """A context in which workers can be started."""
+    if options.ray is None:
+        return nullcontext()
+    from serve.bulk.on_ray import connected
+
+    return connected(options)
+
+
+def _workers(setup: Setup, options: BulkOptions) -> int:
+    """How many processes answer."""
+    if options.ray is not None:
+        from serve.bulk.on_ray import actors_on_ray
+
+        return actors_on_ray(setup, options)
+    return options.workers or (1 if options.model.get("device") == "cuda" else _cores())
 
 
 def _new_parts(
