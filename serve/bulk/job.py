@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from serve.bulk.options import BulkOptions
 from serve.bulk.parts import Output, Part
 from serve.bulk.rows import read_chunk
 from serve.bulk.storage import identity, local_path, open_input
-from serve.bulk.worker import EXTRAS, Answers, Done, Setup, answered
+from serve.bulk.worker import EXTRAS, Answers, Done, Engine, OwnProcesses, Setup
 
 SHOWN = 3  # bad rows in a message
 
@@ -69,10 +68,9 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     single = named_layout(options.target) is not None
     unit = "row" if setup.source.kind == "parquet" else "line"
     output = Output(options.target, setup.target, setup.schema, single=single, unit=unit)
-    with output.locked(), _cluster(options):
-        count = _workers(setup, options)
+    with output.locked(), _engine(options) as engine:
         parts = output.begin(_job(directory, options, setup), force=options.force)
-        state = State(workers=count, bad_place=output.bad_place, doubts=setup.source.doubts)
+        state = State(workers=engine.workers(setup), bad_place=output.bad_place, doubts=setup.source.doubts)
         for part in parts:
             _count(state, part)
         state.carried = state.rows
@@ -86,7 +84,7 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
             _check_bad(state, [*parts, part], output, options.max_bad)
             shown(state)
 
-        with closing(_answers(setup, count, options, len(parts))) as answers:
+        with closing(engine.answers(setup, len(parts))) as answers:
             for part in _new_parts(answers, len(parts), after_chunk):
                 output.write(part)
                 parts.append(part)
@@ -97,36 +95,16 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     return state
 
 
-def _answers(setup: Setup, count: int, options: BulkOptions, first: int) -> Answers:
-    """The answers to all chunks from a part on, in the order of the table."""
+def _engine(options: BulkOptions) -> AbstractContextManager[Engine]:
+    """Who answers."""
     if options.ray is None:
-        return answered(setup, count, Reader(options.source, setup.source, options.part_rows), first)
-    from serve.bulk.on_ray import answered_on_ray
+        return nullcontext(OwnProcesses(options))
+    from serve.bulk.on_ray import ray_cluster
 
-    return answered_on_ray(setup, options, first)
-
-
-def _cluster(options: BulkOptions) -> AbstractContextManager[None]:
-    """A context in which workers can be started."""
-    if options.ray is None:
-        return nullcontext()
-    from serve.bulk.on_ray import connected
-
-    return connected(options)
+    return ray_cluster(options)
 
 
-def _workers(setup: Setup, options: BulkOptions) -> int:
-    """How many processes answer."""
-    if options.ray is not None:
-        from serve.bulk.on_ray import actors_on_ray
-
-        return actors_on_ray(setup, options)
-    return options.workers or (1 if options.model.get("device") == "cuda" else _cores())
-
-
-def _new_parts(
-    answers: Answers, first: int, after_chunk: Callable[[Part, Done, float | None], None]
-) -> Iterator[Part]:
+def _new_parts(answers: Answers, first: int, after_chunk: Callable[[Part, Done, float | None], None]) -> Iterator[Part]:
     """The parts from the first that is not finished, each when all of its chunks are answered.
 
     :param after_chunk: called with the part in the making, the chunk that was put into it, and the share of the table up to there.
@@ -258,8 +236,3 @@ def _job(directory: Path, options: BulkOptions, setup: Setup) -> dict[str, Any]:
         "number_of_rows_in_a_part": options.part_rows,
         "version_of_pocketbert": __version__,
     }
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

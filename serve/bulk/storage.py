@@ -16,13 +16,42 @@ from typing import IO, Any, Protocol
 
 from compress.runtime.errors import UserError, one_line
 
-
 LOCAL = ("file://", "local://")  # URLs of files of this machine
 READ_ONLY = ("http", "https")  # fsspec would send a POST there
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
-OF_STORAGES = ("aiohttp", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs")  # modules of their exceptions
+PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
+OF_STORAGES = (
+    "aiohttp",
+    "aiobotocore",
+    "azure",
+    "botocore",
+    "fsspec",
+    "gcsfs",
+    "google",
+    "requests",
+    "s3fs",
+)  # modules of their exceptions
 # What a storage says of a file that changes with its content, under the names of the several storages.
-STATE = ("size", "ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
+STATE = (
+    "size",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "modified",
+    "created",
+)
 
 
 def is_url(place: str) -> bool:
@@ -167,7 +196,8 @@ class UrlFolder:
         Without a transaction, an exception would close the file, and what was written of it would be there as if it were whole.
         """
         with _errors_of_storage(f"{self.place}/{name}", "written"):
-            self.files.makedirs(self.path, exist_ok=True)
+            if _protocol(self.place) not in PACKAGES:  # an object store has no folders, and s3fs would make a bucket
+                self.files.makedirs(self.path, exist_ok=True)
             with self.files.transaction, self.files.open(self._at(name), "wb") as file:
                 yield file
 
@@ -200,7 +230,7 @@ class UrlFolder:
         return {
             PurePosixPath(one["name"]).name: one["size"] or 0
             for one in found
-            if one["type"] == "file" and one["size"] or one["name"].strip("/") != own
+            if (one["type"] == "file" and one["size"]) or one["name"].strip("/") != own
         }
 
     def lock(self, name: str) -> Any:
@@ -276,7 +306,9 @@ def _of_url(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ModuleNotFoundError:
-        raise UserError(f"{url}: URLs need the package fsspec: pip install {PACKAGES.get(_protocol(url), 'fsspec')}") from None
+        raise UserError(
+            f"{url}: URLs need the package fsspec: pip install {PACKAGES.get(_protocol(url), 'fsspec')}"
+        ) from None
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -44,7 +44,9 @@ def table(files: Any, tmp_path: Path) -> Path:
 
 
 def job(bundle: Path, target: str, shown: Callable[[State], None] = lambda state: None, **options: Any) -> State:
-    return run_bulk(bundle, BulkOptions(f"{BUCKET}/in.csv", target, **{"workers": 1, "part_rows": 300} | options), shown)
+    return run_bulk(
+        bundle, BulkOptions(f"{BUCKET}/in.csv", target, **{"workers": 1, "part_rows": 300} | options), shown
+    )
 
 
 def content(files: Any, folder: str) -> dict[str, bytes]:
