@@ -116,11 +116,10 @@ class RayCluster:
                     arrived, losses = arrived + 1, 0
                     yield from answered
                 return
-            except ray.exceptions.RayTaskError as error:
-                raise UserError(
-                    f"--ray: a task failed ({_last_line(error)}); is pocketbert installed on all machines?"
-                ) from error
             except ray.exceptions.RayError as error:
+                if not _is_loss(error):
+                    told = f"--ray: a task failed ({_last_line(error)}); is pocketbert installed on all machines?"
+                    raise UserError(told) from error
                 losses += 1
                 time.sleep(losses)  # it takes a while until a machine that is gone is known to be
                 if losses >= LOSSES:
@@ -154,9 +153,8 @@ class RayCluster:
             num_cpus=0,  # it has little to do, and the actors have all cores
             label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
         )
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # Ray has no other way to say this, and will not take it from 2.64 on
+        # Ray warns that 2.64 will not take `max_restarts` any more. It has no other way to say this yet.
+        with warnings.catch_warnings(action="ignore"):
             answers = tasks.map_batches(
                 _Actor,
                 fn_constructor_args=(setup, bundle, __version__),
@@ -210,9 +208,11 @@ class _Actor:
 
     def _answer(self, pickled: bytes) -> list[Answered] | UserError:
         task: list[tuple[Chunk, float | None]] | UserError = pickle.loads(pickled)
+        if isinstance(task, UserError):
+            return task
         worker = self._worker
-        if isinstance(task, UserError) or isinstance(worker, UserError):
-            return task if isinstance(task, UserError) else worker
+        if isinstance(worker, UserError):
+            return worker
         try:
             return [Answered(chunk.part, share, worker.answer(chunk)) for chunk, share in task]
         except UserError as error:
@@ -250,6 +250,14 @@ def _needs(setup: Setup) -> tuple[int, int]:
 def _files_of(bundle: Bundle) -> dict[str, bytes]:
     """The files of a bundle, as the machines of a cluster have no common directory."""
     return {name: (bundle.directory / name).read_bytes() for name in (MANIFEST, *bundle.manifest.files)}
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether a process or an object was lost, rather than that our code has raised something."""
+    from ray.exceptions import RayError, RayTaskError, UserCodeException
+
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, RayError) and not isinstance(cause, RayTaskError | UserCodeException)
 
 
 def _last_line(error: Exception) -> str:
