@@ -36,6 +36,8 @@ LOSSES = 5  # of actors, one behind the other without an answer between them, un
 OWN_BYTES = 300 << 20  # of an actor without its models
 CREDENTIALS = ("AWS_", "AZURE_", "FSSPEC_", "GCS", "GOOGLE_")  # variables of the environment that the reader needs too
 COLUMN = "pickled"
+# Warnings of Ray: that a table is small; and that 2.64 will not take `max_restarts`, for which it has nothing else yet.
+UNWANTED = ("The minimum number of concurrent actors", "`ray_remote_args` is deprecated")
 
 
 @contextmanager
@@ -69,7 +71,10 @@ def ray_cluster(options: BulkOptions) -> Iterator[RayCluster]:
                 f"--ray {address}: no cluster answers there ({one_line(error)}); give HOST:PORT of `ray start --head`, or local"
             ) from None
     try:
-        yield RayCluster(options)
+        with warnings.catch_warnings():
+            for message in UNWANTED:
+                warnings.filterwarnings("ignore", message)
+            yield RayCluster(options)
     finally:
         if started:
             ray.shutdown()
@@ -153,19 +158,17 @@ class RayCluster:
             num_cpus=0,  # it has little to do, and the actors have all cores
             label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
         )
-        # Ray warns that 2.64 will not take `max_restarts` any more. It has no other way to say this yet.
-        with warnings.catch_warnings(action="ignore"):
-            answers = tasks.map_batches(
-                _Actor,
-                fn_constructor_args=(setup, bundle, __version__),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=self.workers(setup)),
-                num_cpus=cores,
-                memory=memory,
-                max_restarts=0,
-                max_task_retries=0,
-            )
+        answers = tasks.map_batches(
+            _Actor,
+            fn_constructor_args=(setup, bundle, __version__),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=self.workers(setup)),
+            num_cpus=cores,
+            memory=memory,
+            max_restarts=0,
+            max_task_retries=0,
+        )
         for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
             for one in table.column(COLUMN):
                 answered = pickle.loads(one.as_py())
