@@ -32,7 +32,7 @@ def test_without_ray_one_line_says_what_to_install(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one core each, of which this process is a driver."""
-    os.environ["RAY_raylet_start_wait_time_s"] = str(PATIENCE)
+    os.environ["RAY_raylet_start_wait_time_s"] = str(PATIENCE)  # noqa: SIM112 - so spelt by Ray
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]<2.64'")
     from ray.cluster_utils import Cluster
 
@@ -70,12 +70,9 @@ def expected(tiny_bundle: Path, table: Path) -> dict[str, bytes]:
 
 
 def actors() -> list[psutil.Process]:
-    """The processes that answer. Ray names them after the actor's class."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("MapWorker" in part for part in process.info["cmdline"] or []):
-            found.append(process)
-    return found
+    """The processes that answer. They are children of the nodes, which are those of this process; Ray names them after the actor's class."""
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if any("MapWorker" in part for part in one.cmdline())]
 
 
 def once(action: Callable[[], None]) -> Callable[[State], None]:
