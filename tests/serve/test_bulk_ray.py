@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from compress.runtime.errors import UserError
 from serve.bulk.job import State, run_bulk
 from serve.bulk.options import BulkOptions
 from tests.serve.bulk_tables import bulk, cells, write
-from tests.waiting import PATIENCE
 
 ROWS = 40_000  # many tasks, most of which wait while the first are answered
 
@@ -32,7 +30,6 @@ def test_without_ray_one_line_says_what_to_install(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one core each, of which this process is a driver."""
-    os.environ["RAY_raylet_start_wait_time_s"] = str(PATIENCE)  # noqa: SIM112 - so spelt by Ray
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]<2.64'")
     from ray.cluster_utils import Cluster
 
