@@ -8,10 +8,12 @@ that has arrived here, with the machines that are left. The chunks are the same 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pickle
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -112,6 +114,7 @@ class RayCluster:
         :raises UserError: also if actors die again and again.
         """
         import ray
+        from ray.data.exceptions import ExecutionTimeoutError
 
         bundle = ray.put(_files_of(Bundle(setup.settings["bundle"])))
         arrived = losses = 0
@@ -121,17 +124,17 @@ class RayCluster:
                     arrived, losses = arrived + 1, 0
                     yield from answered
                 return
-            except ray.exceptions.RayError as error:
+            except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
                 if not _is_loss(error):
                     told = f"--ray: a task failed ({_last_line(error)}); is pocketbert installed on all machines?"
                     raise UserError(told) from error
                 losses += 1
-                time.sleep(losses)  # it takes a while until a machine that is gone is known to be
                 if losses >= LOSSES:
                     raise UserError(
                         f"--ray {self._options.ray}: workers were lost {losses} times without an answer between ({one_line(error)}), "
                         "perhaps because the memory was full; run the same command again, which carries on, perhaps with fewer --workers"
                     ) from None
+            time.sleep(losses)  # it takes a while until a machine that is gone is known to be
 
     def _run(self, setup: Setup, first: int, skipped: int, bundle: Any) -> Iterator[list[Answered]]:
         """Read and answer in one dataset.
@@ -150,6 +153,7 @@ class RayCluster:
         if not is_url(options.source):
             options = replace(options, source=str(Path(options.source).absolute()))
         cores, memory = _needs(setup)
+        lease = ray.remote(num_cpus=0)(_Lease).remote()
         secrets = {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
         tasks = ray.data.from_items([{"first": first}]).map_batches(
             _read,
@@ -160,7 +164,7 @@ class RayCluster:
         )
         answers = tasks.map_batches(
             _Actor,
-            fn_constructor_args=(setup, bundle, __version__),
+            fn_constructor_args=(setup, bundle, __version__, lease),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=self.workers(setup)),
@@ -169,12 +173,15 @@ class RayCluster:
             max_restarts=0,
             max_task_retries=0,
         )
-        for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for one in table.column(COLUMN):
-                answered = pickle.loads(one.as_py())
-                if isinstance(answered, UserError):
-                    raise answered
-                yield answered
+        try:
+            for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for one in table.column(COLUMN):
+                    answered = pickle.loads(one.as_py())
+                    if isinstance(answered, UserError):
+                        raise answered
+                    yield answered
+        finally:
+            ray.kill(lease)
 
 
 def _read(
@@ -192,10 +199,28 @@ def _read(
         yield {COLUMN: [pickle.dumps(error)]}
 
 
+class _Lease:
+    """Lives while its dataset is wanted. Ray may leave actors of a dataset that has failed alive, and the next one waits for their cores."""
+
+    async def end(self) -> None:
+        """Wait for the end, which is an exception for who waits."""
+        await asyncio.Event().wait()
+
+
+def _exit_after(lease: Any) -> None:
+    import ray
+
+    try:
+        ray.get(lease.end.remote())
+    except ray.exceptions.RayError:
+        os._exit(1)
+
+
 class _Actor:
     """A `Worker` in a process of the cluster."""
 
-    def __init__(self, setup: Setup, bundle: Any, version: str) -> None:
+    def __init__(self, setup: Setup, bundle: Any, version: str, lease: Any) -> None:
+        threading.Thread(target=_exit_after, args=(lease,), daemon=True).start()
         try:
             self._worker: Worker | UserError = _load(setup, bundle, version)
         except UserError as error:  # told with the first task, as from here it would look as if the process had died
@@ -260,7 +285,8 @@ def _is_loss(error: Exception) -> bool:
     from ray.exceptions import RayError, RayTaskError, UserCodeException
 
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, RayError) and not isinstance(cause, RayTaskError | UserCodeException)
+    own = isinstance(error, RayTaskError) and not isinstance(cause, RayError)
+    return not own and not isinstance(cause, UserCodeException)
 
 
 def _last_line(error: Exception) -> str:

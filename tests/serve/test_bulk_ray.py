@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,12 @@ def expected(tiny_bundle: Path, table: Path) -> dict[str, bytes]:
 
 def actors() -> list[psutil.Process]:
     """The processes that answer. They are children of the nodes, which are those of this process; Ray names them after the actor's class."""
-    children = psutil.Process().children(recursive=True)
-    return [one for one in children if any("MapWorker" in part for part in one.cmdline())]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            if any("MapWorker" in part for part in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def once(action: Callable[[], None]) -> Callable[[State], None]:
