@@ -2,7 +2,7 @@
 
 A task on this machine reads the table, actors answer, and this process alone writes the parts. So a task or an actor that Ray starts
 again, or that lives on behind a broken network, cannot write a row twice. What dies is not started again by Ray: an actor of a
-machine that is gone would wait for a free core for ever, with its chunks. Instead the dataset is made anew, behind the last chunk
+machine that is gone would wait for a free core, and its chunks with it. Instead the dataset is made anew, behind the last chunk
 that has arrived here, with the machines that are left. The chunks are the same in every run, so the output is too.
 """
 
@@ -31,9 +31,7 @@ from serve.bulk.options import BulkOptions
 from serve.bulk.storage import is_url
 from serve.bulk.worker import Answered, Answers, Setup, Worker, own_cores
 
-CHUNKS = (
-    8  # of a task: so a task takes a second rather than a tenth, in which Ray would have as much to do as the actors
-)
+CHUNKS = 8  # of a task, which then takes about a second: Ray has some milliseconds of work with each
 LOSSES = 5  # of actors, one behind the other without an answer between them, until the job ends
 OWN_BYTES = 300 << 20  # of an actor without its models
 CREDENTIALS = ("AWS_", "AZURE_", "FSSPEC_", "GCS", "GOOGLE_")  # variables of the environment that the reader needs too
