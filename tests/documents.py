@@ -54,6 +54,7 @@ NOT_RUN = {
     "pocketbert cascade ": "needs a bundle with a cascade",
     "pocketbert serve artifacts/tickets --device cuda ": "needs a GPU",
     "OTEL_EXPORTER_OTLP_ENDPOINT=": "needs a collector; tests/serve/test_tracing.py starts one",
+    "pocketbert predict artifacts/tickets --file s3:": "needs a bucket; tests/serve/test_bulk_s3.py and test_bulk_ray.py do it",
     "pocketbert rebuild ": "needs a bundle with an engine; tests/export/test_tensorrt_session.py runs it",
     "pocketbert front ": "trains a dozen students",
     "pocketbert table ": "trains many students, mostly on data that is not in the tree",

@@ -59,6 +59,10 @@ class Reader:
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f"{self.place}: cannot be read ({one_line(error)})") from None
 
+    def chunks_from(self, part: int) -> Iterator[Chunk]:
+        """`chunks`, without those of the parts before one."""
+        return (chunk for chunk in self.chunks() if chunk.part >= part)
+
     def _of_text(self) -> Iterator[Chunk]:
         layout = self.layout
         lines = lines_of(unzipped(self._file, zipped=layout.zipped), layout.encoding, self.place)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from serve.bulk.options import BulkOptions
 from serve.bulk.parts import Output, Part
 from serve.bulk.rows import read_chunk
 from serve.bulk.storage import identity, local_path, open_input
-from serve.bulk.worker import EXTRAS, Done, Setup, Workers, result_of
+from serve.bulk.worker import EXTRAS, Answers, Done, Engine, OwnProcesses, Setup
 
 SHOWN = 3  # bad rows in a message
 
@@ -69,16 +68,14 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     single = named_layout(options.target) is not None
     unit = "row" if setup.source.kind == "parquet" else "line"
     output = Output(options.target, setup.target, setup.schema, single=single, unit=unit)
-    count = options.workers or (1 if options.model.get("device") == "cuda" else _cores())
-    with output.locked():
+    with output.locked(), _engine(options) as engine:
         parts = output.begin(_job(directory, options, setup), force=options.force)
-        state = State(workers=count, bad_place=output.bad_place, doubts=setup.source.doubts)
+        state = State(workers=engine.workers(setup), bad_place=output.bad_place, doubts=setup.source.doubts)
         for part in parts:
             _count(state, part)
         state.carried = state.rows
         _check_bad(state, parts, output, options.max_bad)
         shown(state)
-        reader = Reader(options.source, setup.source, options.part_rows)
         start = time.monotonic()
 
         def after_chunk(part: Part, done: Done, share: float | None) -> None:
@@ -87,9 +84,10 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
             _check_bad(state, [*parts, part], output, options.max_bad)
             shown(state)
 
-        for part in _new_parts(setup, count, reader, len(parts), after_chunk):
-            output.write(part)
-            parts.append(part)
+        with closing(engine.answers(setup, len(parts))) as answers:
+            for part in _new_parts(answers, len(parts), after_chunk):
+                output.write(part)
+                parts.append(part)
         if not parts:  # a table without rows has an output without rows
             parts.append(Part(0))
             output.write(parts[0])
@@ -97,31 +95,27 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     return state
 
 
-def _new_parts(
-    setup: Setup, count: int, reader: Reader, first: int, after_chunk: Callable[[Part, Done, float | None], None]
-) -> Iterator[Part]:
+def _engine(options: BulkOptions) -> AbstractContextManager[Engine]:
+    """Who answers."""
+    if options.ray is None:
+        return nullcontext(OwnProcesses(options))
+    from serve.bulk.on_ray import ray_cluster
+
+    return ray_cluster(options)
+
+
+def _new_parts(answers: Answers, first: int, after_chunk: Callable[[Part, Done, float | None], None]) -> Iterator[Part]:
     """The parts from the first that is not finished, each when all of its chunks are answered.
 
     :param after_chunk: called with the part in the making, the chunk that was put into it, and the share of the table up to there.
     """
     part = Part(first)
-    waiting: deque[tuple[int, float | None, Future[Done]]] = deque()
-    chunks = (chunk for chunk in reader.chunks() if chunk.part >= part.number)
-    with Workers(setup, count) as workers:
-        while True:
-            chunk: Chunk | None = next(chunks, None)
-            if chunk is not None:
-                waiting.append((chunk.part, reader.share, workers.submit(chunk)))
-            while waiting and (chunk is None or len(waiting) >= workers.window or waiting[0][2].done()):
-                number, share, future = waiting.popleft()
-                done = result_of(future)
-                if number != part.number:
-                    yield part
-                    part = Part(number)
-                part.add(done)
-                after_chunk(part, done, share)
-            if chunk is None:
-                break
+    for one in answers:
+        if one.part != part.number:
+            yield part
+            part = Part(one.part)
+        part.add(one.done)
+        after_chunk(part, one.done, one.share)
     if part.rows:
         yield part
 
@@ -242,8 +236,3 @@ def _job(directory: Path, options: BulkOptions, setup: Setup) -> dict[str, Any]:
         "number_of_rows_in_a_part": options.part_rows,
         "version_of_pocketbert": __version__,
     }
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

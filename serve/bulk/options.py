@@ -15,6 +15,14 @@ ColumnsOption = Annotated[
 PrefixOption = Annotated[str, typer.Option(help="begin of the names of the new columns label, score …")]
 MaxBadOption = Annotated[int, typer.Option(min=0, help="end the job when more rows than this are bad")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="processes that answer; default: one for each core")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="answer on a Ray cluster: HOST:PORT, 'auto' on a node of it, or 'local' for one of this machine alone",
+    ),
+]
 PartRowsOption = Annotated[int, typer.Option(min=1, help="rows of a part: what a killed job does again at most")]
 ForceOption = Annotated[bool, typer.Option(help="begin anew and replace the output")]
 SeparatorOption = Annotated[str | None, typer.Option(help="what separates fields in the table; default: found")]
@@ -35,7 +43,7 @@ ThresholdOption = Annotated[
 ]
 UnsureOption = Annotated[float | None, typer.Option(help="mark answers with a lower score")]
 
-BULK_ONLY = ("columns", "prefix", "workers", "part_rows", "max_bad", "force", "separator", "quoting", "encoding")
+BULK_ONLY = ("columns", "prefix", "workers", "ray", "part_rows", "max_bad", "force", "separator", "quoting", "encoding")
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class BulkOptions:
     quoting: bool | None = None
     encoding: str | None = None
     workers: int | None = None  # None: one for each core, or one for a GPU
+    ray: str | None = None  # address of a cluster; None: processes of this machine
     part_rows: int = 20_000
     max_bad: int = 1_000
     force: bool = False

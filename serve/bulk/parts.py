@@ -1,22 +1,34 @@
-"""The parts of the output: each is written once and whole, with a record of what is in it, so that a killed job carries on."""
+"""The parts of the output: each is written once and whole, with a record of what is in it, so that a killed job carries on.
+
+Nothing here needs a rename, a lock or a put-if-absent, which not every storage has. It needs that a file is seen whole or not at all,
+and that whoever reads after a write sees it:
+
+1. `job.json` says what the output depends on, and who writes it: a number that each run draws for itself.
+2. Part 7 is written under its name, and after it its record. A part counts if its record is there. If a run dies between the two,
+   the next one makes the part again, to the same bytes in the same place.
+3. Before each part a run looks whether `job.json` still has its number. If another run has taken over, it stops. So of two runs
+   one is left, and the part that the other had under way has the bytes that it would have had.
+4. At the end the sizes of all parts are compared with their records; then `job.json` is removed, and after it the records.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from compress.runtime.errors import UserError
 from serve.bulk.chunks import from_stream
 from serve.bulk.layout import Layout, import_parquet
 from serve.bulk.rows import Bad, Writer
-from serve.bulk.storage import Folder, LocalFolder, UrlFolder, folder_and_name
+from serve.bulk.storage import folder_and_name, folder_inside
 from serve.bulk.worker import Done
 
 JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
+WRITER = "writer"  # in `job.json`: the run that writes the output
 COPIED_BYTES = 1 << 22  # at once
 
 
@@ -25,7 +37,7 @@ class Part:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.rows = self.written = 0
+        self.rows = self.written = self.bytes = 0
         self.bad: list[Bad] = []
         self.labels: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
@@ -42,14 +54,15 @@ class Part:
     def record(self) -> bytes:
         """What is kept of it beside its rows."""
         bad = [[one.number, one.reason, one.row] for one in self.bad]
-        kept = {"rows": self.rows, "written": self.written, "labels": self.labels, "models": self.models, "bad": bad}
+        kept = {"rows": self.rows, "written": self.written, "bytes": self.bytes, "bad": bad}
+        kept |= {"labels": self.labels, "models": self.models}
         return json.dumps(kept, ensure_ascii=False).encode("utf-8")
 
     @classmethod
     def from_record(cls, number: int, data: bytes) -> Part:
         """The record of a finished part."""
         kept, part = json.loads(data), cls(number)
-        part.rows, part.written = kept["rows"], kept["written"]
+        part.rows, part.written, part.bytes = kept["rows"], kept["written"], kept["bytes"]
         part.labels, part.models = Counter(kept["labels"]), Counter(kept["models"])
         part.bad = [Bad(*one) for one in kept["bad"]]
         return part
@@ -67,8 +80,9 @@ class Output:
     def __init__(self, place: str, layout: Layout, schema: bytes | None, *, single: bool, unit: str) -> None:
         self.place, self.layout, self.schema, self.single, self.unit = place.rstrip("/"), layout, schema, single, unit
         self._parent, self._name = folder_and_name(self.place)
-        self._parts = _inside(self._parent, f"{self._name}.parts" if single else self._name)
-        self._records = self._parts if single else _inside(self._parts, RECORDS)
+        self._parts = folder_inside(self._parent, f"{self._name}.parts" if single else self._name)
+        self._records = self._parts if single else folder_inside(self._parts, RECORDS)
+        self._writer = uuid.uuid4().hex
         self.bad_place = f"{self.place}.{BAD}" if single else f"{self.place}/_{BAD}"
 
     def locked(self) -> Any:
@@ -87,30 +101,35 @@ class Output:
         :raises UserError: the output exists, or an unfinished one is of another job.
         """
         begun = self._records.read(JOB)
-        if force or begun is None:
+        before = None if begun is None or force else json.loads(begun)
+        if before is None:
             if not force and self._exists():
                 raise UserError(f"{self.place}: exists; choose another place, or replace it with --force")
             if force and not self.single:
                 self._check_ours()
+            self._records.remove(JOB)  # first: a run that dies here must not leave records whose parts are gone
             self._parts.remove_all()
-            self._records.write(JOB, json.dumps(job, indent=1).encode("utf-8"))
-            return []
-        before = json.loads(begun)
-        if changed := next((key for key in job if job[key] != before.get(key)), None):
+        elif changed := next((key for key in job if job[key] != before.get(key)), None):
             raise UserError(
                 f"{self.place}: an unfinished job is there that had another {changed.replace('_', ' ')}; give the same as then "
                 "to carry on, or begin anew with --force"
             )
-        return list(self._finished())
+        self._records.write(JOB, json.dumps(job | {WRITER: self._writer}, indent=1).encode("utf-8"))
+        return [] if before is None else list(self._finished())
 
     def write(self, part: Part) -> None:
-        """Write a part, and then its record."""
+        """Write a part, and then its record.
+
+        :raises UserError: another run has taken over.
+        """
+        self._check_writer()
         if self.layout.kind == "parquet":
             data = self._parquet([from_stream(one) for one in part.data])
         else:
             data = b"".join([b"" if self.single else self._header(), *part.data])
             if self.layout.zipped:
                 data = _zipped(data)
+        part.bytes = len(data)
         self._parts.write(self._part_name(part.number), data)
         self._records.write(_record_name(part.number), part.record())
         part.data.clear()  # memory must not grow with the rows
@@ -124,7 +143,12 @@ class Output:
             folder.remove(name)
 
     def finish(self, parts: list[Part]) -> None:
-        """Put the file together, and remove what only an unfinished job needs."""
+        """Put the file together, and remove what only an unfinished job needs.
+
+        :raises UserError: another run has taken over, or a part is not what this job wrote.
+        """
+        self._check_writer()
+        self._check_parts(parts)
         self.write_bad([one for part in parts for one in part.bad])
         if self.single:
             with self._parent.open_new(self._name) as file:
@@ -133,23 +157,30 @@ class Output:
         self._records.remove_all()
 
     def _exists(self) -> bool:
-        return self._parent.exists(self._name) and (self.single or not self._is_empty_directory())
-
-    def _is_empty_directory(self) -> bool:
-        """Whether it holds nothing, or what a job that was killed at once has left."""
-        folder = self._parts
-        if not isinstance(folder, LocalFolder) or not folder.path.is_dir():
-            return False
-        return all(file.name == RECORDS for file in folder.path.iterdir())
+        """Whether the output is there. A folder with nothing in it, or with what a job that was killed at once has left, is not."""
+        return self._parent.exists(self._name) and (self.single or not self._parts.sizes().keys() <= {RECORDS})
 
     def _check_ours(self) -> None:
         """See that a directory that is to be replaced holds parts only."""
-        if isinstance(self._parts, LocalFolder) and self._parts.path.is_dir():
-            for file in self._parts.path.iterdir():
-                if not (file.name.startswith(("part-", "_", ".part-"))):
-                    raise UserError(
-                        f"{self.place}: holds {file.name}, which no bulk job wrote; choose another directory"
-                    )
+        for name in self._parts.sizes():
+            if not name.startswith(("part-", "_", ".part-")):
+                raise UserError(f"{self.place}: holds {name}, which no bulk job wrote; choose another directory")
+
+    def _check_writer(self) -> None:
+        job = self._records.read(JOB)
+        if job is None or json.loads(job).get(WRITER) != self._writer:
+            raise UserError(
+                f"{self.place}: another run writes this output now; wait for it, or stop it and run the same command again"
+            )
+
+    def _check_parts(self, parts: list[Part]) -> None:
+        """See that the parts are there, and no others, each with as many bytes as were written."""
+        names = {self._part_name(part.number): part.bytes for part in parts}
+        found = {name: size for name, size in self._parts.sizes().items() if name.startswith("part-")}
+        if wrong := sorted(dict(names.items() ^ found.items())):
+            raise UserError(
+                f"{self.place}: {wrong[0]} was removed, or is not as this job wrote it; begin anew with --force"
+            )
 
     def _finished(self) -> Iterator[Part]:
         number = 0
@@ -192,13 +223,6 @@ class Output:
         sink = io.BytesIO()
         import_parquet(self.place).write_table(pyarrow.Table.from_batches(batches, self._arrow_schema()), sink)
         return sink.getvalue()
-
-
-def _inside(folder: Folder, name: str) -> Folder:
-    if isinstance(folder, UrlFolder):
-        return UrlFolder(folder.files, f"{folder.path}/{name}")
-    assert isinstance(folder, LocalFolder), "there are two kinds of folders"
-    return LocalFolder(Path(folder.path) / name)
 
 
 def _record_name(number: int) -> str:

@@ -6,17 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from compress.runtime.errors import UserError
-from serve.bulk.chunks import Chunk
+from serve.bulk.chunks import Chunk, Reader
 from serve.bulk.layout import Layout
+from serve.bulk.options import BulkOptions
 from serve.bulk.rows import Bad, Cells, RowError, Writer, bad_row, read_chunk, text_of
 from serve.messages import Prediction, Predictions, RefusedError, Request
 from serve.predictor import Predictor
@@ -51,6 +52,31 @@ class Done:
     bad: list[Bad]
     labels: Counter[str]
     models: Counter[str]  # which model of a cascade answered
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A chunk that is done: where it belongs, and how far the table was read then."""
+
+    part: int
+    share: float | None
+    done: Done
+
+
+Answers = Generator[Answered, None, None]  # closing it ends who answers
+
+
+class Engine(Protocol):
+    """Who answers."""
+
+    def workers(self, setup: Setup) -> int:
+        """How many answer at the same time."""
+
+    def answers(self, setup: Setup, first: int) -> Answers:
+        """The answers to all chunks from a part on, in the order of the table.
+
+        :raises UserError: the bundle cannot be loaded, the table cannot be read to its end, or who answers died.
+        """
 
 
 class Worker:
@@ -162,6 +188,38 @@ class Workers:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()  # it may be in the middle of a long chunk
         self._pool.shutdown(cancel_futures=True)
+
+
+class OwnProcesses:
+    """Processes of this machine: one for each core, or one for a GPU."""
+
+    def __init__(self, options: BulkOptions) -> None:
+        self._options = options
+
+    def workers(self, setup: Setup) -> int:
+        """See `Engine`."""
+        return self._options.workers or (1 if setup.settings.get("device") == "cuda" else own_cores())
+
+    def answers(self, setup: Setup, first: int) -> Answers:
+        """See `Engine`."""
+        reader = Reader(self._options.source, setup.source, self._options.part_rows)
+        waiting: deque[tuple[int, float | None, Future[Done]]] = deque()
+        chunks = reader.chunks_from(first)
+        with Workers(setup, self.workers(setup)) as workers:
+            while True:
+                chunk = next(chunks, None)
+                if chunk is not None:
+                    waiting.append((chunk.part, reader.share, workers.submit(chunk)))
+                while waiting and (chunk is None or len(waiting) >= workers.window or waiting[0][2].done()):
+                    part, share, future = waiting.popleft()
+                    yield Answered(part, share, result_of(future))
+                if chunk is None:
+                    return
+
+
+def own_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def result_of(future: Future[Done]) -> Done:
