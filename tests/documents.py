@@ -38,6 +38,7 @@ DOCUMENTS = [
     ),
     ROOT / "CONTRIBUTING.md",
 ]
+EXAMPLES = ROOT / "examples" / "README.md"  # tests/e2e/test_examples.py types its commands in a directory of their own
 # The beginnings of commands that are not run, and why. Their options are checked all the same (tests/test_docs.py).
 NOT_RUN = {
     "make ": "makes an environment of its own, and takes minutes",
@@ -100,8 +101,8 @@ def blocks(document: Path) -> list[Block]:
 
 
 def all_blocks(language: str) -> list[Block]:
-    """The blocks of all documents in a language."""
-    return [block for document in DOCUMENTS for block in blocks(document) if block.language == language]
+    """The blocks of all documents and of the examples in a language."""
+    return [block for document in (*DOCUMENTS, EXAMPLES) for block in blocks(document) if block.language == language]
 
 
 def why_not_run(command: str) -> str | None:
