@@ -115,8 +115,8 @@ class Tool:
             return manifest.files[manifest.models[manifest.default].file].bytes
         return sum(file.stat().st_size for file in (self.folder / self.name).rglob("*") if file.is_file())
 
-    def score(self) -> dict[str, float]:
-        """Accuracy on dev and test."""
+    def score(self) -> float:
+        """Accuracy on test."""
         with self.running() as ask:
             return ask("score")
 

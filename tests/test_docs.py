@@ -29,6 +29,7 @@ LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", EXAMPLES, *(ROOT
 DRAWN = {
     "draw_architecture": "architecture.svg",
     "draw_results": "results.svg",
+    "draw_compared": "compared.md",
     "draw_costs": "costs.md",
     "write_recipe_reference": "recipe.md",
 }
