@@ -18,6 +18,7 @@ from tests.e2e import prepared
 from tests.tiny_task import tiny_teacher
 from tests.waiting import PATIENCE, free_port, until
 
+pytestmark = pytest.mark.slow  # 30 seconds of one core for all of it
 ROWS = "240"
 SMALL = {
     "films.toml": "data.max_length=32 student.width=16 student.max_cells=1 search.epochs=1 search.trials=0 search.cost=computed "
@@ -161,7 +162,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(
             if "parameters" in cell["metadata"].get("tags", []):
                 names["SETTINGS"] = settings("films.toml")
     shown = capsys.readouterr()
-    assert "all 12 stages are up to date" in shown.err or "up to date" in shown.err  # what the commands made
+    assert "stages are up to date" in shown.err  # the commands have made them
     assert [line.split()[0] for line in shown.out.splitlines() if " texts, median " in line] == ["linear", "student,"]
     for result in ("student", "bundle"):
         assert "<table>" in names[result]._repr_html_()  # type: ignore[attr-defined]
