@@ -163,7 +163,6 @@ class _SetFit:
     """SetFit: the encoder fine-tuned on pairs of texts, then logistic regression on its embeddings."""
 
     packages = ("setfit", "sentence-transformers", "transformers", "torch")
-    MAX_STEPS = 250  # of 16 pairs
 
     @staticmethod
     def train(train: Rows, dev: Rows, encoder: Path, out: Path) -> dict[str, Any]:
@@ -175,15 +174,10 @@ class _SetFit:
         rows = Dataset.from_dict(
             {"text": [text for text, _ in train], "label": [names.index(label) for _, label in train]}
         )
-        options = TrainingArguments(
-            output_dir=str(out / "checkpoints"),
-            max_steps=_SetFit.MAX_STEPS if len(train) > 64 else -1,
-            save_strategy="no",
-            report_to="none",
-        )
+        options = TrainingArguments(output_dir=str(out / "checkpoints"), save_strategy="no", report_to="none")
         Trainer(model=model, args=options, train_dataset=rows).train()
         model.save_pretrained(str(out / "model"))
-        return {"settings": f"16 pairs a step, at most {_SetFit.MAX_STEPS} steps, else defaults"}
+        return {"settings": "defaults"}
 
     @staticmethod
     def open(out: Path) -> Answer:

@@ -19,7 +19,7 @@ TITLES = {
     "pocketbert": "**pocketbert**, student INT8",
     "optimum-6": "MiniLM, INT8 by Optimum",
     "optimum-3": "3 of MiniLM's 6 layers, INT8 by Optimum",
-    "setfit-64-0": "SetFit, 64 labels of each class",
+    "setfit-16-0": "SetFit, 16 labels of each class",
     "tfidf": "scikit-learn, TF-IDF and logistic regression",
     "fasttext": "fastText",
     "model2vec": "model2vec, distilled from MiniLM",

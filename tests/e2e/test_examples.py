@@ -162,7 +162,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(
             if "parameters" in cell["metadata"].get("tags", []):
                 names["SETTINGS"] = settings("films.toml")
     shown = capsys.readouterr()
-    assert "stages are up to date" in shown.err  # the commands have made them
+    assert "student: up to date" in shown.err  # the commands have made it
     assert [line.split()[0] for line in shown.out.splitlines() if " texts, median " in line] == ["linear", "student,"]
     for result in ("student", "bundle"):
         assert "<table>" in names[result]._repr_html_()  # type: ignore[attr-defined]
