@@ -3,8 +3,8 @@
 Usage: python docs/measure_compared.py artifacts/NAME PYTHON OPTIMUM FOLDER [OUTPUT.json]
 
 PYTHON is the interpreter of an environment with `pip install fasttext-wheel setfit 'model2vec[distill,train]'`, OPTIMUM that of `make optimum`.
-What is trained is kept in FOLDER and not made again. One core. An answer's time is that of one text of 128 tokens, tokenisation included; all tools
-take turns, round by round, so that what changes on the machine meets all alike.
+What is trained, and its accuracy, is kept in FOLDER and not made again. One core. An answer's time is that of one text of 128 tokens,
+tokenisation included; all tools take turns, round by round, so that what changes on the machine meets all alike.
 """
 
 from __future__ import annotations
@@ -116,9 +116,12 @@ class Tool:
         return sum(file.stat().st_size for file in (self.folder / self.name).rglob("*") if file.is_file())
 
     def score(self) -> float:
-        """Accuracy on test."""
-        with self.running() as ask:
-            return ask("score")
+        """Accuracy on test, kept too."""
+        kept = self.folder / f"{self.name}.score.json"
+        if not kept.exists():
+            with self.running() as ask:
+                kept.write_text(json.dumps(ask("score")), encoding="utf-8")
+        return float(json.loads(kept.read_text(encoding="utf-8")))
 
     @contextmanager
     def running(self) -> Iterator[Callable[[Any], Any]]:
