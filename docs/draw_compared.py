@@ -30,7 +30,7 @@ FEW_TITLES = {"setfit": "SetFit", "tfidf": "scikit-learn, TF-IDF"}
 def full(found: dict[str, Any]) -> str:
     """Accuracy, size, time and training of each tool, the most accurate first."""
     lines = [
-        "| | accuracy, % | MB | ms, 128 tokens | beside the student | training, CPU |",
+        "| | accuracy, % | MB | ms of CPU, 128 tokens | beside the student | training, CPU |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     student, accuracy = found["ms"]["pocketbert"]["median"], found["accuracy"]

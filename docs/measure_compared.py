@@ -3,8 +3,9 @@
 Usage: python docs/measure_compared.py artifacts/NAME PYTHON OPTIMUM FOLDER [OUTPUT.json]
 
 PYTHON is the interpreter of an environment with `pip install fasttext-wheel setfit 'model2vec[distill,train]'`, OPTIMUM that of `make optimum`.
-What is trained, and its accuracy, is kept in FOLDER and not made again. One core. An answer's time is that of one text of 128 tokens,
-tokenisation included; all tools take turns, round by round, so that what changes on the machine meets all alike.
+What is trained, and its accuracy, is kept in FOLDER and not made again. One core. The time of an answer is the CPU time of one text of
+128 tokens, tokenisation included: other work on the core changes it less than the time of a clock. All tools take turns, round by round, so
+that what changes on the machine meets all alike.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Tool:
 
 
 def take_turns(tools: list[Tool], texts: list[str]) -> dict[str, dict[str, float]]:
-    """Milliseconds of an answer: median and least, over the same texts for all. The first round is a warm-up."""
+    """Milliseconds of CPU for an answer: median and least, over the same texts for all. The first round is a warm-up."""
     with ExitStack() as processes:
         asks = {tool.name: processes.enter_context(tool.running()) for tool in tools}
         samples: dict[str, list[float]] = {name: [] for name in asks}

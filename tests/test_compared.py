@@ -33,7 +33,8 @@ def test_the_accuracy_of_the_small_bert_in_int8_is_that_of_the_report() -> None:
 
 def test_others_are_better_where_the_page_says_so() -> None:
     ms = {name: times["median"] for name, times in FOUND["ms"].items()}
-    assert max(ms["model2vec"], ms["fasttext"]) < ms["pocketbert"]
+    assert ms["model2vec"] < ms["pocketbert"]
+    assert 10 * ms["fasttext"] < ms["pocketbert"]
     assert max(FOUND["made"][name]["cpu_s"] for name in ("tfidf", "fasttext", "model2vec")) < 120
 
     def few(tool: str) -> float:
@@ -42,9 +43,7 @@ def test_others_are_better_where_the_page_says_so() -> None:
     assert few("setfit") > few("tfidf")
 
 
-def test_the_student_is_the_most_accurate_below_a_millisecond() -> None:
-    right = FOUND["accuracy"]
-    assert right["pocketbert"] == max(right.values())
-    assert FOUND["ms"]["pocketbert"]["least"] < 1
-    slower = ("optimum-6", "optimum-3", "setfit-16-0")
-    assert all(FOUND["ms"][name]["median"] > FOUND["ms"]["pocketbert"]["median"] for name in slower)
+def test_the_student_is_better_where_the_page_says_so() -> None:
+    right, ms = FOUND["accuracy"], {name: times["median"] for name, times in FOUND["ms"].items()}
+    assert right["pocketbert"] > 0.05 + max(share for name, share in right.items() if name != "pocketbert")
+    assert ms["optimum-6"] > 20 * ms["pocketbert"]
