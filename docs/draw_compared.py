@@ -27,47 +27,55 @@ TITLES = {
 FEW_TITLES = {"setfit": "SetFit", "tfidf": "scikit-learn, TF-IDF"}
 
 
+def percent(found: dict[str, Any]) -> dict[str, float]:
+    """Test accuracy of each tool, in %."""
+    return {name: 100 * right / found["texts"]["test"] for name, right in found["right"].items()}
+
+
 def full(found: dict[str, Any]) -> str:
     """Accuracy, size, time and training of each tool, the most accurate first."""
     lines = [
         "| | accuracy, % | MB | ms of CPU, 128 tokens | beside the student | training, CPU |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    student, accuracy = found["ms"]["pocketbert"]["median"], found["accuracy"]
+    student, accuracy = found["ms"]["pocketbert"]["median"], percent(found)
     for name, times in sorted(found["ms"].items(), key=lambda one: -accuracy.get(one[0], 0)):
         ms = times["median"]
-        ratio = f"{student / ms:.3g}× as fast" if ms < student else f"{ms / student:.3g}× slower"
-        right = f"{100 * accuracy[name]:.2f}" if name in accuracy else "time only"
+        ratio = f"{student / ms:.2g}× as fast" if ms < student else f"{ms / student:.2g}× slower"
         trained = seconds(found["made"][name]["cpu_s"]) if name in accuracy and name in found["made"] else "–"
-        size = f"{found['bytes'][name] / 1e6:.3g}"
-        lines.append(
-            f"| {TITLES[name]} | {right} | {size} | {ms:.3g} | {'1' if name == 'pocketbert' else ratio} | {trained} |"
+        cells = (
+            f"{accuracy[name]:.2f}" if name in accuracy else "time only",
+            f"{found['bytes'][name] / 1e6:.3g}",
+            f"{ms:.2g}",
+            "1" if name == "pocketbert" else ratio,
+            trained,
         )
+        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def few(found: dict[str, Any]) -> str:
-    """Test accuracy with a few labels of each class."""
-    draws = sorted({int(name.split("-")[1]) for name in found["accuracy"] if "-" in name})
+    """Test accuracy with a few labels of each class; of several draws the mean, the lowest and the highest."""
+    accuracy = percent(found)
+    draws = sorted({int(name.split("-")[1]) for name in found["made"] if name.count("-") == 2})
     lines = [f"| labels of each class | {' | '.join(map(str, draws))} | all |", f"|---|{'---:|' * (len(draws) + 1)}"]
     for tool, title in FEW_TITLES.items():
-        cells = [accuracies(found, tool, labels) for labels in draws]
-        all_texts = f"{100 * found['accuracy'][tool]:.1f}" if tool in found["accuracy"] else "–"
-        lines.append(f"| {title} | {' | '.join(cells)} | {all_texts} |")
+        cells = []
+        for labels in draws:
+            given = [share for name, share in accuracy.items() if name.startswith(f"{tool}-{labels}-")]
+            spread = f" ({min(given):.1f} to {max(given):.1f})" if len(given) > 1 else ""
+            cells.append(f"{statistics.mean(given):.1f}{spread}")
+        cells.append(f"{accuracy[tool]:.1f}" if tool in accuracy else "–")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def accuracies(found: dict[str, Any], tool: str, labels: int) -> str:
-    """Mean of the draws, and their lowest and highest if there are several."""
-    given = [100 * one for name, one in found["accuracy"].items() if name.startswith(f"{tool}-{labels}-")]
-    spread = f" ({min(given):.1f} to {max(given):.1f})" if len(given) > 1 else ""
-    return f"{statistics.mean(given):.1f}{spread}"
-
-
 def versions(found: dict[str, Any]) -> str:
-    """What pip installed."""
-    names = dict(pair for one in found["made"].values() for pair in one["versions"].items())
-    return ", ".join(f"{name} {number}" for name, number in sorted(names.items())) + ".\n"
+    """What pip installed, for each tool."""
+    sets = dict.fromkeys(
+        ", ".join(f"{name} {number}" for name, number in one["versions"].items()) for one in found["made"].values()
+    )
+    return "; ".join(sets) + ".\n"
 
 
 def seconds(time: float) -> str:
