@@ -45,6 +45,7 @@ lint: $(ENV)/.dev ## style, types and the order of the rooms
 docs: $(ENV)/.docs ## the documents as a site in build/site; fails on a broken link
 	"$(BIN)/python" docs/draw_results.py
 	"$(BIN)/python" docs/draw_costs.py
+	"$(BIN)/python" docs/draw_compared.py
 	"$(BIN)/python" docs/write_recipe_reference.py
 	NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --strict --quiet
 

@@ -22,6 +22,8 @@ PATTERNS = (
     "bench/results/*.md",
     "bench/results/*.svg",
     "recipes/**/*.toml",
+    "examples/*.*",
+    "deploy/kubernetes/*.yaml",
 )
 START = "README.md"
 LINK = re.compile(r"(\]\()([^)\s:#]+)")  # the target of a link or a picture, without its anchor

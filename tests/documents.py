@@ -29,6 +29,7 @@ DOCUMENTS = [
             "replicas",
             "costs",
             "measure",
+            "compared",
             "tables",
             "python",
             "architecture",
@@ -38,6 +39,7 @@ DOCUMENTS = [
     ),
     ROOT / "CONTRIBUTING.md",
 ]
+EXAMPLES = ROOT / "examples" / "README.md"  # tests/e2e/test_examples.py types its commands in a directory of their own
 # The beginnings of commands that are not run, and why. Their options are checked all the same (tests/test_docs.py).
 NOT_RUN = {
     "make ": "makes an environment of its own, and takes minutes",
@@ -63,6 +65,9 @@ NOT_RUN = {
     "kubectl ": "needs a cluster",
     "promtool ": "needs promtool; tests/deploy/test_monitoring.py runs it where it is",
     "python docs/draw_costs.py ": "needs the sources; tests/test_docs.py runs it",
+    ".venv-compared/bin/pip install ": "fetches other tools",
+    "python docs/measure_compared.py ": "trains other tools",
+    "python docs/draw_compared.py ": "needs the sources; tests/test_docs.py runs it",
     "bentoml containerize ": "needs a container runtime",
     "POCKETBERT_BUNDLE=artifacts/tickets/bundle POCKETBERT_PRECISION=int8": "needs the sources; tests/serve/test_bento_files.py does it",
     "curl -X POST localhost:3000/admin/reload ": "needs a server with a token; tests/serve/test_running_server.py does it",
@@ -102,8 +107,8 @@ def blocks(document: Path) -> list[Block]:
 
 
 def all_blocks(language: str) -> list[Block]:
-    """The blocks of all documents in a language."""
-    return [block for document in DOCUMENTS for block in blocks(document) if block.language == language]
+    """The blocks of all documents and of the examples in a language."""
+    return [block for document in (*DOCUMENTS, EXAMPLES) for block in blocks(document) if block.language == language]
 
 
 def why_not_run(command: str) -> str | None:

@@ -21,14 +21,15 @@ from compress.recipe import load_recipe
 from compress.recipe.load import recipe_from
 from compress.runtime.errors import UserError
 from pocketbert.cli import COMMANDS, load_command
-from tests.documents import DOCUMENTS, LANGUAGES, NOT_RUN, ROOT, Block, all_blocks, blocks, words
+from tests.documents import DOCUMENTS, EXAMPLES, LANGUAGES, NOT_RUN, ROOT, Block, all_blocks, blocks, words
 
 PACKAGES = ("compress", "export", "serve", "bench", "pocketbert")
 GUIDES = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
-LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")})
+LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", EXAMPLES, *(ROOT / "docs").rglob("*.md")})
 DRAWN = {
     "draw_architecture": "architecture.svg",
     "draw_results": "results.svg",
+    "draw_compared": "compared.md",
     "draw_costs": "costs.md",
     "write_recipe_reference": "recipe.md",
 }
@@ -85,7 +86,9 @@ def test_all_documents_are_read_here() -> None:
     assert set(DOCUMENTS) == written
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, EXAMPLES], ids=lambda document: document.parent.name + "/" + document.name
+)
 def test_every_block_is_of_a_language_that_is_checked(document: Path) -> None:
     assert {block.language for block in blocks(document)} <= LANGUAGES
 

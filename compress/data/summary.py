@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -97,7 +98,16 @@ def _is_decoded_wrongly(text: str) -> bool:
 
 def _about_labels(splits: dict[str, list[Row]], classes: dict[str, int], labels: Sequence[str] | None) -> Iterator[str]:
     for group in alike(classes):
-        yield f"labels {_some(map(_name, group))} are different classes, but look the same except for case, spaces or the form of a number"
+        name = max(group, key=lambda one: classes[one])
+        others = ", ".join(
+            f"{json.dumps(one, ensure_ascii=False)} = {json.dumps(name, ensure_ascii=False)}"
+            for one in group
+            if one != name
+        )
+        yield (
+            f"labels {_some(map(_name, group))} are different classes, but look the same except for case, spaces or the form of a number; "
+            f"relabel = {{{others}}} in the recipe's data makes them one"
+        )
     if padded := [label for label in classes if label != label.strip()]:
         yield f"labels with spaces around them: {_some(map(_name, padded))}"
     if quoted := [label for label in classes if re.fullmatch(r'".*"|\'.*\'', label)]:

@@ -173,6 +173,7 @@ def _short_and_long(sample: Split, encoder: TextEncoder) -> EncodedSplit:
     """The first text of a sample, and all of its texts in one, cut to the most tokens."""
     joined = " ".join(sample.texts)
     longer = joined * (1 + 8 * encoder.max_length // max(1, len(joined)))  # most tokens are of fewer characters
+    longer = longer[: 32 * encoder.max_length]  # to cut much more off a pair takes seconds
     second = None if sample.texts_b is None else [sample.texts_b[0], longer]
     return encode_split(Split([sample.texts[0], longer], second, [0, 0], None), encoder)
 

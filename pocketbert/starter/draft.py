@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ from pocketbert.starter.language import Language, language_of
 from pocketbert.starter.layout import read_layout
 
 MULTILINGUAL = "google-bert/bert-base-multilingual-cased"
+# BERTs of one language on the hub, which the recipe mentions beside the multilingual one.
+MONOLINGUAL = {
+    "Chinese": "google-bert/bert-base-chinese",
+    "Dutch": "GroNLP/bert-base-dutch-cased",
+    "German": "google-bert/bert-base-german-cased",
+    "Italian": "dbmdz/bert-base-italian-cased",
+    "Portuguese": "neuralmind/bert-base-portuguese-cased",
+    "Spanish": "dccuchile/bert-base-spanish-wwm-cased",
+    "Swedish": "KB/bert-base-swedish-cased",
+    "Turkish": "dbmdz/bert-base-turkish-cased",
+}
 # Characters of a token, rounded down so that few texts are cut: of English words, of others in letters, of ideographs.
 CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
@@ -132,7 +144,8 @@ class _Writer:
     teacher: str | None
 
     def lines(self) -> Iterator[str]:
-        yield f"# Written by `pocketbert init {self.table}`. What is left out has a default: `pocketbert recipe {self.path}` prints all."
+        table = shlex.quote(str(self.table))
+        yield f"# Written by `pocketbert init {table}`. What is left out has a default: `pocketbert recipe {self.path}` prints all."
         yield f"#   pocketbert compress {self.path}      # teacher and student; run again, it carries on"
         yield f"#   pocketbert export {self.path}        # the bundle that predict and serve take"
         yield f"name = {_toml(self.name)}"
@@ -183,6 +196,8 @@ class _Writer:
             yield _line(
                 "model", MULTILINGUAL, f"from the Hugging Face hub, since the texts are not English ({self.language})"
             )
+            if self.language.name in MONOLINGUAL:
+                yield f'# model = "{MONOLINGUAL[self.language.name]}"   # a BERT for {self.language.name} alone, often more accurate'
         yield "# fine_tuned = true                 # the model is already trained for these labels"
         steps = _teacher_steps(self.corpus)
         if steps > TEACHER_STEPS:

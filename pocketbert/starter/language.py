@@ -24,6 +24,7 @@ FREQUENT = {
 }
 SAMPLE, CHARACTERS = 1000, 300  # texts, and characters of each
 CLEAR = 0.05  # a language is plain if this share of the words is among its frequent ones
+KANA, LEAST_KANA = ("Hiragana", "Katakana"), 0.01  # Han letters beside more of these are Japanese, else Chinese
 MENTIONED = 0.02  # a further script with a smaller share of the letters is left out
 
 
@@ -56,6 +57,8 @@ def language_of(texts: Sequence[str]) -> Language:
     hits = {name: sum(word in known for word in words) for name, known in _frequent().items()}
     best = max(hits, key=lambda name: hits[name])
     plain = next(iter(scripts), "") == "Latin" and hits[best] >= CLEAR * len(words)
+    if next(iter(scripts), "") == "Han" and sum(scripts.get(script, 0.0) for script in KANA) < LEAST_KANA:
+        return Language(scripts, "Chinese")
     return Language(scripts, best if plain else None)
 
 

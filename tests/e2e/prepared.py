@@ -27,7 +27,7 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1"}  # an unknown model of the hub is one at once
 
 
 def start(module: str, arguments: list[str], output: Path) -> BaseProcess:
-    """Start `python -m MODULE ARGUMENTS` with this process's variables, offline, its output in two files.
+    """Start `python -m MODULE ARGUMENTS` in this process's directory with its variables, offline, its output in two files.
 
     :param output: of stdout, with the suffix `.out`, and of stderr, with `.err`.
     """
@@ -35,7 +35,7 @@ def start(module: str, arguments: list[str], output: Path) -> BaseProcess:
         for name, value in _OFFLINE.items():
             patch.setenv(name, value)
         forkserver.ensure_running()  # the libraries read some variables when they are imported
-        process = _CONTEXT.Process(target=_run, args=(module, arguments, dict(os.environ), output))
+        process = _CONTEXT.Process(target=_run, args=(module, arguments, (dict(os.environ), os.getcwd()), output))
         process.start()
     return process
 
@@ -48,9 +48,11 @@ def run(module: str, *arguments: str, output: Path) -> subprocess.CompletedProce
     return subprocess.CompletedProcess([module, *arguments], process.exitcode or 0, *said)
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str], output: Path) -> None:
+def _run(module: str, arguments: list[str], place: tuple[dict[str, str], str], output: Path) -> None:
+    environment, directory = place
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(directory)
     for number, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = [module, *arguments]

@@ -117,6 +117,13 @@ def test_texts_that_are_not_english_get_a_teacher_that_reads_them(folder: Path) 
     assert recipe.transfer.texts == 0 < recipe.transfer.joined
     assert str(draft.language) == "language not plain; 100% Cyrillic letters"
     assert draft_recipe(folder / "t.csv", teacher="my/bert", out="own.toml").write().teacher.model == "my/bert"
+    german = [
+        (f"der Film Nummer {i} war sehr {'gut' if i % 2 else 'schlecht'} und auch nicht kurz", str(i % 2))
+        for i in range(200)
+    ]
+    text = draft_recipe(table(folder / "film kritik.csv", german, ("text", "label"))).text
+    assert '# model = "google-bert/bert-base-german-cased"' in text
+    assert "`pocketbert init 'film kritik.csv'`" in text.replace(str(folder) + "/", "")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +135,7 @@ def test_texts_that_are_not_english_get_a_teacher_that_reads_them(folder: Path) 
         ("El paquete no está en la calle pero los vendedores son muy buenos", "Spanish", False),
         ("asdf qwer 123", None, True),
         ("これは良い映画です", None, False),
+        ("这本书很好看，送货也很快。", "Chinese", False),
         ("!!! 42", None, True),
     ],
 )
@@ -146,6 +154,7 @@ def test_what_looks_like_a_mistake_is_said(folder: Path) -> None:
     ]
     warnings = "\n".join(draft_recipe(table(folder / "t.csv", rows, ("text", "label"))).warnings)
     assert "labels 'Positive', 'positive' are different classes" in warnings
+    assert 'relabel = {"Positive" = "positive"}' in warnings
     assert "training texts have several labels" in warnings
     assert "have no letter or digit" in warnings
 
