@@ -36,6 +36,7 @@ class Heartbeat(Thread):
         self.watched = dict.fromkeys(range(1, size) if rank == 0 else (0,), "")  # what each has said last
         self.missed = dict.fromkeys(self.watched, 0)
         self.ended = Event()
+        self._beat(0)  # before any work: a process that is lost at once has said where it ran
 
     def run(self) -> None:
         """Beat and watch until `stop` is called."""
@@ -45,7 +46,7 @@ class Heartbeat(Thread):
         while not self.ended.wait(BEAT_SECONDS):
             beats += 1
             try:
-                self.store.set(str(self.rank), f"{beats} {socket.gethostname()}")
+                self._beat(beats)
                 lost = self._look()
                 failed = self.store.check([processes.FAILED])
                 silent = 0
@@ -59,7 +60,8 @@ class Heartbeat(Thread):
             if lost is not None:
                 host = self.watched[lost].partition(" ")[2]
                 self._leave(
-                    f"process {lost} of {self.size} ({host}) answers no more", tells=processes.is_first_to_fail()
+                    f"process {lost} of {self.size}{f' ({host})' if host else ''} answers no more",
+                    tells=processes.is_first_to_fail(),
                 )
 
     def stop(self) -> None:
@@ -68,6 +70,9 @@ class Heartbeat(Thread):
         self.join(timeout=2 * processes.STORE_TIMEOUT.total_seconds())
         with suppress(RuntimeError):  # the store is gone, and nobody looks any more
             self.store.set(str(self.rank), ENDED)
+
+    def _beat(self, beats: int) -> None:
+        self.store.set(str(self.rank), f"{beats} {socket.gethostname()}")
 
     def _look(self) -> int | None:
         """The number of a process that has said nothing new for too long."""
