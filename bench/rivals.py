@@ -47,14 +47,16 @@ class Rivals:
         return self._made("fasttext", fingerprint(self._texts_key, self.recipe.seed), self._make_fasttext) / "model.npz"
 
     def static(self) -> Path:
-        """Static token embeddings distilled from the teacher, with their head, as an .npz file.
+        """Static token embeddings distilled from the teacher and fine-tuned, with their head, as an .npz file.
 
         :raises UserError: there is no teacher, or its vocabulary is too large.
         """
         weights = self.workspace.root / "teacher" / "model.safetensors"
         if not weights.exists():
             raise UserError(f"{weights}: no teacher there")
-        key = fingerprint(self._texts_key, sha256_file(weights), self.recipe.target.max_length)
+        key = fingerprint(
+            self._texts_key, sha256_file(weights), self.recipe.target.max_length, self.recipe.seed, "fine-tuned"
+        )
         return self._made("static", key, self._make_static) / "model.npz"
 
     def frozen(self, *, int8: bool) -> Path:
@@ -112,7 +114,7 @@ class Rivals:
         from compress.teachers.finetune import open_teacher
 
         teacher, encoder = open_teacher(self.workspace.root / "teacher", self.recipe.target.max_length)
-        fit_static(self.corpus, teacher, encoder).save(directory / "model.npz")
+        fit_static(self.corpus, teacher, encoder, self.recipe.seed).save(directory / "model.npz")
 
     def _make_frozen(self, directory: Path) -> None:
         from compress.teachers.finetune import make_frozen

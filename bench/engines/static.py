@@ -1,4 +1,4 @@
-"""Static token embeddings distilled from the teacher, with a linear head, in NumPy."""
+"""Static token embeddings distilled from the teacher and fine-tuned, in NumPy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StaticEngine(Engine):
 
         :raises UserError: as `Rivals.static`.
         """
-        rival = task.rival("Static embeddings", note="distilled from the teacher, with logistic regression")
+        rival = task.rival("Static embeddings", note="distilled from the teacher, then fine-tuned")
         return cls.of(rival, name="static", runner="NumPy", path=task.rivals.static().absolute(), precision="fp32")
 
     def open(self, threads: int, device: str) -> StaticEmbeddings:
@@ -61,4 +61,4 @@ class StaticEmbeddings(Model):
 
     def parameters(self) -> int:
         """Number of weights."""
-        return self._model.embeddings.size + self._model.weight.size + self._model.bias.size
+        return self._model.parameters

@@ -7,13 +7,12 @@ It differs in the optimiser: Adam on small batches in the place of SGD text by t
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from compress.baselines.bags import joined, shuffled_batches
 from compress.baselines.fasttext_model import FastTextModel, IdArray, hashed
 from compress.data.corpus import Corpus, Split
 
@@ -40,7 +39,6 @@ def _train(known: IdArray, rows: list[IdArray], labels: IdArray, classes: int, r
     :param known: the hashes that have an embedding, (F,).
     :param rows: of each text, the places of its hashes in `known`.
     """
-    order = np.random.default_rng(seed)
     bag = nn.EmbeddingBag(len(known), DIMENSIONS, mode="mean", sparse=True)
     weight = nn.Parameter(torch.zeros(classes, DIMENSIONS))
     start = torch.Generator().manual_seed(seed)
@@ -50,22 +48,15 @@ def _train(known: IdArray, rows: list[IdArray], labels: IdArray, classes: int, r
     each = -(-len(rows) // BATCH)
     epochs = max(1, min(max(EPOCHS, LEAST_STEPS // each), MOST_STEPS // each))
     steps = epochs * each
-    taken = itertools.chain.from_iterable(_batches(order.permutation(len(rows))) for _ in range(epochs))
-    for step, batch in enumerate(taken):
+    for step, batch in enumerate(shuffled_batches(len(rows), BATCH, epochs, seed)):
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
             optimizer.zero_grad()
-        of_texts = [rows[i] for i in batch]
-        starts = np.cumsum([0, *(len(of_text) for of_text in of_texts[:-1])])
-        mean = bag(torch.from_numpy(np.concatenate(of_texts)), torch.from_numpy(starts))
+        mean = bag(*joined([rows[i] for i in batch]))
         F.cross_entropy(mean @ weight.T, torch.from_numpy(labels[batch])).backward()
         for optimizer in optimizers:
             optimizer.step()
     return FastTextModel(known, bag.weight.detach().numpy(), weight.detach().numpy())
-
-
-def _batches(order: IdArray) -> list[IdArray]:
-    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
 
 def _accuracy(model: FastTextModel, split: Split) -> float:

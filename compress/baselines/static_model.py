@@ -1,4 +1,4 @@
-"""A classifier of static token embeddings and a linear head, in NumPy. No torch."""
+"""A classifier of static token embeddings and a head with one hidden layer, in NumPy. No torch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ FloatArray = NDArray[np.float32]
 class StaticModel:
     """Embeddings of tokens and a head."""
 
-    embeddings: FloatArray  # (V, d), weighted; 0 for special tokens
-    weight: FloatArray  # (C, d) or, for pairs, (C, 4d)
+    embeddings: FloatArray  # (V, d), weighted
+    hidden_weight: FloatArray  # (H, d) or, for pairs, (H, 4d)
+    hidden_bias: FloatArray  # (H,)
+    weight: FloatArray  # (C, H)
     bias: FloatArray  # (C,)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(array.size for array in vars(self).values())
 
     def logits(self, texts: Sequence[Encoded], *, pair: bool) -> FloatArray:
         """Logits (N, C)."""
-        return features(self.embeddings, texts, pair=pair) @ self.weight.T + self.bias
+        hidden = features(self.embeddings, texts, pair=pair) @ self.hidden_weight.T + self.hidden_bias
+        return np.maximum(hidden, 0) @ self.weight.T + self.bias
 
     def save(self, file: Path) -> None:
         """Write an .npz file."""
-        np.savez(file, embeddings=self.embeddings, weight=self.weight, bias=self.bias)
+        np.savez(file, **vars(self))
 
     @classmethod
     def load(cls, file: Path) -> StaticModel:
