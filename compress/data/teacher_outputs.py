@@ -18,6 +18,7 @@ from compress.data.tensor_files import load_tensors
 
 FILE = "outputs.safetensors"
 DEV_FILE = "dev.safetensors"  # the teacher's outputs on dev, for choosing a student's best epoch
+TOKENS_FILE = "tokens.safetensors"  # what it makes of each token alone, for a student's first word embeddings
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,14 @@ class TeacherOutputs:
         predicted = self.targets.logits.argmax(dim=1)
         labels = torch.where(texts.labels == UNLABELLED, predicted, texts.labels)
         return replace(texts, labels=labels, teacher=self.targets, weights=self.weights)
+
+
+def save_token_vectors(vectors: Tensor, directory: Path) -> None:
+    """Write one vector for each token of the vocabulary, (V, d), in half precision."""
+    save_file({"vectors": vectors.half().contiguous()}, directory / TOKENS_FILE)
+
+
+def load_token_vectors(directory: Path) -> Tensor:
+    """What `save_token_vectors` wrote, (V, d)."""
+    tensors, _ = load_tensors(directory / TOKENS_FILE)
+    return tensors["vectors"].float()

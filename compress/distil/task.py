@@ -21,5 +21,5 @@ class StudentTask:
     dev: EncodedSplit  # with the teacher's outputs if the student is to learn them: they choose its best epoch
     labels: list[str]
     pair: bool  # whether each example is a pair of texts
-    embeddings: Tensor  # the teacher's word embeddings (V, d)
+    embeddings: Tensor  # (V, d): the teacher's word embeddings, or what its layers make of each token
     seed: int

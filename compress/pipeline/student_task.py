@@ -6,7 +6,7 @@ from compress.augment.texts import load_augmented
 from compress.data.batches import EncodedSplit, encode_split, with_transfer_set
 from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus
-from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs
+from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs, load_token_vectors
 from compress.data.training_texts import TrainingTexts
 from compress.distil.task import StudentTask
 from compress.pipeline.stage import StageContext
@@ -63,6 +63,9 @@ def student_task(context: StageContext) -> StudentTask:
         texts = TeacherOutputs.load(outputs).attach(texts)
         if context.recipe.objective.method != "none":
             dev = TeacherOutputs.load(outputs, DEV_FILE).attach(dev)
+    embeddings = model.get_input_embeddings().weight.detach().clone()
+    if context.recipe.objective.method != "none" and context.recipe.student.kind != "transformer":
+        embeddings = load_token_vectors(context.result("teacher_outputs"))
     transfer = 0
     if "transfer_outputs" in context.results:
         further = TeacherOutputs.load(context.result("transfer_outputs")).attach(transfer_texts(context, encoder))
@@ -76,6 +79,6 @@ def student_task(context: StageContext) -> StudentTask:
         dev=dev,
         labels=corpus.labels,
         pair=corpus.pair,
-        embeddings=model.get_input_embeddings().weight.detach().clone(),
+        embeddings=embeddings,
         seed=context.recipe.seed,
     )

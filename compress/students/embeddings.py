@@ -8,23 +8,40 @@ from torch import Tensor
 
 from compress.data.batches import EncodedSplit
 
+BLOCK = 8192  # rows of a table that are in memory in double precision at a time
+
 
 def project_embeddings(table: Tensor, train: EncodedSplit, width: int) -> Tensor:
-    """Project the teacher's word embeddings (V, d) on their first `width` principal components: (V, width).
+    """The first word embeddings of a student (V, width): the principal components of vectors of the tokens (V, d).
 
-    The components are weighted by the token counts of the training texts. The student stores and trains only the
-    projected table.
+    The student stores and trains only the projected table. A student wider than d gets zeros in its further channels.
+    """
+    projected = principal_components(table, train, width)
+    projected = torch.nn.functional.pad(projected, (0, width - projected.shape[1]))
+    return (projected / projected.std() * 0.5).float()
+
+
+def principal_components(table: Tensor, train: EncodedSplit, most: int) -> Tensor:
+    """Vectors of the tokens (V, d) projected on their first `most` principal components: (V, at most `most`), float64.
+
+    The components are weighted by the token counts of the training texts. The table is read in blocks: one of many
+    languages is large.
     """
     counts = torch.ones(len(table), dtype=torch.float64)  # add-one: a token without occurrences still counts
     ids = torch.from_numpy(np.concatenate([e.input_ids for e in train.encoded]))
     counts += torch.bincount(ids, minlength=len(table))
-    share = (counts / counts.sum())[:, None]
-    centred = table.double() - (share * table.double()).sum(dim=0)
-    _, vectors = torch.linalg.eigh((centred * share).T @ centred)
-    projected = centred @ vectors[:, -width:].flip(1)
-    if projected.shape[1] < width:  # a teacher narrower than the student
-        projected = torch.nn.functional.pad(projected, (0, width - projected.shape[1]))
-    return (projected / projected.std() * 0.5).float()
+    shares = (counts / counts.sum())[:, None].split(BLOCK)
+    blocks = table.split(BLOCK)
+    mean = torch.stack([(share * block.double()).sum(dim=0) for share, block in zip(shares, blocks, strict=True)]).sum(
+        0
+    )
+    covariance = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
+    for share, block in zip(shares, blocks, strict=True):
+        centred = block.double() - mean
+        covariance += (centred * share).T @ centred
+    _, vectors = torch.linalg.eigh(covariance)
+    components = vectors[:, -most:].flip(1)
+    return torch.cat([(block.double() - mean) @ components for block in blocks])
 
 
 def project_for_members(table: Tensor, train: EncodedSplit, width: int, members: int) -> Tensor:

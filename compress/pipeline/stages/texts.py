@@ -81,16 +81,22 @@ AUGMENTED = Stage(
 def make_teacher_outputs(context: StageContext) -> None:
     """Ask the frozen teacher about the student's training texts."""
     from compress.data.batches import encode_split
+    from compress.data.teacher_outputs import save_token_vectors
     from compress.pipeline.student_task import student_texts
-    from compress.teachers.finetune import open_encoder
+    from compress.students.embeddings import principal_components
+    from compress.teachers.finetune import open_teacher
     from compress.teachers.outputs import make_teacher_outputs
+    from compress.teachers.token_vectors import token_vectors
 
     recipe, teacher = context.recipe, context.result("teacher")
-    encoder = open_encoder(teacher, recipe.target.max_length)
+    model, encoder = open_teacher(teacher, recipe.target.max_length)
     texts = student_texts(context, encoder)
     dev = encode_split(student_corpus(recipe, context.corpus).splits["dev"], encoder)
     probes = recipe.student.kind == "cnn"
     make_teacher_outputs(teacher, texts, context.directory, probes=probes, weights=recipe.weights_examples, dev=dev)
+    if recipe.student.kind != "transformer":
+        vectors = principal_components(token_vectors(model, encoder), texts, model.config.hidden_size)
+        save_token_vectors(vectors, context.directory)
 
 
 TEACHER_OUTPUTS = Stage(
@@ -103,7 +109,7 @@ TEACHER_OUTPUTS = Stage(
     texts=student_text_kinds,
     after=("teacher", "augmented"),
     needed=lambda recipe: recipe.objective.method != "none" or recipe.student.kind == "cnn",
-    versions=("with dev",),
+    versions=("with dev", "with token vectors"),
 )
 
 
