@@ -64,10 +64,9 @@ def test_components_are_those_of_the_weighted_covariance_in_blocks_or_not(monkey
     assert not wide[:, 6:].any()
 
 
-@pytest.mark.parametrize("taught", [True, False])
-def test_a_student_starts_from_them_unless_it_has_no_teacher(tmp_path: Path, taught: bool) -> None:
+def test_a_student_starts_from_them(tmp_path: Path) -> None:
     settings = ["search.trials=0", "search.epochs=1", "compress.average=0"]
-    settings += ["compress.epochs=1", "compress.learning_rate=1e-9", *([] if taught else ["objective.method=none"])]
+    settings += ["compress.epochs=1", "compress.learning_rate=1e-9"]
     workspace = Workspace(tmp_path / "artifacts" / "tiny")
     compress(load_recipe(tiny_recipe(tmp_path), settings), workspace)
     student, encoder = open_teacher(workspace.root / "student", 16)
@@ -80,5 +79,4 @@ def test_a_student_starts_from_them_unless_it_has_no_teacher(tmp_path: Path, tau
         for v in (table, token_vectors(teacher, encoder), words)
     ]
     _, like_vectors, like_words = np.corrcoef(angles)[0]
-    assert (like_vectors > like_words) == taught
-    assert max(like_vectors, like_words) > 0.7
+    assert like_vectors > max(like_words, 0.6)
