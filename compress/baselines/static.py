@@ -21,6 +21,7 @@ from compress.baselines.bags import Ids, joined, shuffled_batches
 from compress.baselines.static_model import FloatArray, StaticModel
 from compress.data.batches import EncodedSplit, encode_split, make_loader
 from compress.data.corpus import Corpus
+from compress.data.single_tokens import MOST_TOKENS, single_tokens
 from compress.objectives.expertise import mean_state
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
@@ -35,7 +36,6 @@ BATCH = 32
 LEAST_STEPS, MOST_STEPS = 500, 30_000
 MOST_BETWEEN_CHECKS = 5_000  # steps; of fewer than so many batches, dev is asked after each epoch
 PATIENCE = 3  # after so many checks on dev without a better one, training ends
-MOST_TOKENS = 130_000  # a larger vocabulary takes an encoder too long, and is mostly of other languages
 TOKENS_OF_BATCH = 512
 
 
@@ -124,11 +124,8 @@ def distil_embeddings(encoder: PreTrainedModel, tokenizer: TextEncoder) -> Float
             f"the teacher's vocabulary has {vocabulary:,} tokens, and each would go through the encoder; {MOST_TOKENS:,} are the most"
         )
     special = [i for i, token in tokenizer.tokenizer.get_added_tokens_decoder().items() if token.special]
-    empty = tokenizer.encode([""])[0].input_ids  # the special tokens around a text
-    half, zeros = len(empty) // 2, np.zeros(len(empty) + 1, np.int64)
     ids = np.setdiff1d(np.arange(vocabulary), special)
-    texts = [Encoded(np.insert(empty, half, token), zeros, zeros) for token in ids]
-    states = _mean_states(encoder, EncodedSplit(texts, torch.zeros(len(texts), dtype=torch.long), 0))
+    states = _mean_states(encoder, single_tokens(tokenizer, ids))
     centred = states - states.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
     embeddings = np.zeros((vocabulary, min(DIMENSIONS, states.shape[1])), np.float32)

@@ -87,7 +87,7 @@ def _transfer(context: StageContext, student: PreTrainedModel) -> TransferLoss |
 
 
 def make_bilstm(task: StudentTask, options: BiLstmOptions) -> BiLstmStudent:
-    """A BiLSTM with the teacher's word embeddings, projected to its width."""
+    """A BiLSTM whose first word embeddings are what the teacher makes of each token, projected to its width."""
     config = BiLstmConfig(
         vocab_size=len(task.embeddings),
         width=options.width,

@@ -63,8 +63,9 @@ class Work:
         return 1e-4 * self._augmented if cheap else None
 
     def teacher_outputs(self) -> float:
-        """On all texts that the student learns from but the transfer set."""
-        return self._texts * self.speeds.judge
+        """On all texts that the student learns from but the transfer set, and on the tokens of the vocabulary."""
+        vocabulary = 0.0 if self.recipe.student.kind == "transformer" else self.speeds.vocabulary
+        return self._texts * self.speeds.judge + vocabulary
 
     def transfer_set(self) -> float:
         """Reading the bank, and the choice."""

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, encode_split
 from compress.data.corpus import Corpus, Split
+from compress.data.single_tokens import MOST_TOKENS
 from compress.distil.task import StudentTask
 from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
@@ -58,6 +59,12 @@ class Speeds:
         """The teacher's answers on one text, in batches, in the precision of trainings."""
         batch = self._batch(32)
         return self._forward(self._teacher, batch) / len(batch)
+
+    @cached_property
+    def vocabulary(self) -> float:
+        """The teacher's states of each token of its vocabulary as a text of its own."""
+        tokens = 3 * min(self._teacher.config.vocab_size, MOST_TOKENS)  # with two special tokens around each
+        return tokens * self.judge / (sum(self._texts.lengths) / len(self._texts))
 
     @cached_property
     def learn(self) -> float:

@@ -101,7 +101,7 @@ class _Losses:
 
 
 def _initial_supernet(task: StudentTask, student: CnnOptions) -> Supernet:
-    """An untrained supernet with the teacher's word embeddings, projected to the student's width."""
+    """An untrained supernet with the first word embeddings of a student of this width."""
     supernet = make_supernet(task, student, student.dropout, student.token_dropout)
     supernet.embeddings.table.weight.data.copy_(project_embeddings(task.embeddings, task.train, student.width))
     return supernet

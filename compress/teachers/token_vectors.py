@@ -8,47 +8,49 @@ context are made in the same way (model2vec, Tulkens and van Dongen 2024).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.data.batches import Batch, EncodedSplit, make_loader
+from compress.data.single_tokens import MOST_TOKENS, single_tokens, special_tokens
 from compress.runtime.encode import TextEncoder
 from compress.training.accelerator import make_accelerator
+from compress.training.evaluation import model_inputs, predict
 
-TOKENS_IN_BATCH = 1024
+TOKENS_IN_BATCH = 512
 
 
-def token_vectors(model: PreTrainedModel, encoder: TextEncoder) -> Tensor:
+def token_vectors(model: PreTrainedModel, encoder: TextEncoder, texts: EncodedSplit) -> Tensor:
     """For each token of the vocabulary its word embedding, and its states in two layers where it is a text of its own.
 
-    Each of the three parts has zero mean and unit variance in every dimension.
+    Each of the three parts has zero mean and unit variance in every dimension. The states of a token that was not asked
+    about are zero.
 
     :param model: a teacher of J layers and width d; its layers ⌈2J/3⌉ and J are read.
     :param encoder: its tokenizer, which puts the special tokens around the token.
+    :param texts: what the student learns from: of a vocabulary of more than `MOST_TOKENS`, only their tokens are asked about.
     :returns: (V, 3·d) in half precision, on the CPU.
     """
-    before, after = _frame(encoder)
-    embeddings = model.get_input_embeddings().weight.detach()
     layers = model.config.num_hidden_layers
-    read = (-(-2 * layers // 3), layers)
+    place = len(special_tokens(encoder)[0])
+
+    def forward(_: nn.Module, batch: Batch) -> Tensor:
+        states = model(**model_inputs(model, batch), output_hidden_states=True).hidden_states
+        return torch.cat([states[layer][:, place] for layer in (-(-2 * layers // 3), layers)], dim=1)
+
     accelerator = make_accelerator()
-    model.eval()
-    states = []
-    with torch.inference_mode(), accelerator.autocast():
-        for tokens in torch.arange(len(embeddings), device=embeddings.device).split(TOKENS_IN_BATCH):
-            around = [torch.tensor(ids, device=tokens.device).expand(len(tokens), -1) for ids in (before, after)]
-            ids = torch.cat([around[0], tokens[:, None], around[1]], dim=1).long()
-            out = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
-            states.append(torch.cat([out.hidden_states[layer][:, len(before)] for layer in read], dim=1).half().cpu())
-    return torch.cat([_standardised(embeddings.cpu()), _standardised(torch.cat(states))], dim=1)
-
-
-def _frame(encoder: TextEncoder) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a single text."""
-    empty, short = (encoded.input_ids.tolist() for encoded in encoder.encode(["", "a"]))
-    same = [ours == other for ours, other in zip(empty, short, strict=False)]
-    before = same.index(False) if False in same else len(same)
-    return empty[:before], empty[before:]
+    model.to(accelerator.device)
+    embeddings = model.get_input_embeddings().weight.detach().cpu()
+    ids = np.arange(len(embeddings))
+    if len(ids) > MOST_TOKENS:
+        ids = np.unique(np.concatenate([text.input_ids for text in texts.encoded]))
+    loader = make_loader(single_tokens(encoder, ids), TOKENS_IN_BATCH, shuffle=False)
+    found = predict(model, loader, forward, accelerator, "tokens through the teacher")
+    states = torch.zeros(len(embeddings), found.shape[1], dtype=torch.half)
+    states[torch.from_numpy(ids)] = _standardised(found)
+    return torch.cat([_standardised(embeddings), states], dim=1)
 
 
 def _standardised(values: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def texts(*rows: list[int]) -> EncodedSplit:
 
 def test_each_token_is_a_text_of_its_own(tmp_path: Path) -> None:
     model, encoder = open_teacher(tiny_teacher(tmp_path), 16)
-    vectors = token_vectors(model, encoder).float()
+    vectors = token_vectors(model, encoder, texts([1])).float()
     width, rows = model.config.hidden_size, model.config.vocab_size
     assert vectors.shape == (rows, 3 * width)
     assert vectors.mean(dim=0).abs().max() < 1e-3
@@ -76,7 +76,24 @@ def test_a_student_starts_from_them(tmp_path: Path) -> None:
     # A projection keeps the angles, but for what it leaves out.
     angles = [
         F.cosine_similarity(v[:, None].float(), v.float(), dim=2).flatten().numpy()
-        for v in (table, token_vectors(teacher, encoder), words)
+        for v in (table, token_vectors(teacher, encoder, texts([1])), words)
     ]
     _, like_vectors, like_words = np.corrcoef(angles)[0]
     assert like_vectors > max(like_words, 0.6)
+
+
+def test_of_a_large_vocabulary_only_the_tokens_of_the_texts_are_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, encoder = open_teacher(tiny_teacher(tmp_path), 16)
+    width = model.config.hidden_size
+    everything = token_vectors(model, encoder, texts([1])).float()
+    monkeypatch.setattr("compress.teachers.token_vectors.MOST_TOKENS", 10)
+    some = token_vectors(model, encoder, texts([5, 9, 9], [12])).float()
+    assert torch.equal(some[:, :width], everything[:, :width])
+    states = some[:, width:]
+    assert states.abs().sum(dim=1).nonzero().flatten().tolist() == [5, 9, 12]
+    # Of the same three texts, standardised among themselves.
+    wanted = everything[[5, 9, 12], width:]
+    wanted = (wanted - wanted.mean(dim=0)) / wanted.std(dim=0)
+    assert torch.allclose(states[[5, 9, 12]], wanted, atol=5e-2)

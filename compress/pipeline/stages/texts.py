@@ -95,7 +95,7 @@ def make_teacher_outputs(context: StageContext) -> None:
     probes = recipe.student.kind == "cnn"
     make_teacher_outputs(teacher, texts, context.directory, probes=probes, weights=recipe.weights_examples, dev=dev)
     if recipe.student.kind != "transformer":
-        vectors = principal_components(token_vectors(model, encoder), texts, model.config.hidden_size)
+        vectors = principal_components(token_vectors(model, encoder, texts), texts, model.config.hidden_size)
         save_token_vectors(vectors, context.directory)
 
 

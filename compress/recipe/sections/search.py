@@ -31,8 +31,8 @@ class SearchOptions(Section):
     trial_steps: Positive = Field(200, description="length of such a trial, in batches")
     inherit: bool = Field(
         False,
-        description="start the final training from the weights of the search, as in the paper; by default it starts from the "
-        "teacher's word embeddings, as for any other architecture",
+        description="start the final training from the weights of the search, as in the paper; by default only its word embeddings start "
+        "from something known, as for any other architecture",
     )
     max_cost: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
