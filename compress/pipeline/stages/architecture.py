@@ -38,6 +38,7 @@ SEARCH = Stage(
     texts=student_text_kinds,
     after=TASK_STAGES,
     needed=is_searched,
+    versions=("costs with channels last",),
 )
 
 
