@@ -1,9 +1,10 @@
-"""Photograph the page of a report, `report-page.png`, and the page of the service: `page-light.png`, `page-dark.png`, `page-phone.png`.
+"""Photograph the page of a report, `report-page.png`, the site of the documents, `site.png`, and the page of the service: `page-light.png`,
+`page-dark.png`, `page-phone.png`.
 
 Usage: python docs/photograph_page.py [BUNDLE]
 
-The report is that of docs/sentiment. Without a bundle it is the only photograph; the bundle should be one of the default recipe, since
-the texts are reviews. Needs Chromium (Debian: `apt install chromium`).
+The report is that of docs/sentiment; the site is the one that `make docs` has built. The page of the service needs a bundle, which
+should be one of the default recipe, since the texts are reviews. Needs Chromium (Debian: `apt install chromium`).
 """
 
 from __future__ import annotations
@@ -86,6 +87,15 @@ def photograph_report(chromium: Chromium, scratch: Path) -> None:
     save(chromium, DOCS / "report-page.png")
 
 
+def photograph_site(chromium: Chromium) -> None:
+    """The page about texts, if the site is built."""
+    page = DOCS.parent / "build" / "site" / "texts.html"
+    if page.exists():
+        chromium.open(page.as_uri(), (1400, 840), prefers_color_scheme="light")
+        chromium.wait_for("document.querySelector('.md-nav__link')")
+        save(chromium, DOCS / "site.png")
+
+
 def photograph_service(chromium: Chromium, scratch: Path, bundle: Path) -> None:
     """The page of the service, three times."""
     table = scratch / "reviews.csv"
@@ -107,6 +117,7 @@ def main(bundle: Path | None) -> None:
         scratch = Path(name)
         with Chromium(scratch / "profile") as chromium:
             photograph_report(chromium, scratch)
+            photograph_site(chromium)
             if bundle is not None:
                 photograph_service(chromium, scratch, bundle)
 
