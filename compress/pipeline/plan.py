@@ -14,6 +14,7 @@ from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus, teacher_corpus
 from compress.pipeline.stage import TaskTexts
 from compress.pipeline.stages import stage_keys
+from compress.pipeline.stages.student_inputs import is_searched
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import EdaOptions, L2aOptions, LengthOptions, SpansOptions, TwoStageObjective
@@ -28,6 +29,7 @@ INT8 = 2.0  # how much faster a teacher judges in INT8 than in fp32, on a CPU
 EVALUATION = 1 / 3  # of the time of a training step: answers on as many texts
 # Evaluations on dev of a training whose length is given in steps.
 TEACHER_EVALUATIONS, STUDENT_EVALUATIONS = 5, 10
+FRONT = 40.0  # seconds to make and time the INT8 graphs of the best of the tried architectures
 FROZEN = 4000  # texts on which a head is fitted on the frozen teacher
 
 
@@ -92,8 +94,10 @@ class Work:
         return options.trials * (options.trial_steps + evaluated) * one
 
     def architecture(self) -> float | None:
-        """Not known where students are timed for a target latency."""
-        return 1.0 if self.recipe.budget.target_latency_ms is None else None
+        """The times of what was tried; not known where students are timed for a target latency."""
+        if self.recipe.budget.target_latency_ms is not None:
+            return None
+        return FRONT if is_searched(self.recipe) and self.recipe.search.trials else 1.0
 
     def student(self) -> float | None:
         """Training and evaluations; not known with a selector."""

@@ -42,7 +42,7 @@ def choose_architecture(
     :param vocabulary: number of token ids that have an embedding.
     :param artifacts: the directory of the stage `search`, if the recipe searches, and of `trials`, if it has trials.
     :param title: stands above the drawing.
-    :param measure: needed if the recipe has a target latency.
+    :param measure: needed if the recipe has a target latency. It also tells the times of what the search has tried.
     :raises UserError: the given file holds no genotype, or every student is too large.
     """
     options = recipe.student
@@ -59,8 +59,13 @@ def choose_architecture(
     share = f", {report['cost']:.0%} of the costliest" if "cost" in report else ""
     console.print(f"  {options.architecture}: {genotype}{share}")
     if front := report.get("front"):
-        shares = ", ".join(f"{one['cost']:.0%}: {one['loss']:.4f}" for one in front)
-        console.print(f"  to choose from by search.max_cost, without a new search (cost: loss of the trial): {shares}")
+        timed = "latency_ms" in front[0]
+        wish = "search.max_cost or budget.target_latency_ms" if timed else "search.max_cost"
+        console.print(f"  the best of those tried; {wish} takes another one, without a new search:")
+        for one in front:
+            milliseconds = f"  {one['latency_ms']:5.3f} ms in INT8" if timed else ""
+            chosen = "  ← taken" if one["genotype"] == str(genotype) else ""
+            console.print(f"  {one['cost']:5.0%}{milliseconds}  loss {one['loss']:.4f}{chosen}")
     draw_cell(genotype, directory, f"{title}: cell × {genotype.cells}")
     content = {"genotype": genotype.model_dump(mode="json"), "architecture": options.architecture, **report}
     write_json(directory / "genotype.json", content)

@@ -68,11 +68,15 @@ class LatencyMeter:
         self.measure, self.students = measure, students
         self.measured: dict[Genotype, float] = {}
 
-    def milliseconds(self, genotype: Genotype) -> float:
-        """Measure the architecture, or return the earlier measurement."""
+    def milliseconds(self, genotype: Genotype, *, shown: bool = True) -> float:
+        """Measure the architecture, or return the earlier measurement.
+
+        :param shown: prints a new measurement.
+        """
         if genotype not in self.measured:
             self.measured[genotype] = self.measure(self.students.build(genotype))
-            console.print(f"  {self.measured[genotype]:.3g} ms: {genotype}")
+            if shown:
+                console.print(f"  {self.measured[genotype]:.3g} ms: {genotype}")
         return self.measured[genotype]
 
 
@@ -163,7 +167,7 @@ def select_searched(
 
     :param artifacts: holds the stage `search` and, if the recipe has trials, the stage `trials`.
     :param target: the highest latency in milliseconds; None: no bound.
-    :param measure: needed if there is a target.
+    :param measure: needed if there is a target. It also tells the times of what was tried.
     :raises UserError: every student has more parameters than the recipe allows.
     """
     alpha, depth, costs = read_search(artifacts["search"])
@@ -177,14 +181,22 @@ def select_searched(
         selector = LikeliestSelector(ParetoFront(alpha, depth, by_operation), options, students)
     genotype = _best_within_bounds(selector, options, students)
     report: dict[str, Any] = {}
+    meter = None if measure is None else LatencyMeter(measure, students)
     if target is not None:
-        assert measure is not None, "a target latency needs a way to measure"
-        meter = LatencyMeter(measure, students)
+        assert meter is not None, "a target latency needs a way to measure"
         genotype = _fast_enough(selector, genotype, meter, target)
         taken = meter.milliseconds(genotype)
         report = {"target_latency_ms": target, "latency_ms": round(taken, 4), "target_met": taken <= target}
     cost = architecture_cost(genotype, costs, students.options.max_cells)
+    if trials:
+        report["front"] = [_of_front(trial, meter) for trial in pareto_front(trials)]
     return genotype, _report(genotype, cost, trials, options, students) | report
+
+
+def _of_front(trial: Trial, meter: LatencyMeter | None) -> dict[str, Any]:
+    """An architecture that no tried one beats in both cost and loss."""
+    times = {} if meter is None else {"latency_ms": round(meter.milliseconds(trial.genotype, shown=False), 4)}
+    return {"cost": trial.cost, **times, "loss": trial.loss, "genotype": str(trial.genotype)}
 
 
 def operation_sizes(options: CnnOptions) -> Tensor:
@@ -232,10 +244,6 @@ def _report(
     }
     if tried := [trial for trial in trials if trial.genotype == genotype]:
         report |= {"loss": tried[0].loss, "accuracy": tried[0].accuracy, "tried": len(trials)}
-    if trials:
-        report["front"] = [
-            {"cost": one.cost, "loss": one.loss, "genotype": str(one.genotype)} for one in pareto_front(trials)
-        ]
     if options.max_parameters is not None:
         report["max_parameters"] = options.max_parameters
     return report

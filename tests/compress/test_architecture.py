@@ -137,6 +137,10 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
     # Each of the front is what its own cost as the bound gives.
     assert [choose(search, trials=30, max_cost=one["cost"])["loss"] for one in front] == [one["loss"] for one in front]
     assert (front[0]["cost"], front[-1]["loss"]) == (0.0, losses[best])
+    timed = choose(search, milliseconds, trials=30)["front"]
+    assert [{k: v for k, v in one.items() if k != "latency_ms"} for one in timed] == front
+    by_text = {str(genotype): milliseconds_of({"genotype": genotype}) for genotype in tried}
+    assert [one["latency_ms"] for one in timed] == [pytest.approx(by_text[one["genotype"]], abs=1e-4) for one in timed]
     bound = costs[best] - 1e-6
     within = max(cost for cost in costs if cost <= bound)
     bounded = choose(search, trials=30, max_cost=bound)

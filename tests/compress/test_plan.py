@@ -19,7 +19,7 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
 from tests.tiny_task import SEARCH, sentences, tiny_recipe
 
-SPEEDS = SimpleNamespace(teach=1.0, judge=0.01, learn=0.1, search=0.5)
+SPEEDS = SimpleNamespace(teach=1.0, judge=0.01, vocabulary=7.0, learn=0.1, search=0.5)
 
 
 def work(recipe: Recipe) -> Work:
@@ -37,7 +37,7 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     plain = work(load_recipe(file))
     # 9 epochs of 400 / 32 steps; dev after each, and at the start and the end; the frozen states of the training texts
     assert plain.teacher() == pytest.approx(9 * 12.5 + (11 * 100 + 400) * 0.01)
-    assert plain.teacher_outputs() == pytest.approx(3 * 400 * 0.01)  # two spans of each text
+    assert plain.teacher_outputs() == pytest.approx(3 * 400 * 0.01 + 7.0)  # two spans of each text; each token alone
     assert plain.search() == pytest.approx(320 / 16 * 0.5)
     assert plain.trials() == pytest.approx(5 * (10 + 80 / 16 / 3) * 0.1)
     assert plain.student() == pytest.approx((4 * 1200 / 16 + 4 * 100 / 16 / 3) * 0.1)
@@ -65,7 +65,12 @@ def test_speeds_are_timed_for_every_kind_of_student(tmp_path: Path) -> None:
         file.write_text(recipe, encoding="utf-8")
         loaded = load_recipe(file)
         speeds = Speeds(loaded, load_corpus(loaded.target, loaded.source))
-        times = [speeds.teach, speeds.judge, speeds.learn, *([speeds.search] if name == "cnn" else [])]
+        times = [
+            speeds.teach,
+            speeds.judge,
+            speeds.learn,
+            *([speeds.search, speeds.vocabulary] if name == "cnn" else []),
+        ]
         assert all(0 < seconds < 60 for seconds in times), name  # of one step of a tiny model, on any machine
 
 
