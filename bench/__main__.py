@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -242,16 +241,6 @@ def cascade_command(
     console.print(f"table and plot: {directory / 'cascade.md'}")
 
 
-# Only for one release: 0.1.0 is the last version with the old name.
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def sweep() -> None:
-    """Print the new name of the command.
-
-    :raises UserError: always.
-    """
-    raise UserError("sweep: is now `python -m bench front`; --max-cost 0.3 is now --candidate search.max_cost=0.3")
-
-
 @app.command("table")
 def table_command(
     table: Annotated[str, typer.Argument(help="Name of a table in recipes/tables, or a .toml file.")],
@@ -307,15 +296,6 @@ def table_command(
     if failed:
         console.print(f"{len(failed)} failed:", *failed, sep="\n  ", style="bold red", markup=False)
         raise typer.Exit(1)
-
-
-# For one release only: 0.1.0 is the last one that knows the old name.
-@app.command("paper", hidden=True)
-@functools.wraps(table_command)
-def paper_command(*args: Any, **kwargs: Any) -> None:
-    """The old name of `table`: says so, then does the same."""
-    console.print("`python -m bench paper` is now `python -m bench table`")
-    table_command(*args, **kwargs)
 
 
 def _print_results(kept: Results) -> None:

@@ -109,25 +109,6 @@ def show_plan(
             typer.echo(line)
 
 
-# Only for one release: 0.1.0 is the last version with the old name.
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def sweep() -> None:
-    """Print the new name of the command.
-
-    :raises UserError: always.
-    """
-    raise UserError("sweep: is now `python -m bench front`; --max-cost 0.3 is now --candidate search.max_cost=0.3")
-
-
-@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def front() -> None:
-    """Print where the command is.
-
-    :raises UserError: always.
-    """
-    raise UserError("front: is `python -m bench front`, since it measures students")
-
-
 @app.command()
 def augment(
     recipe: RecipeArgument = DEFAULT_RECIPE,

@@ -19,6 +19,7 @@ from bench.compare import labelled
 from bench.environment import busy_share, describe, typed_command
 from bench.inputs import Texts
 from bench.isolate import choose_cpus
+from bench.latency import Clock
 from compress.console import console
 from compress.data.domains import load_student_corpus
 from compress.recipe import Recipe, load_recipe
@@ -111,7 +112,13 @@ def _measure(
         student = predictor.session.predict(texts.first, texts.second)
         teacher = cascade.teacher.predict(texts.first, texts.second)
         status.update("cascade: time")
-        times = _mean_times(predictor, cascade, variants, texts.take(_spread(student.max(axis=1), timed_texts)))
+        timed = texts.take(_spread(student.max(axis=1), timed_texts))
+        seconds: Sequence[str | None] = timed.second or [None] * len(timed)
+        requests = [Request(text=text, text_b=text_b) for text, text_b in zip(timed.first, seconds, strict=True)]
+        try:
+            times = mean_times([_call(predictor, cascade, variant) for variant in variants], requests)
+        finally:
+            predictor.cascades[predictor.default_domain] = cascade
     rows = []
     for variant, ms in zip(variants, times, strict=True):
         passed = np.ones(len(labels), bool)
@@ -147,27 +154,29 @@ def _spread(scores: FloatArray, count: int) -> list[int]:
     return order[(np.arange(count) + 0.5).astype(int) * len(order) // count].tolist()
 
 
-def _mean_times(predictor: Predictor, cascade: Cascade, variants: Sequence[_Variant], texts: Texts) -> list[float]:
-    """Mean milliseconds of a text for each variant, from the text to the answer; of each text the fastest round counts.
+def mean_times(
+    calls: Sequence[Callable[[Request], object]], requests: Sequence[Request], clock: Clock = time.perf_counter_ns
+) -> list[float]:
+    """Mean milliseconds of a request for each call; of each request the fastest round counts.
 
-    The variants take turns text by text, so that a disturbance of the machine meets all of them.
+    The calls take turns request by request, so that a disturbance of the machine meets all of them. Each is made once without a
+    record first: the one before had the caches, and a student finds less of itself there after a teacher than after itself.
+
+    :param clock: monotonic time in ns.
     """
-    calls = [_call(predictor, cascade, variant) for variant in variants]
-    samples = np.zeros((ROUNDS, len(texts), len(calls)))
-    seconds: Sequence[str | None] = texts.second or [None] * len(texts)
+    samples = np.zeros((ROUNDS, len(requests), len(calls)))
     gc.collect()
     gc.disable()  # its pauses are not the models'
     try:
         for number in range(ROUNDS):
-            for row, (text, text_b) in enumerate(zip(texts.first, seconds, strict=True)):
-                request = Request(text=text, text_b=text_b)
+            for row, request in enumerate(requests):
                 for column, call in enumerate(calls):
-                    started = time.perf_counter_ns()
                     call(request)
-                    samples[number, row, column] = (time.perf_counter_ns() - started) / 1e6
+                    started = clock()
+                    call(request)
+                    samples[number, row, column] = (clock() - started) / 1e6
     finally:
         gc.enable()
-        predictor.cascades[predictor.default_domain] = cascade
     return samples[1:].min(axis=0).mean(axis=0).tolist()
 
 
