@@ -12,7 +12,6 @@ from bench.load.command import http_command
 from bench.page.command import report_command
 from compress import processes
 from compress.console import DEFAULT_RECIPE, console, print_table, run_cli
-from compress.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from bench.tables.results import Results

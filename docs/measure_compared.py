@@ -113,7 +113,7 @@ class Tool:
         """Size of what is loaded to answer."""
         if self.name == "pocketbert":
             manifest = Bundle(self.folder / self.name).manifest
-            return manifest.files[manifest.models[manifest.default].file].bytes
+            return sum(manifest.files[name].bytes for name in (manifest.models[manifest.default].file, TOKENIZER))
         return sum(file.stat().st_size for file in (self.folder / self.name).rglob("*") if file.is_file())
 
     def score(self) -> int:

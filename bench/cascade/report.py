@@ -90,8 +90,8 @@ def write_report(report: CascadeReport, directory: Path) -> None:
         f"by the share of dev that they pass on. Share, accuracy and ECE (expected calibration error of the answers' scores): of the "
         f"{report.texts:,} texts of {report.split}, standard error of an accuracy about {error:.1f} points. Mean: of "
         f"{report.timed_texts:,} of these texts, spread evenly over the scores, one at a time, tokenisation included; all rows took "
-        f"turns text by text, each after a call that does not count. Faster: than the teacher alone. Student in {report.student}, teacher in {report.teacher}. "
-        f"{report.machine}.",
+        "turns text by text, each after a call that does not count. Faster: than the teacher alone. "
+        f"Student in {report.student}, teacher in {report.teacher}. {report.machine}.",
         "![accuracy and mean latency against the share passed on](cascade.svg)",
         f"`{report.command}`",
     ]
