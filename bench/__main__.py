@@ -114,8 +114,8 @@ def compare_command(
     )
     report, directory = compare(task, options)
     print_table(*brief(report))
-    if report.warning:
-        console.print(f"[bold yellow]{report.warning}[/]")
+    if report.environment.warning:
+        console.print(f"[bold yellow]{report.environment.warning}[/]")
     for line in notes(report):
         console.print(line, markup=False)
     console.print(f"report: {directory / 'report.html'}, {directory / 'report.md'}", markup=False)
@@ -148,7 +148,7 @@ def diff_command(
     found = diff(*reports, tolerance=tolerance)
     print_table(HEADER, [difference.row() for difference in found])
     for report, path in zip(reports, (old, new), strict=True):
-        for said in (report.warning, report.partial and f"partial: {report.partial}"):
+        for said in (report.environment.warning, report.partial and f"partial: {report.partial}"):
             if said:
                 console.print(f"{path}: {said}", style="bold yellow", markup=False)
     if names := only_in_one(*reports):
@@ -197,8 +197,8 @@ def front_command(
     candidates = make_candidates(recipe, settings or [], wanted)
     front, directory = run_front(loaded, candidates, Workspace(artifacts / loaded.name))
     print_table(*front_table(front))
-    if front.warning:
-        console.print(f"[bold yellow]{front.warning}[/]")
+    if front.environment.warning:
+        console.print(f"[bold yellow]{front.environment.warning}[/]")
     console.print(front.verdict, markup=False)
     console.print(f"table and plot: {directory / 'front.md'}")
     if front.taken is None and loaded.budget != BudgetOptions():
@@ -235,8 +235,8 @@ def cascade_command(
     write_report(report, directory)
     write_plot(report, directory)
     print_table(*cascade_table(report))
-    if report.warning:
-        console.print(f"[bold yellow]{report.warning}[/]")
+    if report.environment.warning:
+        console.print(f"[bold yellow]{report.environment.warning}[/]")
     console.print(f"table and plot: {directory / 'cascade.md'}")
 
 

@@ -66,6 +66,16 @@ class Environment(BaseModel):
         """Whether other work used so much of the machine that no time can be trusted."""
         return self.busy_share is not None and self.busy_share > BUSY_SHARE
 
+    @property
+    def warning(self) -> str | None:
+        """Why the times cannot be trusted; None if they can."""
+        if not self.busy:
+            return None
+        return (
+            f"The machine was busy when this run started ({self.busy_share:.0%} of its CPUs in use by other work): its times are not valid. "
+            "Wait until it is idle and run the command again."
+        )
+
 
 def describe(device: str) -> Environment:
     """Describe this machine as it is now.

@@ -138,12 +138,12 @@ class Stopwatch(Generic[Item, Batch]):
         return (self._clock() - start) / _NS
 
 
-def percentile(ms: Sequence[float], q: int) -> float | None:
+def percentile(ms: Sequence[float], q: float) -> float | None:
     """The q-th percentile, linear between the two nearest samples. None with fewer than 100 / (100 − q) samples.
 
     With fewer samples (for p99: fewer than 100) the figure would be about the largest sample.
     """
-    if len(ms) * (100 - q) < 100 and q != 50:
+    if q != 50 and len(ms) * (100 - q) < 100 - 1e-6:  # a thousand samples are enough for p99.9
         return None
     return float(np.percentile(ms, q)) if ms else None
 

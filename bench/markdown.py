@@ -15,8 +15,8 @@ def to_markdown(report: Report) -> str:
     parts = [f"# {report.name}: speed and accuracy"]
     if report.partial:
         parts.append(f"> **Partial.** The measurement was interrupted: {report.partial}.")
-    if report.warning:
-        parts.append(f"> **Not valid.** {report.warning}")
+    if report.environment.warning:
+        parts.append(f"> **Not valid.** {report.environment.warning}")
     if report.inputs:
         parts += [markdown_table(*headline(report)), headline_caption(report), "## All engines"]
     parts.append("\n".join(f"- {line}" for line in conditions(report)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import EngineResult
+from bench.drawing import COLOURS, GRID, drawn, plain, under_title
 from bench.engines import Family
 from bench.report import Report
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-COLOURS: dict[Family, str] = {"bert": "#7a7f87", "teacher": "#c2571a", "student": "#1a6fb0", "rival": "#3d8b57"}
 MARKERS: dict[Family, str] = {"bert": "D", "teacher": "s", "student": "o", "rival": "^"}
-INK, GRID = "#22262b", "#e3e6ea"
 # Where a label can be: offset from the point, and which side of the label is there. The first ones are preferred.
 _PLACES = (
     ((0, 10), "center", "bottom"),
@@ -51,16 +49,8 @@ def write_plot(report: Report, directory: Path) -> None:
 
     An engine without an accuracy is a vertical line.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    with rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "pocketbert", "text.color": INK}):
-        figure = Figure(figsize=(8, 4.6), layout="constrained")
+    with drawn(directory, "latency_accuracy", (8, 4.6)) as figure:
         _draw(figure.subplots(), report)
-        for suffix in ("png", "svg"):
-            temporary = directory / f".latency_accuracy.{suffix}.tmp"
-            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(temporary, directory / f"latency_accuracy.{suffix}")
 
 
 def _draw(axes: Axes, report: Report) -> None:
@@ -75,9 +65,8 @@ def _draw(axes: Axes, report: Report) -> None:
     axes.set_xlabel(f"p50 latency, ms (batch 1, {report.headline}, tokenisation included, {threads})")
     axes.set_ylabel(f"{report.split} accuracy, %")
     axes.set_title(f"{report.name}: latency and accuracy", loc="left", fontsize=12, fontweight="bold", pad=22)
-    validity = "Not valid: the machine was busy · " if report.warning else ""
-    machine = f"{validity}{report.environment.gpu or report.environment.cpu} · {report.created[:10]}"
-    axes.text(0, 1.03, machine, transform=axes.transAxes, fontsize=8.5, color=COLOURS["bert"])
+    machine = f"{report.environment.gpu or report.environment.cpu} · {report.created[:10]}"
+    under_title(axes, machine, warning=report.environment.warning, font_size=8.5)
     _draw_points(axes, [mark for mark in marks if mark.accuracy is not None], lines)
 
 
@@ -105,11 +94,8 @@ def _set_scales(axes: Axes, marks: list[_Mark]) -> None:
         axes.set_ylim(middle - 0.8 * spread, middle + 0.8 * spread)
     else:
         axes.set_yticks([])
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     axes.spines[["left", "bottom"]].set_color(GRID)
-    axes.tick_params(which="both", length=0)
 
 
 def _draw_line(axes: Axes, mark: _Mark, horizontal: str) -> Annotation:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -11,7 +9,7 @@ from pydantic import BaseModel
 from bench.cells import Cell, EngineResult
 from bench.environment import Environment
 from bench.roster import LINEAR, REFERENCE, TEACHER
-from bench.text import MISSING, write_text
+from bench.text import MISSING, write_samples, write_text
 from compress.runtime.errors import UserError
 
 TIMING = [
@@ -98,16 +96,6 @@ class Report(BaseModel):
         """The linear model on n-grams; None if it was not measured."""
         return self.engine(LINEAR)
 
-    @property
-    def warning(self) -> str | None:
-        """Why the times cannot be trusted; None if they can."""
-        if not self.environment.busy:
-            return None
-        return (
-            f"The machine was busy when this run started ({self.environment.busy_share:.0%} of its CPUs in use by other "
-            "work): its times are not valid. Wait until it is idle and run the command again."
-        )
-
 
 def read_report(path: Path) -> Report:
     """A `report.json`, or the one in a directory.
@@ -129,8 +117,6 @@ def write_report(report: Report, directory: Path) -> None:
     from bench.page.page import write_page
 
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    one_line_arrays = re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text)
-    write_text(directory / "report.json", one_line_arrays + "\n")
+    write_samples(directory / "report.json", report.model_dump(mode="json"))
     write_text(directory / "report.md", to_markdown(report))
     write_page(report, directory / PAGE)

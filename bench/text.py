@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.bootstrap import Interval  # scipy, which whoever only sends load may not have
@@ -18,6 +20,12 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def write_samples(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON in one step, each list of numbers in a line of its own: a report has thousands of samples."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_text(path, re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text) + "\n")
 
 
 def significant(value: float | None) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cascade.report import CascadeReport
-from bench.plot import COLOURS, GRID, INK
+from bench.drawing import COLOURS, drawn, plain, under_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,18 +14,10 @@ if TYPE_CHECKING:
 
 def write_plot(report: CascadeReport, directory: Path) -> None:
     """Write `cascade.png` and `cascade.svg`."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    with rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "pocketbert", "text.color": INK}):
-        figure = Figure(figsize=(10, 4.4), layout="constrained")
+    with drawn(directory, "cascade", (10, 4.4)) as figure:
         left, right = figure.subplots(1, 2)
         _draw_accuracy(left, report)
         _draw_latency(right, report)
-        for suffix in ("png", "svg"):
-            temporary = directory / f".cascade.{suffix}.tmp"
-            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(temporary, directory / f"cascade.{suffix}")
 
 
 def _draw_accuracy(axes: Axes, report: CascadeReport) -> None:
@@ -64,8 +55,7 @@ def _draw_accuracy(axes: Axes, report: CascadeReport) -> None:
     axes.set_ylabel("accuracy, %")
     axes.legend(frameon=False, fontsize=8.5, loc="lower right")
     axes.set_title(f"{report.name}: cascade", loc="left", fontsize=12, fontweight="bold", pad=22)
-    validity = "Not valid: the machine was busy · " if report.warning else ""
-    axes.text(0, 1.03, f"{validity}{report.machine}", transform=axes.transAxes, fontsize=8, color=COLOURS["bert"])
+    under_title(axes, report.machine, warning=report.environment.warning)
     _finish(axes)
 
 
@@ -80,7 +70,4 @@ def _draw_latency(axes: Axes, report: CascadeReport) -> None:
 
 def _finish(axes: Axes) -> None:
     axes.set_xlabel("texts that go to the teacher, %")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    plain(axes)

@@ -49,16 +49,6 @@ class CascadeReport(BaseModel):
         """Machine, threads and date in one line."""
         return f"{describe_machine(self.environment, self.threads)} · {self.created[:10]}"
 
-    @property
-    def warning(self) -> str | None:
-        """Why the times cannot be trusted; None if they can."""
-        if not self.environment.busy:
-            return None
-        return (
-            f"{self.environment.busy_share:.0%} of the CPUs were busy with other work, so the times are not valid; run the same "
-            "command again when the machine is idle"
-        )
-
 
 def table(report: CascadeReport) -> tuple[list[str], list[list[str]]]:
     """The header and the rows."""
@@ -84,7 +74,7 @@ def write_report(report: CascadeReport, directory: Path) -> None:
     error = 100 * standard_error(report.rows[-1].accuracy, report.texts)
     parts = [
         f"# {report.name}: student and teacher as a cascade",
-        f"> **Not valid.** {report.warning}." if report.warning else "",
+        f"> **Not valid.** {report.environment.warning}" if report.environment.warning else "",
         markdown_table(*table(report)),
         "A text goes to the teacher if the student's score, a calibrated probability, is at most the threshold; thresholds are named "
         f"by the share of dev that they pass on. Share, accuracy and ECE (expected calibration error of the answers' scores): of the "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.drawing import COLOURS, GRID, drawn, plain, under_title
 from bench.front.results import Front, Student
-from bench.plot import COLOURS, GRID, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,20 +16,12 @@ MARKERS = {"cnn": "o", "transformer": "s", "bilstm": "^"}
 
 def write_plot(front: Front, directory: Path) -> None:
     """Write `front.png` and `front.svg`. The numbers are those of the table; filled marks are on the Pareto front."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    with rc_context({"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "pocketbert", "text.color": INK}):
-        figure = Figure(figsize=(10, 4.8), layout="constrained")
+    with drawn(directory, "front", (10, 4.8)) as figure:
         axes, names = figure.subplots(1, 2, width_ratios=(3, 2))
         _draw(axes, front)
         names.axis("off")
         listed = "\n".join(f"{number}  {s.title}" for number, s in enumerate(front.students, start=1))
         names.text(0, 1, listed, transform=names.transAxes, va="top", fontsize=8.5, linespacing=1.5)
-        for suffix in ("png", "svg"):
-            temporary = directory / f".front.{suffix}.tmp"
-            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(temporary, directory / f"front.{suffix}")
 
 
 def _draw(axes: Axes, front: Front) -> None:
@@ -64,12 +55,8 @@ def _draw(axes: Axes, front: Front) -> None:
     )
     axes.set_ylabel(f"{front.split} accuracy, %")
     axes.set_title(f"{front.name}: accuracy and latency", loc="left", fontsize=12, fontweight="bold", pad=22)
-    validity = "Not valid: the machine was busy · " if front.warning else ""
-    axes.text(0, 1.03, f"{validity}{front.machine}", transform=axes.transAxes, fontsize=8, color=COLOURS["bert"])
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    under_title(axes, front.machine, warning=front.environment.warning)
+    plain(axes)
 
 
 def _line(axes: Axes, accuracy: float, title: str, colour: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.environment import BUSY_SHARE, Environment
+from bench.environment import Environment
 from bench.tables.latency import describe_machine
 from bench.text import MISSING, markdown_table, significant, write_text
 from compress.data.files import write_json
@@ -76,17 +76,6 @@ class Front:
         """Machine, threads and date in one line."""
         return f"{describe_machine(self.environment, self.threads)} · {self.created[:10]}"
 
-    @property
-    def warning(self) -> str | None:
-        """Why the times cannot be trusted; None if they can."""
-        share = self.environment.busy_share or 0.0
-        if share <= BUSY_SHARE:
-            return None
-        return (
-            f"{share:.0%} of the CPUs were busy with other work, so the times are not valid; run the same command again when the "
-            "machine is idle: finished students are not made again"
-        )
-
 
 def table(front: Front) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the students by latency with their numbers in the plot, then the teacher and the linear model."""
@@ -120,7 +109,7 @@ def write_front(front: Front, directory: Path) -> None:
     error = 100 * standard_error(front.teacher, front.texts)
     parts = [
         f"# {front.name}: accuracy and latency",
-        f"> **Not valid.** {front.warning}." if front.warning else "",
+        f"> **Not valid.** {front.environment.warning}" if front.environment.warning else "",
         markdown_table(*table(front)),
         f"Students in INT8 unless a precision is named. Accuracy and the share of the gap between the linear model and the teacher that "
         f"is closed: on {front.split} ({front.texts:,} texts, standard error about {error:.1f} points). The last column marks "

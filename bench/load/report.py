@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,7 @@ from bench.environment import Environment
 from bench.latency import percentile
 from bench.load.connection import ANSWERED
 from bench.load.drive import UNFINISHED, Plan, Samples
-from bench.text import MISSING, markdown_table, significant, write_text
+from bench.text import MISSING, markdown_table, significant, write_samples, write_text
 from compress.runtime.errors import UserError
 
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
@@ -140,7 +138,7 @@ class Stage(BaseModel):
 
     def quantile(self, q: float) -> float | None:
         """A percentile of the answered requests in ms; None: too few of them."""
-        return _quantile(self.answered_ms, q)
+        return percentile(self.answered_ms, q)
 
     def within(self, limit_ms: float) -> bool:
         """Whether 99 % of all requests were answered within a time."""
@@ -245,9 +243,7 @@ def read_load(path: Path) -> LoadReport:
 def write_report(report: LoadReport, directory: Path) -> None:
     """Write `load.json`, which holds every raw sample, and `load.md`. No file is ever half written."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    one_line_arrays = re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text)
-    write_text(directory / "load.json", one_line_arrays + "\n")
+    write_samples(directory / "load.json", report.model_dump(mode="json"))
     write_text(directory / "load.md", to_markdown(report))
 
 
@@ -294,10 +290,3 @@ def _histogram(report: LoadReport) -> Table:
         for i in (range(filled[0], filled[-1] + 1) if len(filled) else ())
     ]
     return ["Latency", *(stage.title for stage in report.stages)], rows
-
-
-def _quantile(ms: list[float], q: float) -> float | None:
-    """As `bench.latency.percentile`, for fractions of a percent too."""
-    if q != 50 and len(ms) * (100 - q) < 100 - 1e-6:
-        return None
-    return float(np.percentile(ms, q)) if ms else None

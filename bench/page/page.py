@@ -37,7 +37,7 @@ def to_html(report: Report, loads: Sequence[LoadReport] = ()) -> str:
     resources = files(__package__)
     script = "\n".join((resources / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style = (resources / "page.css").read_text(encoding="utf-8")
-    warnings = [line for line in (report.partial and f"Partial: {report.partial}.", report.warning) if line]
+    warnings = [line for line in (report.partial and f"Partial: {report.partial}.", report.environment.warning) if line]
     page = Template((resources / "page.html").read_text(encoding="utf-8"))
     return page.substitute(
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.plot import COLOURS, GRID, INK
+from bench.drawing import COLOURS, drawn, plain
 from bench.tables.summary import Score, Summary
 
 if TYPE_CHECKING:
@@ -19,14 +18,10 @@ LEAST = 2.0  # an axis spans at least so many points, so that small differences 
 
 def write_plot(summary: Summary, directory: Path) -> None:
     """Write `TABLE.svg` and `TABLE.png`. Dots are the first precision, squares the second. Each data set has its own axis."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
     table = summary.table
     columns = [data for data in table.data if any(summary.of(method, data) for method in table.method)]
     size = (max(NAMES + PANEL * len(columns), 5), MARGIN + LINE * len(table.method))
-    with rc_context({"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "pocketbert", "text.color": INK}):
-        figure = Figure(figsize=size, layout="constrained")
+    with drawn(directory, table.name, size, font_size=9) as figure:
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, data in zip(panels, columns, strict=True):
             _draw(axes, summary, data)
@@ -34,10 +29,6 @@ def write_plot(summary: Summary, directory: Path) -> None:
         panels[0].invert_yaxis()  # so that the table's first row is at the top
         figure.suptitle(table.title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         figure.supxlabel(_legend(summary), fontsize=8.5, color=COLOURS["bert"])
-        for suffix in ("png", "svg"):
-            temporary = directory / f".{table.name}.{suffix}.tmp"
-            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(temporary, directory / f"{table.name}.{suffix}")
 
 
 def _draw(axes: Axes, summary: Summary, data: str) -> None:
@@ -55,10 +46,8 @@ def _draw(axes: Axes, summary: Summary, data: str) -> None:
     middle = (max(ends) + min(ends)) / 2
     axes.set_xlim(middle - (0.5 + ROOM) * span, middle + (0.5 + ROOM) * span)
     axes.set_ylim(-0.6, len(summary.table.method) - 0.4)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    plain(axes)
+    axes.spines[["left", "bottom"]].set_visible(False)
 
 
 def _dot(axes: Axes, score: Score, line: int, colour: str, *, full: bool) -> None:
