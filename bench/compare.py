@@ -56,8 +56,8 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     :raises KeyboardInterrupt: nothing was measured when it came.
     """
     _check_device(options.device)
-    environment = describe(options.device).model_copy(update={"busy_share": busy_share()})
     cpus = choose_cpus(recipe.bench.threads)
+    environment = describe(options.device).model_copy(update={"busy_share": busy_share(cpus)})
     corpus = load_student_corpus(recipe)
     bundle = options.bundle or options.workspace / "bundle"
     workspace = Workspace(options.workspace)

@@ -6,9 +6,11 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cpuinfo import get_cpu_info
@@ -59,7 +61,7 @@ class Environment(BaseModel):
     packages: dict[str, str]
     pocketbert: str
     commit: str | None  # "+" at the end: there were uncommitted changes; None: no git checkout
-    busy_share: float | None = None  # share of the CPUs in use just before the first measurement; None: not measured
+    busy_share: float | None = None  # see `busy_share`, just before the first measurement; None: not measured
 
     @property
     def busy(self) -> bool:
@@ -72,8 +74,8 @@ class Environment(BaseModel):
         if not self.busy:
             return None
         return (
-            f"The machine was busy when this run started ({self.busy_share:.0%} of its CPUs in use by other work): its times are not valid. "
-            "Wait until it is idle and run the command again."
+            f"The machine was busy when this run started ({self.busy_share:.0%} of its CPUs, or of those it is pinned to, in use by other "
+            "work): its times are not valid. Wait until it is idle and run the command again."
         )
 
 
@@ -100,14 +102,18 @@ def describe(device: str) -> Environment:
     )
 
 
-def busy_share() -> float:
-    """Share of all CPUs (0 … 1) that are in use over the next second. This process sleeps meanwhile.
+def busy_share(cpus: Sequence[int] | None = None) -> float:
+    """Share (0 … 1) of all CPUs that is in use over the next second, or of `cpus` if that is more. This process sleeps meanwhile.
 
     The load average would be wrong here: for minutes it still counts trainings that have finished.
+
+    :param cpus: what is measured is pinned to these. One busy CPU is a small share of a large machine, but all of what is measured.
     """
     import psutil
 
-    return psutil.cpu_percent(interval=_WATCHED_S) / 100
+    used = psutil.cpu_percent(interval=_WATCHED_S, percpu=True)
+    own = [used[cpu] for cpu in cpus or () if cpu < len(used)]
+    return max(fmean(used), fmean(own or [0.0])) / 100
 
 
 def cpu_name() -> str:

@@ -25,7 +25,7 @@ from tests.documents import DOCUMENTS, EXAMPLES, LANGUAGES, NOT_RUN, ROOT, Block
 
 PACKAGES = ("compress", "export", "serve", "bench", "pocketbert")
 GUIDES = [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"]
-LINKING = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", EXAMPLES, *(ROOT / "docs").rglob("*.md")})
+LINKING = sorted({*ROOT.glob("*.md"), EXAMPLES, *(ROOT / "docs").rglob("*.md")})
 DRAWN = {
     "draw_architecture": "architecture.svg",
     "draw_results": "results.svg",
@@ -73,8 +73,10 @@ def test_every_name_in_a_guide_is_in_the_code(guide: Path) -> None:
 @pytest.mark.parametrize("document", LINKING, ids=lambda document: str(document.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(document: Path) -> None:
     links = LINK.findall(FENCED.sub("", document.read_text(encoding="utf-8")))
-    files = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
-    assert [file for file in files if not (document.parent / file).exists()] == []
+    inside = [link.partition("#") for link in links if not re.match(r"[a-z]+:", link)]
+    places = [(document.parent / file if file else document, anchor) for file, _, anchor in inside]
+    assert [file for file, _ in places if not file.exists()] == []
+    assert [(file.name, anchor) for file, anchor in places if anchor and anchor not in anchors(file)] == []
 
 
 def test_the_readme_is_one_page() -> None:
@@ -170,6 +172,12 @@ def settings(arguments: list[str]) -> Iterator[str]:
             yield value
         if option == "--candidate":
             yield from value.split()
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def spans(document: Path) -> list[str]:

@@ -68,10 +68,12 @@ def measure_cascade(recipe: Recipe, directory: Path) -> CascadeReport:
 
     :raises UserError: the bundle has no cascade, or other labels than the recipe's data.
     """
-    environment = describe("cpu").model_copy(update={"busy_share": busy_share()})
-    corpus, threads = load_student_corpus(recipe), recipe.bench.threads
+    threads = recipe.bench.threads
+    cpus = choose_cpus(threads)
+    environment = describe("cpu").model_copy(update={"busy_share": busy_share(cpus)})
+    corpus = load_student_corpus(recipe)
     given = labelled(corpus)
-    with _pinned(choose_cpus(threads)):
+    with _pinned(cpus):
         # `model_construct` and not the constructor, which would read the environment of a server.
         settings = Settings.model_construct(bundle=directory.absolute(), threads=threads, cascade=True)
         predictor = Predictor(settings)

@@ -19,6 +19,7 @@ from bench.front.choice import choose, mark_front, verdict
 from bench.front.make import FOLDER, Made, make_students
 from bench.front.plot import write_plot
 from bench.front.results import Front, Student, Teacher, write_front
+from bench.isolate import choose_cpus
 from bench.tables.latency import measure_engine
 from bench.task import Task
 from compress.console import console
@@ -96,7 +97,7 @@ def _leave(front: Front, made: Sequence[Made], workspace: Workspace) -> None:
 
 
 def _measure(recipe: Recipe, made: Sequence[Made], corpus: Corpus, workspace: Workspace) -> Front:
-    environment = describe("cpu").model_copy(update={"busy_share": busy_share()})
+    environment = describe("cpu").model_copy(update={"busy_share": busy_share(choose_cpus(recipe.bench.threads))})
     timed, threads = own_texts(corpus, recipe), recipe.bench.threads
 
     def time_of(engine: Engine) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.environment import BUSY_SHARE, Environment, busy_share, describe
+from bench.isolate import choose_cpus
 from bench.tables.latency import describe_machine, is_kept, measure_latency
 from bench.tables.results import Entry, Results
 from bench.tables.table import Run, Table, select
@@ -192,7 +193,7 @@ class _Invocation:
         """Measure the latency of every method and column, with the first seed only: other seeds give similar ones."""
         with console.status("") as status:
             for item in self._untimed(planned):
-                share = busy_share()
+                share = busy_share(choose_cpus(1))  # see `measure_engine`
                 if share > BUSY_SHARE:
                     console.print(
                         f"[yellow]latency: not measured, {share:.0%} of the CPUs are busy with other work; "

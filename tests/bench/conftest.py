@@ -72,7 +72,7 @@ class Task:
 @pytest.fixture(autouse=True)
 def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is idle, so that no test waits a second to look at its CPUs, and has memory for all engines together."""
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [0.0])
     monkeypatch.setattr("bench.turns.PROCESS_BYTES", 0.0)
 
 

@@ -40,9 +40,16 @@ def test_the_cpu_is_asked_once(monkeypatch):
 
 @pytest.mark.parametrize(("percent", "busy"), [(0.0, False), (25.0, False), (25.1, True), (100.0, True)])
 def test_a_quarter_of_the_cpus_in_use_is_too_much(monkeypatch, percent, busy):
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: percent)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [percent, percent])
     assert busy_share() == percent / 100
     assert describe("cpu").model_copy(update={"busy_share": busy_share()}).busy == busy
+
+
+def test_a_busy_cpu_of_a_large_machine_is_too_much_where_it_is_measured_on(monkeypatch):
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [0.0, 80.0, *[0.0] * 62])
+    assert busy_share() == busy_share([0]) == 80 / 64 / 100
+    assert busy_share([1]) == 0.8
+    assert busy_share([1, 2]) == 0.4
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ REPORT = Path(__file__).parents[2] / "docs" / "sentiment"
 def test_no_label_touches_a_line_a_point_or_another_label():
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
-    _draw(axes, read_report(REPORT))
+    report = read_report(REPORT)
+    _draw(axes, report)
     labels = [label for label in axes.texts if " ms" in label.get_text()]
-    assert len(labels) == 11  # all engines but the majority class
+    assert len(labels) == sum(bool(engine.cells) for engine in report.engines) > 10
     boxes = {label.get_text(): label.get_window_extent() for label in labels}
     assert [pair for pair in combinations(boxes, 2) if Bbox.intersection(boxes[pair[0]], boxes[pair[1]])] == []
     for line in axes.lines:

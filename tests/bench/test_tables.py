@@ -157,10 +157,10 @@ def test_latency_is_measured_afterwards_and_only_on_an_idle_machine(
 ):
     shutil.copytree(finished.parent, tmp_path / "results")
     results = ["--results", str(tmp_path / "results")]
-    monkeypatch.setattr(runner, "busy_share", lambda: 0.9)
+    monkeypatch.setattr(runner, "busy_share", lambda cpus: 0.9)
     assert "90% of the CPUs are busy" in bench_table(*results)
     assert read(tmp_path / "results/mini.json") == read(finished)
-    monkeypatch.setattr(runner, "busy_share", lambda: 0.0)
+    monkeypatch.setattr(runner, "busy_share", lambda cpus: 0.0)
     assert "▸" not in bench_table(*results)  # from the models that are there
     entries = read(tmp_path / "results/mini.json")
     assert entries["teacher", "accuracy"]["latency_of"].startswith("fp32, ")

@@ -156,7 +156,7 @@ def test_a_teacher_whose_int8_fails_the_gate_is_taken_in_fp32(
 def test_it_is_measured_beside_the_student_and_the_teacher(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: 0.0)  # the machine is idle
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [0.0])  # the machine is idle
     done = CliRunner().invoke(bench, ["cascade", str(made.root), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "cascade.json").read_text(encoding="utf-8"))
