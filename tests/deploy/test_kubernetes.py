@@ -136,7 +136,7 @@ def test_pods_may_do_what_the_restricted_profile_allows_and_write_to_tmp_only() 
         }
         assert one["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
     [volume] = pod()["volumes"]
-    # What is written there counts as memory of the pod. A worker held 167 MB and the supervisor 92 MB (docs/serve.md).
+    # What is written there counts as memory of the pod. A worker held 167 MB and the supervisor 92 MB (docs/image.md).
     limit = bytes_of(container()["resources"]["limits"]["memory"])
     assert limit > 1.4 * (167 + 92) * 1e6 + bytes_of(volume["emptyDir"]["sizeLimit"])
     assert resource("NetworkPolicy")["spec"]["egress"] == []
