@@ -28,8 +28,9 @@ def drawn(directory: Path, name: str, size: tuple[float, float], font_size: floa
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     # Without a fixed salt and date, the same figure would be another file each time.
-    style = {"font.family": "DejaVu Sans", "font.size": font_size, "svg.hashsalt": "pocketbert", "text.color": INK}
-    with rc_context(style):
+    with rc_context(
+        {"font.family": "DejaVu Sans", "font.size": font_size, "svg.hashsalt": "pocketbert", "text.color": INK}
+    ):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         for suffix in ("png", "svg"):
