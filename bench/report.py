@@ -17,8 +17,8 @@ TIMING = [
     "host's memory. The two are timed back to back and added sample by sample; where no column says alone, a time is of both. "
     "The column `Timed` says what they are.",
     "Loading, warm-up and accuracy are outside every timing, and so is the HTTP server.",
-    "Every engine: the same texts, the same lengths, a fresh process, the same number of threads and the same CPUs, garbage "
-    "collection off while samples are taken. Warm-up: a fifth of the cell's time and until the times are stable.",
+    "Every engine: the same texts, the same lengths, the same tokenizer library, a fresh process, the same number of threads and the "
+    "same CPUs, garbage collection off while samples are taken. Warm-up: a fifth of the cell's time and until the times are stable.",
     "Engines take turns, a round of each cell at a time, there and back; a round has the same texts for all. Brackets: 95 % "
     "bootstrap intervals, of accuracies over the texts, the same for all models, of speed-ups over the rounds, the same for both engines.",
     "N tokens: texts made of the task's own words that come to exactly N tokens of the teacher, special tokens included. "

@@ -12,8 +12,9 @@ from bench.baseline import Baseline, BaselineOptions
 from bench.engines.base import Classifier
 from bench.rivals import Rivals
 from compress.data.corpus import Corpus
+from compress.data.files import sha256_file
 from compress.runtime.errors import UserError
-from export.bundle import TOKENIZER, Bundle
+from export.bundle import MANIFEST, TOKENIZER, Bundle
 from export.manifest import Manifest
 
 
@@ -50,6 +51,7 @@ class Task:
             max_length=min(self.max_length, self.baseline.max_length),
             scored=self.baseline.scored,
             note=self.baseline.note,
+            nanotoken=self._nanotoken(self.baseline.tokenizer),
         )
 
     def fine_tuned_teacher(self) -> Classifier:
@@ -77,6 +79,7 @@ class Task:
             pad_token_id=self._pad_token_id,
             max_length=self.max_length,
             scored=True,
+            nanotoken=self._nanotoken(self._teacher_tokenizer),
         )
 
     def student(self, precision: str) -> Classifier:
@@ -111,6 +114,7 @@ class Task:
             max_length=self.max_length,
             scored=True,
             note=note,
+            nanotoken=self._nanotoken(self._teacher_tokenizer),
         )
 
     @property
@@ -156,3 +160,13 @@ class Task:
         if self._teacher_config is None:
             return self.manifest.pad_token_id
         return int(self._teacher_config.get("pad_token_id") or 0)
+
+    def _nanotoken(self, tokenizer: Path) -> str | None:
+        """The version of nanotoken that the bundle's manifest allows, if this is the bundle's tokenizer.
+
+        The student is served with it, so nothing that is compared with the student reads its tokens in a slower way.
+        """
+        if not (self.bundle / MANIFEST).is_file():
+            return None
+        fast, own = self.manifest.fast_tokenizer, self.manifest.files[TOKENIZER].sha256
+        return fast.version if fast and sha256_file(tokenizer) == own else None

@@ -34,6 +34,9 @@ class Classifier:
     max_length: int  # tokens of a text, or of a pair; the rest is cut off
     scored: bool  # it was trained for the task, so its accuracy has a meaning
     note: str = ""  # shown under the tables
+    nanotoken: str | None = (
+        None  # the version that gives this tokenizer's ids, see `TextEncoder`; None: `tokenizers` is used
+    )
 
 
 class Engine(BaseModel, ABC):
@@ -53,6 +56,7 @@ class Engine(BaseModel, ABC):
     max_length: int
     scored: bool
     note: str = ""
+    nanotoken: str | None = None
 
     @classmethod
     @abstractmethod
@@ -104,7 +108,7 @@ class Model(ABC):
     pads: ClassVar[bool] = True  # whether a batch is an array of token ids, padded to its longest text
 
     def __init__(self, engine: Engine) -> None:
-        self.encoder = TextEncoder(engine.tokenizer, engine.max_length)
+        self.encoder = TextEncoder(engine.tokenizer, engine.max_length, nanotoken=engine.nanotoken)
         self._pad_token_id = engine.pad_token_id
 
     def encode(self, texts: Texts) -> Any:

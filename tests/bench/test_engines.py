@@ -22,6 +22,7 @@ from bench.task import Task
 from compress.data.domains import load_student_corpus
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
+from compress.runtime.wordpiece import nanotoken_version
 from tests.bench.conftest import LABELS
 
 TEXTS = Texts(["the film was very good", "a film", "bad", "the film was not bad and the film is very good"])
@@ -103,6 +104,19 @@ def test_padding_does_not_change_the_answer(roster):
         alone = np.concatenate([logits(engine, Texts([text])) for text in TEXTS.first])
         atol = 0.05 if "int8" in name else 1e-5  # a dynamic range is that of the whole batch
         np.testing.assert_allclose(logits(engine, TEXTS), alone, atol=atol)
+
+
+def test_no_engine_has_a_slower_tokenizer_than_the_student(roster, task, tokenizer_file):
+    for directory in (task.bundle, task.teacher):
+        shutil.copy(tokenizer_file, directory)
+    version = nanotoken_version()
+    task.rewrite_manifest(fast_tokenizer={"version": version, "task_texts": 8, "odd_strings": 10_000})
+    models = [roster.engine(name).open(threads=1, device="cpu") for name in roster.names()]
+    assert {model.encoder.library for model in models} == {"nanotoken"}
+    assert roster.task.rival("Static embeddings").nanotoken == version
+    # What the export has checked is the bundle's tokenizer, and no other one.
+    (task.teacher / tokenizer_file.name).write_text(tokenizer_file.read_text() + "\n")
+    assert roster.engine("teacher-torch").nanotoken is None
 
 
 def test_teacher_is_the_checkpoint_that_transformers_opens(roster, task):
