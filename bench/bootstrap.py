@@ -33,10 +33,6 @@ class Interval:
     low: float
     high: float
 
-    def excludes(self, value: float) -> bool:
-        """Whether the figure differs significantly from a value."""
-        return not self.low <= value <= self.high
-
 
 def of_accuracies(
     answers: Sequence[Answers],
