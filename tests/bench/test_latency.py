@@ -50,7 +50,7 @@ def test_percentiles_are_linear_between_samples():
     assert percentile([1.0, 2.0], 50) == 1.5
 
 
-@pytest.mark.parametrize(("q", "needed"), [(90, 10), (95, 20), (99, 100)])
+@pytest.mark.parametrize(("q", "needed"), [(90, 10), (95, 20), (99, 100), (99.9, 1000)])
 def test_a_percentile_needs_samples_beyond_it(q, needed):
     assert percentile([1.0] * needed, q) == 1.0
     assert percentile([1.0] * (needed - 1), q) is None
