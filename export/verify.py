@@ -8,9 +8,8 @@ from pathlib import Path
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle
 from export.golden import check_golden, check_teacher
-from export.manifest import Cascade
+from export.manifest import ENGINE_GRAPH, Cascade
 from export.session import BundleSession, is_for, teacher_session
-from export.tensorrt import ENGINE_GRAPH
 from export.tensorrt_session import check_graph
 
 

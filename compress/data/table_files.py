@@ -272,7 +272,7 @@ def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
         raise UserError(f"{place}: not a JSON object but {_json_kind(row)}; {cure}")
     if "\\u" in line:
         for name, value in row.items():
-            if isinstance(value, str) and (half := re.search("[\ud800-\udfff]", value)):
+            if half := re.search("[\ud800-\udfff]", json.dumps([name, value], ensure_ascii=False)):
                 raise UserError(f"{place}: column {name!r} holds half of a character (\\u{ord(half[0]):04x}); mend it")
     return row
 

@@ -123,7 +123,7 @@ def _of_text(place: str, file: IO[bytes], layout: Layout, wanted: dict[str, str]
     encoding = given["encoding"]
     if encoding is not None:
         try:
-            codecs.lookup(encoding)
+            "".encode(encoding)  # what `codecs.lookup` finds may be none of texts, such as base64
         except LookupError:
             raise UserError(f"--encoding {encoding}: no such encoding; examples are utf-8, utf-16, cp1252") from None
         if codecs.lookup(encoding).name == "utf-8":
@@ -135,7 +135,7 @@ def _of_text(place: str, file: IO[bytes], layout: Layout, wanted: dict[str, str]
             doubt = f"{place} is not UTF-8 and was read as {encoding}: are all letters right? --encoding names another"
             layout = replace(layout, doubts=(doubt,))
     layout = replace(layout, encoding=encoding)
-    lines = list(lines_of(io.BytesIO(head), encoding, place))
+    lines = list(lines_of(io.BytesIO(head), encoding, place, cut=not whole))
     if not whole:
         lines = lines[:-1] or lines  # the last one is cut
     if len(lines) == 1 and whole and b"\r" in lines[0][1].rstrip(b"\r"):
