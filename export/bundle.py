@@ -99,15 +99,15 @@ def newest_bundle(artifacts: Path) -> Path:
     return max(manifests, key=_created).parent
 
 
-def find_bundle(place: Path | None, artifacts: Path = Path("artifacts")) -> Path:
+def find_bundle(place: Path | None) -> Path:
     """The directory of the bundle that a user means.
 
     :param place: the bundle, the folder of a recipe's results (`artifacts/NAME`) that has one, or its `manifest.json`. None: the
-        newest bundle under `artifacts`.
+        newest bundle under `artifacts/`.
     :raises UserError: there is none.
     """
     if place is None:
-        return newest_bundle(artifacts)
+        return newest_bundle(Path("artifacts"))
     if place.name == MANIFEST:
         place = place.parent
     for directory in (place, place / "bundle"):

@@ -29,7 +29,6 @@ from serve.bulk.worker import Done
 
 JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
 WRITER = "writer"  # in `job.json`: the run that writes the output
-COPIED_BYTES = 1 << 22  # at once
 
 
 class Part:

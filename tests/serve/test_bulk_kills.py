@@ -126,14 +126,19 @@ def test_a_pool_whose_workers_were_killed_is_one_line_for_each_later_chunk_too(
         domain=None,
     )
     (chunk,) = Reader(place, layout, 100).chunks()
-    with pytest.raises(UserError, match="a worker was killed"), Workers(setup, 2) as workers:
+    with Workers(setup, 2) as workers:
+
+        def answer_for_ever() -> None:
+            while True:
+                workers.submit(chunk).result()
+
         assert workers.submit(chunk).result().written == 30
         for child in multiprocessing.active_children():
             child.kill()
         with pytest.raises((BrokenExecutor, UserError)):
-            while True:
-                workers.submit(chunk).result()
-        workers.submit(chunk)
+            answer_for_ever()
+        with pytest.raises(UserError, match="a worker was killed"):
+            workers.submit(chunk)
 
 
 def test_a_bundle_that_is_exported_again_while_a_job_begins_answers_no_row(

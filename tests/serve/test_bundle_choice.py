@@ -82,7 +82,7 @@ def test_the_bundle_before_is_kept_and_older_ones_are_removed(state: Path, make_
     assert (read_choice(state), read_choice(state, PREVIOUS)) == (choices[1], choices[2])
 
 
-def swapped(state: Path, supervisor: object = SimpleNamespace(watchers=()), /, **request: object) -> SwapResult:  # noqa: B008
+def swapped(state: Path, supervisor: object = SimpleNamespace(watchers=()), /, **request: object) -> SwapResult:
     """What becomes of a request for a swap, by default without workers."""
     (state / SWAP).write_text(f"result.json\n{json.dumps(request, default=str)}")
     Swapper(Settings(artifacts=state / "none"), state).start(supervisor)
