@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from compress.data.files import replace_directory
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, TOKENIZER, Bundle
 from export.manifest import ENGINE_GRAPH, DomainEntry, Manifest, named_files
@@ -74,7 +73,11 @@ def _write(source: Path, manifest: Manifest, out: Path) -> None:
             shutil.copyfile(source / name, part / name)
         content = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
         (part / MANIFEST).write_text(content + "\n", encoding="utf-8")
-        replace_directory(part, out)
+        if out.is_symlink():
+            out.unlink()  # and not what it leads to
+        elif out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another directory with --out") from None
