@@ -17,7 +17,7 @@ import pytest
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle
 from serve.bulk.chunks import Reader
-from serve.bulk.layout import find_layout
+from serve.bulk.layout import Layout, find_layout
 from serve.bulk.parts import Output, Part
 from serve.bulk.worker import Setup, Workers
 from tests.conftest import MakeBundle
@@ -116,7 +116,7 @@ def test_a_pool_whose_workers_were_killed_is_one_line_for_each_later_chunk_too(
         settings={"bundle": tiny_bundle},
         bundle=Bundle(tiny_bundle).sha256,
         source=layout,
-        target=layout,
+        target=Layout("jsonl"),
         schema=None,
         text="text",
         text_b=None,
