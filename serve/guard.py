@@ -41,12 +41,8 @@ BENTOML_PATHS = frozenset(
     }
 )
 WITH_TOKEN = ("/classify", "/explain", "/info", "/admin/")
-EXPOSED = [
-    "retry-after",
-    "x-bundle-sha256",
-    "server-timing",
-    "traceresponse",
-]  # headers that pages of other origins may read
+# Headers that pages of other origins may read.
+EXPOSED = ["retry-after", "x-bundle-sha256", "server-timing", "traceresponse"]
 ADMITTED = ("/classify", "/explain")  # refused before the body is read if too much work waits
 REQUESTS = Counter("pocketbert_requests", "Requests, by path and status of the answer.", ["path", "status"])
 SECONDS = Histogram(

@@ -60,6 +60,11 @@ def test_a_directory_gets_numbered_parts_that_are_tables(tiny_bundle: Path, tmp_
     (tmp_path / "out" / "thesis.doc").touch()
     with pytest.raises(UserError, match=r"holds thesis\.doc, which no bulk job wrote"):
         bulk(tiny_bundle, table, tmp_path / "out", force=True)
+    (tmp_path / "one.csv.parts").mkdir()
+    (tmp_path / "one.csv.parts" / "thesis.doc").touch()
+    with pytest.raises(UserError, match=r"one\.csv\.parts: holds thesis\.doc, which no bulk job wrote"):
+        bulk(tiny_bundle, table, tmp_path / "one.csv")
+    assert (tmp_path / "one.csv.parts" / "thesis.doc").exists()
 
 
 BAD = """id,text
