@@ -65,6 +65,9 @@ def test_a_directory_gets_numbered_parts_that_are_tables(tiny_bundle: Path, tmp_
     with pytest.raises(UserError, match=r"one\.csv\.parts: holds thesis\.doc, which no bulk job wrote"):
         bulk(tiny_bundle, table, tmp_path / "one.csv")
     assert (tmp_path / "one.csv.parts" / "thesis.doc").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: exists; choose another place"):
+        bulk(tiny_bundle, table, tmp_path / "file")
 
 
 BAD = """id,text
