@@ -33,12 +33,12 @@ from export.calibration import calibrate
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN, teacher_examples
-from export.manifest import FORMAT, Cascade, Manifest, ModelEntry, SeenTokens, named_files
+from export.manifest import ENGINE_GRAPH, FORMAT, Cascade, Manifest, ModelEntry, SeenTokens, named_files
 from export.measure import file_latency, mean_latency
 from export.record import golden_examples, measured, provenance, read_card, versions
 from export.reference import dev_answers, seen_tokens
 from export.session import FloatArray, softmax, teacher_session
-from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note, shape_profile
+from export.tensorrt import build_engine, engine_note, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
 from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 

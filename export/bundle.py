@@ -24,7 +24,7 @@ class Bundle:
 
     `sha256` is the hash of the manifest. The manifest has the hash of every other file, so it names this bundle and no other.
 
-    :raises UserError: the directory holds no bundle, the bundle has another format version, a file is missing, truncated or
+    :raises UserError: the directory holds no bundle, the bundle has another format version, a file is missing, unreadable, truncated or
         altered, the manifest names a file outside the directory, or the labels are not those, or not in the order, for which the
         models were made.
     """
@@ -33,7 +33,10 @@ class Bundle:
         self.directory = directory
         self.manifest, self.sha256 = _read_manifest(directory)
         for name, entry in self.manifest.files.items():
-            _verify(directory / name, entry)
+            try:
+                _verify(directory / name, entry)
+            except OSError as error:
+                raise _unreadable(directory / name, error) from None
         for domain in self.parts:
             self._check_labels(self.golden(domain))
 
@@ -99,15 +102,15 @@ def newest_bundle(artifacts: Path) -> Path:
     return max(manifests, key=_created).parent
 
 
-def find_bundle(place: Path | None, artifacts: Path = Path("artifacts")) -> Path:
+def find_bundle(place: Path | None) -> Path:
     """The directory of the bundle that a user means.
 
     :param place: the bundle, the folder of a recipe's results (`artifacts/NAME`) that has one, or its `manifest.json`. None: the
-        newest bundle under `artifacts`.
+        newest bundle under `artifacts/`.
     :raises UserError: there is none.
     """
     if place is None:
-        return newest_bundle(artifacts)
+        return newest_bundle(Path("artifacts"))
     if place.name == MANIFEST:
         place = place.parent
     for directory in (place, place / "bundle"):
@@ -140,7 +143,9 @@ def _read_manifest(directory: Path) -> tuple[Manifest, str]:
         content = json.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{directory}: no {MANIFEST}, so no bundle; make one with `{HOW_TO_MAKE}`") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read ({error}); export the bundle again") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
@@ -157,6 +162,13 @@ def _read_manifest(directory: Path) -> tuple[Manifest, str]:
     if outside := next((name for name in manifest.files if not _is_inside(name)), None):
         raise UserError(f"{path}: the file {outside!a} is not inside the bundle; use no bundle of unknown origin")
     return manifest, hashlib.sha256(raw).hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    """Such as a file of another user who keeps files to themselves (umask 077)."""
+    return UserError(
+        f"{path}: cannot be read ({error.strerror}); let this user read the bundle, or export or copy it again"
+    )
 
 
 def _is_inside(name: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.runtime.errors import UserError
+from export.manifest import ENGINE_GRAPH
 
 if TYPE_CHECKING:
     from export.session import BundleSession, ModelSession
@@ -70,15 +71,14 @@ def teacher_examples(teacher: ModelSession, golden: GoldenExamples) -> TeacherEx
     )
 
 
-def check_golden(session: BundleSession, golden: GoldenExamples, precision: str | None = None) -> float:
-    """Compare the answers of a loaded bundle with those at export.
+def check_golden(session: BundleSession, golden: GoldenExamples) -> float:
+    """Compare the answers of a loaded bundle with those at export; of an engine, which was not run there, with those of its graph.
 
-    :param precision: whose answers to compare with. None: those of the session's own model.
     :returns: the largest difference of a logit.
     :raises UserError: a logit is off by more than the tolerance of its precision, or the tokenizer gives other tokens than at export.
     """
     place = f"{session.manifest.name}, precision {session.precision}"
-    precision = precision or session.precision
+    precision = session.precision if session.precision in golden.logits else ENGINE_GRAPH
     if precision not in golden.logits:
         raise UserError(f"{place}: {GOLDEN} has no logits of this precision; export the bundle again")
     return _compare(session, golden, golden.input_ids, golden.logits[precision], precision, place)

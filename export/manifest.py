@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 3
+ENGINE_GRAPH = "tensorrt-qdq"  # the precision of the graph from which an engine is built
 
 
 class _Part(BaseModel):
@@ -138,6 +139,10 @@ class Cascade(_Part):
     tokenizer: str  # the bundle's own, unless the teacher's differs
     pad_token_id: int
     routes: dict[str, Route]  # by the precision of the student
+
+    def route(self, precision: str) -> Route:
+        """The route of a student. An engine, which was not run where it was built, has that of its graph: it computes the same."""
+        return self.routes[precision if precision in self.routes else ENGINE_GRAPH]
 
 
 class DomainEntry(_Part):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, TOKENIZER, Bundle
-from export.manifest import DomainEntry, Manifest, named_files
+from export.manifest import ENGINE_GRAPH, DomainEntry, Manifest, named_files
 
 Part = Manifest | DomainEntry
 
@@ -51,6 +51,8 @@ def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade
 def _kept(bundle: Bundle, part: Part, domain: str | None, precisions: Collection[str], *, with_cascade: bool) -> Part:
     """The models of a domain, or of the only student, that are kept."""
     chosen = dict([bundle.model(precision, domain) for precision in precisions] or [bundle.model(None, domain)])
+    if any(model.engine for model in chosen.values()) and ENGINE_GRAPH in part.models:
+        chosen.setdefault(ENGINE_GRAPH, part.models[ENGINE_GRAPH])  # an engine is refused without its graph
     cascade = part.cascade if with_cascade else None
     if cascade is not None:
         cascade = cascade.model_copy(update={"routes": {p: r for p, r in cascade.routes.items() if p in chosen}})
@@ -71,7 +73,9 @@ def _write(source: Path, manifest: Manifest, out: Path) -> None:
             shutil.copyfile(source / name, part / name)
         content = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
         (part / MANIFEST).write_text(content + "\n", encoding="utf-8")
-        if out.exists():
+        if out.is_symlink():
+            out.unlink()  # and not what it leads to
+        elif out.exists():
             shutil.rmtree(out)
         part.rename(out)
     except OSError as error:

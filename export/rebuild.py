@@ -9,7 +9,8 @@ from compress.data.files import write_json
 from compress.runtime.errors import UserError
 from export import cuda
 from export.bundle import MANIFEST, Bundle, DomainEntry, FileEntry, Manifest, ModelEntry, file_entry
-from export.tensorrt import ENGINE_GRAPH, build_engine, engine_note
+from export.manifest import ENGINE_GRAPH
+from export.tensorrt import build_engine, engine_note
 from export.tensorrt_session import check_graph
 
 

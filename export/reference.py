@@ -48,7 +48,9 @@ def seen_tokens(
     """
     texts, texts_b = train
     rows = random.Random(seed).sample(range(len(texts)), min(len(texts), MOST_TEXTS))
-    seen = np.zeros(encoder.tokenizer.get_vocab_size(), bool)
+    seen = np.zeros(
+        1 + max(encoder.tokenizer.get_vocab().values()), bool
+    )  # ids may have gaps, so their count is not enough
     for one in encoder.encode([texts[row] for row in rows], texts_b and [texts_b[row] for row in rows]):
         seen[one.input_ids] = True
     tokens = np.concatenate([one.input_ids for one in encoder.encode(*dev)])

@@ -20,7 +20,6 @@ from export.cuda import compute_capability as capability_of_this_gpu
 from export.manifest import Engine, ShapeProfile
 from export.tensorrt_session import load_tensorrt, make_log
 
-ENGINE_GRAPH = "tensorrt-qdq"  # the precision of the graph from which an engine is built
 MOST_TEXTS = 32  # in a batch; a power of two
 
 

@@ -10,7 +10,6 @@ from export.bundle import MANIFEST, Bundle
 from export.golden import check_golden, check_teacher
 from export.manifest import Cascade
 from export.session import BundleSession, is_for, teacher_session
-from export.tensorrt import ENGINE_GRAPH
 from export.tensorrt_session import check_graph
 
 
@@ -34,7 +33,7 @@ def verify_bundle(bundle: Bundle, device: str = "cpu") -> Iterator[str]:
                 yield f"{title}: its answers were not compared, since the bundle has no golden examples (export.golden_texts = 0)"
             else:
                 session = BundleSession(bundle, precision=name, domain=domain, device=device)
-                difference = check_golden(session, golden, None if model.engine is None else ENGINE_GRAPH)
+                difference = check_golden(session, golden)
                 yield f"{title}: {len(golden.texts)} golden examples, logits within {difference:.1e} of those at export"
         if part.cascade is not None:
             yield _check_teacher(bundle, part.cascade, domain, device)

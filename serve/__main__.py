@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +13,10 @@ import typer
 
 from compress.console import run_cli
 from compress.runtime.errors import UserError
-from export.bundle import Bundle, find_bundle
-from serve.settings import Settings  # the package turns telemetry off before BentoML is imported
+from export.commands import Device
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SERVICE = "serve.service:Classifier"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @app.command()
@@ -50,6 +41,9 @@ def run(
 
     Options win over the environment variables POCKETBERT_…, which docs/serve.md lists. Ctrl-C stops it.
     """
+    from export.bundle import Bundle, find_bundle
+    from serve.settings import Settings
+
     options = {"precision": precision, "device": device, "threads": threads, "workers": workers, "cascade": cascade}
     given = {f"POCKETBERT_{name.upper()}": str(value) for name, value in options.items() if value is not None}
     os.environ.update(given)

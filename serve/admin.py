@@ -108,11 +108,14 @@ async def reload(http: HttpRequest) -> Response:
     os.kill(os.getppid(), signal.SIGHUP)
     result = await _result(state / name)
     if result.error:
+        if result.bundle is not None:
+            return _refused(500, result.error)
         return _refused(409, f"the bundle stays as it is: {result.error}")
     return JSONResponse({"bundle": result.bundle, "workers": len(result.workers)})
 
 
 async def _result(file: Path) -> SwapResult:
+    """What became of a swap, when all workers have changed. With an error and a bundle: some have not yet."""
     end = monotonic() + LOAD_SECONDS + 10
     result = SwapResult(error=f"no answer within {LOAD_SECONDS} s; see the server's log")
     while monotonic() < end:
@@ -121,7 +124,12 @@ async def _result(file: Path) -> SwapResult:
             break
         await asyncio.sleep(POLL_SECONDS)
     file.unlink(missing_ok=True)
-    while monotonic() < end and not all(_serves(file.parent, pid, result.bundle) for pid in result.workers):
+    while late := [pid for pid in result.workers if not _serves(file.parent, pid, result.bundle)]:
+        if monotonic() > end:
+            error = (
+                f"{len(late)} of {len(result.workers)} workers have not changed to the bundle yet; see the server's log"
+            )
+            return result.model_copy(update={"error": error})
         await asyncio.sleep(POLL_SECONDS)
     return result
 

@@ -77,7 +77,7 @@ def _open(
             bundle.directory, entry, bundle.manifest.max_length, threads=settings.threads, device=settings.device
         )
     opened = teachers[files]
-    chosen = entry.routes[student].chosen
+    chosen = entry.route(student).chosen
     override = settings.cascade_threshold
     return Cascade(
         teacher=ModelSession(opened.model, opened.encoder, entry.pad_token_id, entry.teacher.temperature),

@@ -18,8 +18,9 @@ from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve.admission import Admission
-from serve.guard import ADMITTED, count
+from serve.guard import ADMITTED, EXPOSED, count
 from serve.messages import Refusal, RefusedError
+from serve.settings import Settings
 
 SWEEP_SECONDS = 1.0
 REFUSALS_A_SECOND = 4_000  # at most, of all connections of a worker together; they take about a third of its time
@@ -33,6 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     read_seconds = 20.0
     admission: Admission | None = None
+    origins: ClassVar[list[str]] = []  # of the pages that may ask, or "*"
     accepting: ClassVar[set[asyncio.Task[Any]]] = set()
     open: ClassVar[WeakSet[GuardedProtocol]] = WeakSet()
     waits_since: float | None = None  # when it began to wait for a request or for the rest of one
@@ -75,11 +77,19 @@ class GuardedProtocol(HttpToolsProtocol):
                 count(path, refused.status, 0.0)
                 # A client that waits for "100 Continue" does not send the body of a refused request.
                 keep = self.parser.should_keep_alive() and not self.expect_100_continue
-                self.refusal = _response(refused, keep=keep)
+                self.refusal = _response(refused, self._cors_headers(), keep=keep)
                 if self.expect_100_continue:
                     self._refuse(keep)
                 return
         super().on_headers_complete()
+
+    def _cors_headers(self) -> str:
+        """Without these headers, a page of another origin may not read the refusal. Starlette's layer does not see it."""
+        origin = next((value.decode("latin-1") for name, value in self.headers if name == b"origin"), None)
+        if origin is None or not {"*", origin} & set(self.origins):
+            return ""
+        allowed = "*" if "*" in self.origins else origin
+        return f"access-control-allow-origin: {allowed}\r\naccess-control-expose-headers: {', '.join(EXPOSED)}\r\nvary: Origin\r\n"
 
     def on_body(self, body: bytes) -> None:
         """Skip the body of a refused request."""
@@ -123,20 +133,20 @@ class GuardedProtocol(HttpToolsProtocol):
         loop.call_later(SWEEP_SECONDS, cls.sweep)
 
 
-def install(read_seconds: int, admission: Admission, listener: socket.socket | None) -> None:
+def install(settings: Settings, admission: Admission, listener: socket.socket | None) -> None:
     """Let the uvicorn server of this process, which has not started yet, use `GuardedProtocol`.
 
     :param listener: the socket at which the server listens.
     """
-    GuardedProtocol.read_seconds, GuardedProtocol.admission = read_seconds, admission
-    GuardedProtocol.listener = listener
+    GuardedProtocol.read_seconds, GuardedProtocol.admission = settings.read_seconds, admission
+    GuardedProtocol.origins, GuardedProtocol.listener = settings.origins, listener
     config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{GuardedProtocol.__name__}"
 
 
-def _response(refused: RefusedError, *, keep: bool) -> bytes:
+def _response(refused: RefusedError, headers: str, *, keep: bool) -> bytes:
     body = Refusal(error=str(refused)).model_dump_json().encode()
     head = (
         f"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"retry-after: {refused.retry_after}\r\n{'' if keep else 'connection: close' + chr(13) + chr(10)}\r\n"
+        f"retry-after: {refused.retry_after}\r\n{headers}{'' if keep else 'connection: close' + chr(13) + chr(10)}\r\n"
     )
     return head.encode() + body

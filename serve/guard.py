@@ -41,6 +41,8 @@ BENTOML_PATHS = frozenset(
     }
 )
 WITH_TOKEN = ("/classify", "/explain", "/info", "/admin/")
+# Headers that pages of other origins may read.
+EXPOSED = ["retry-after", "x-bundle-sha256", "server-timing", "traceresponse"]
 ADMITTED = ("/classify", "/explain")  # refused before the body is read if too much work waits
 REQUESTS = Counter("pocketbert_requests", "Requests, by path and status of the answer.", ["path", "status"])
 SECONDS = Histogram(
@@ -67,9 +69,10 @@ class Guard:
             _histogram(path)
         self._paths = {route.path for route in app.routes if isinstance(route, Route)}
         self._app: ASGIApp = app if app.state.tracing is None else app.state.tracing.around(app)
-        if settings.origins:
-            self._app = CORSMiddleware(
-                self._app,
+        self._checked: ASGIApp = self._refused_or_answered
+        if settings.origins:  # around the refusals too: a page may not read what lacks these headers
+            self._checked = CORSMiddleware(
+                self._checked,
                 allow_origins=settings.origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=[
@@ -80,7 +83,7 @@ class Guard:
                     "traceparent",
                     "tracestate",
                 ],
-                expose_headers=["retry-after", "x-bundle-sha256", "server-timing", "traceresponse"],
+                expose_headers=EXPOSED,
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,9 +116,12 @@ class Guard:
             await send(message)
 
         try:
-            await (self._refusal(scope) or self._app)(scope, receive, watch)
+            await self._checked(scope, receive, watch)
         finally:
             count(path, status, perf_counter() - start)
+
+    async def _refused_or_answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._refusal(scope) or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """What a request is answered that must not reach an application. None: it may."""

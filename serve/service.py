@@ -76,7 +76,7 @@ if STATE is not None:
     logs.set_up(SETTINGS.log)
 app = create_app(page=SETTINGS.page, max_queue_ms=SETTINGS.max_queue_ms)
 if STATE is not None and not IS_SUPERVISOR:
-    connections.install(SETTINGS.read_seconds, app.state.admission, listening_socket())
+    connections.install(SETTINGS, app.state.admission, listening_socket())
     app.state.supervisor = os.getppid()
     app.state.tracing = tracing.start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `Changer.listen`; by default it would end the worker

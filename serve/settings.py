@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,7 +29,7 @@ ALLOWED = {  # what an error message says; all other fields are counts
     "drain_seconds": "a whole number, 0 or more",
     "drift_window": "a whole number, 0 or more",
     "token": "at least 16 visible ASCII characters, such as `openssl rand -hex 32` gives",
-    "cors": "addresses such as https://example.com, with commas between them, or *",
+    "cors": "addresses such as https://example.com, without a path, with commas between them, or *",
 }
 
 
@@ -40,7 +41,8 @@ def _token(token: SecretStr) -> SecretStr:
 
 
 def _origins(value: str) -> str:
-    if value != "*" and not all(one.strip().startswith(("http://", "https://")) for one in value.split(",")):
+    # A browser sends no path, not even a slash: with one, no page would ever be allowed.
+    if value != "*" and not all(re.fullmatch(r"https?://[^/\s]+", one.strip()) for one in value.split(",")):
         raise ValueError
     return value
 

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from time import sleep
@@ -93,13 +94,14 @@ class Swapper:
             try:
                 choice = self._checked(request)
                 write_choice(choice, self._state)
-            except UserError as error:
+            except (UserError, OSError) as error:  # a full disk must not end the thread that watches for versions
                 result = SwapResult(error=" ".join(str(error).split()))
                 logger.error("the bundle stays as it is: %s", result.error)
             else:
                 workers = [pid for watcher in arbiter.watchers for pid in list(watcher.processes)]
                 for pid in workers:
-                    os.kill(pid, signal.SIGHUP)
+                    with suppress(ProcessLookupError):  # it has just ended; the next one begins with this bundle
+                        os.kill(pid, signal.SIGHUP)
                 result = SwapResult(bundle=choice.sha256, workers=workers)
                 logger.info("the bundle is now %s of %s", choice.sha256[:16], choice.origin)
         if name is not None:

@@ -18,6 +18,7 @@ from compress.recipe.sections.data import JSON_LINES
 from compress.runtime.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+USUAL_SEPARATORS = (",", ";", "\t", "|")  # those that are tried
 MOST_NAMES, MOST_CHARACTERS = 20, 40  # of a table's columns, in a message
 NEAR = 0.75  # likeness of two names from which on one is a slip of the other
 
@@ -184,7 +185,7 @@ def _header_hint(header: str, separator: str, wanted: dict[str, str], section: s
     if not header.strip():
         return "; line 1 is blank, and must name the columns"
     names = header.replace('"', "")
-    for other in (",", ";", "\t", "|"):
+    for other in USUAL_SEPARATORS:
         if set(wanted.values()) <= {name.strip() for name in names.split(other)} and other != separator:
             return f"; its separator is {other!r}: set {section}.separator = {json.dumps(other)}"
     if not quoting and set(wanted.values()) <= set(names.split(separator)):
@@ -272,7 +273,7 @@ def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
         raise UserError(f"{place}: not a JSON object but {_json_kind(row)}; {cure}")
     if "\\u" in line:
         for name, value in row.items():
-            if isinstance(value, str) and (half := re.search("[\ud800-\udfff]", value)):
+            if half := re.search("[\ud800-\udfff]", json.dumps([name, value], ensure_ascii=False)):
                 raise UserError(f"{place}: column {name!r} holds half of a character (\\u{ord(half[0]):04x}); mend it")
     return row
 

@@ -8,12 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from compress.data.table_files import SEPARATORS, column_names, is_parquet, is_table, read_file
+from compress.data.table_files import SEPARATORS, USUAL_SEPARATORS, column_names, is_parquet, is_table, read_file
 from compress.data.text_files import likely_encoding, read_bytes
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
-
-OTHER_SEPARATORS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def read_layout(path: Path, wanted: Mapping[str, str] | None = None) -> Layout:
         return replace(_read(path, base, wanted), doubts=doubts)
     separator = SEPARATORS[delimited]
     first: UserError | None = None
-    for other, quoting in product((separator, *OTHER_SEPARATORS), (None, delimited != ".csv")):
+    for other, quoting in product((separator, *USUAL_SEPARATORS), (None, delimited != ".csv")):
         settings = base | ({} if other == separator else {"separator": other})
         settings |= {} if quoting is None else {"quoting": quoting}
         try:

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from compress.console import console, has_live_bars
 from serve.bulk.options import BulkOptions
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from serve.bulk.job import State
 
 LOG_SECONDS = 60.0
@@ -53,6 +53,8 @@ class _Progress:
 
     def __enter__(self) -> _Progress:
         if has_live_bars():
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),

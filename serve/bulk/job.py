@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.data.files import sha256_file
 from compress.runtime.errors import UserError
-from export.bundle import MANIFEST, Bundle, find_bundle
+from export.bundle import Bundle, find_bundle
+from export.manifest import Manifest
 from serve.bulk.chunks import CHUNK_ROWS, Chunk, Reader
 from serve.bulk.layout import Layout, find_layout, import_parquet, named_layout, open_parquet
 from serve.bulk.options import BulkOptions
 from serve.bulk.parts import Output, Part
 from serve.bulk.rows import read_chunk
-from serve.bulk.storage import identity, local_path, open_input
+from serve.bulk.storage import identity, is_url, local_path, open_input
 from serve.bulk.worker import EXTRAS, Answers, Done, Engine, OwnProcesses, Setup
 
 SHOWN = 3  # bad rows in a message
@@ -63,13 +64,14 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
         `max_bad` are bad.
     """
     options = replace(options, source=local_path(options.source), target=local_path(options.target))
-    directory = find_bundle(bundle).absolute()
-    setup = _setup(directory, options)
+    opened = Bundle(find_bundle(bundle).absolute())
+    setup = _setup(opened, options)
+    _check_apart(options)
     single = named_layout(options.target) is not None
     unit = "row" if setup.source.kind == "parquet" else "line"
     output = Output(options.target, setup.target, setup.schema, single=single, unit=unit)
     with output.locked(), _engine(options) as engine:
-        parts = output.begin(_job(directory, options, setup), force=options.force)
+        parts = output.begin(_job(options, setup), force=options.force)
         state = State(workers=engine.workers(setup), bad_place=output.bad_place, doubts=setup.source.doubts)
         for part in parts:
             _count(state, part)
@@ -138,9 +140,21 @@ def _check_bad(state: State, parts: list[Part], output: Output, most: int) -> No
     )
 
 
-def _setup(directory: Path, options: BulkOptions) -> Setup:
-    manifest = Bundle(directory).manifest
-    Bundle(directory).model(options.model.get("precision"), options.domain)
+def _check_apart(options: BulkOptions) -> None:
+    """See that the output does not take the place of the table, which is read until the end and by a job that carries on.
+
+    :raises UserError: it does.
+    """
+    table, output = (
+        place.rstrip("/") if is_url(place) else os.path.realpath(place) for place in (options.source, options.target)
+    )
+    if table == output or table.startswith((f"{output}/", f"{output}.parts/")):
+        raise UserError(f"{options.target}: is where the table is, which would be lost; name another place with --out")
+
+
+def _setup(bundle: Bundle, options: BulkOptions) -> Setup:
+    manifest = bundle.manifest
+    bundle.model(options.model.get("precision"), options.domain)
     for option, name in (("threshold", "cascade_threshold"), ("unsure-below", "unsure_below")):
         if (value := options.model.get(name)) is not None and not 0 <= value <= 1:
             raise UserError(f"--{option} {value}: must be a number from 0 to 1")
@@ -153,7 +167,7 @@ def _setup(directory: Path, options: BulkOptions) -> Setup:
     if options.columns is not None and (unknown := next((c for c in options.columns if c not in source.columns), None)):
         raise UserError(f"--columns: no column {unknown!r}; choose among {', '.join(source.columns[:20])}")
     kept = source.columns if options.columns is None else options.columns
-    new = [f"{options.prefix}{name}" for name in _new_columns(directory, options)]
+    new = [f"{options.prefix}{name}" for name in _new_columns(manifest, options)]
     if twice := next((name for name in new if name in kept), None):
         raise UserError(
             f"{options.source}: has a column {twice!r}, as the output will: name the new columns with --prefix predicted_, or "
@@ -163,7 +177,8 @@ def _setup(directory: Path, options: BulkOptions) -> Setup:
     if target.kind == source.kind:
         target = replace(target, separator=source.separator, quoting=source.quoting)
     return Setup(
-        settings={"bundle": directory, **options.model},
+        settings={"bundle": bundle.directory, **options.model},
+        bundle=bundle.sha256,
         source=source,
         target=target,
         schema=_schema(options, source, target, new) if target.kind == "parquet" else None,
@@ -181,9 +196,8 @@ def _of_directory(source: Layout) -> Layout:
     return replace(source, encoding=None, doubts=())
 
 
-def _new_columns(directory: Path, options: BulkOptions) -> list[str]:
+def _new_columns(manifest: Manifest, options: BulkOptions) -> list[str]:
     """The names of the columns that answers have, without the prefix."""
-    manifest = Bundle(directory).manifest
     model = options.model
     extras = {
         "model": manifest.cascade is not None and model.get("cascade") is not False,
@@ -224,11 +238,11 @@ def _schema(options: BulkOptions, source: Layout, target: Layout, new: list[str]
     return pyarrow.schema(fields).serialize().to_pybytes()
 
 
-def _job(directory: Path, options: BulkOptions, setup: Setup) -> dict[str, Any]:
+def _job(options: BulkOptions, setup: Setup) -> dict[str, Any]:
     """All that the output depends on, by names for the message that one of them has changed."""
     return {
         "input": identity(options.source),
-        "bundle": sha256_file(directory / MANIFEST),
+        "bundle": setup.bundle,
         "options_of_the_model": {name: value for name, value in sorted(options.model.items()) if name != "threads"},
         "layout_of_the_input": repr(setup.source),
         "columns_or_kind_of_the_output": repr((setup.target, setup.text, setup.text_b, setup.kept)),

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from compress.data.delimited import parse_record
-from compress.data.table_files import SEPARATORS, json_object, table_kind
+from compress.data.table_files import SEPARATORS, USUAL_SEPARATORS, json_object, table_kind
 from compress.data.text_files import likely_encoding, refuse_other_kinds
 from compress.recipe.sections.data import JSON_LINES
 from compress.runtime.errors import UserError
@@ -20,7 +20,6 @@ from serve.bulk.storage import open_input
 
 HEAD_BYTES = 1 << 20  # what the layout is found from
 ENOUGH_SOUND = 0.9  # share of the rows; the others are bad rows of a table in the usual layout
-OTHER_SEPARATORS = (",", ";", "\t", "|")
 QUOTING = "--quoting"  # the option, for messages
 
 
@@ -123,7 +122,7 @@ def _of_text(place: str, file: IO[bytes], layout: Layout, wanted: dict[str, str]
     encoding = given["encoding"]
     if encoding is not None:
         try:
-            codecs.lookup(encoding)
+            "".encode(encoding)  # what `codecs.lookup` finds may be none of texts, such as base64
         except LookupError:
             raise UserError(f"--encoding {encoding}: no such encoding; examples are utf-8, utf-16, cp1252") from None
         if codecs.lookup(encoding).name == "utf-8":
@@ -135,7 +134,7 @@ def _of_text(place: str, file: IO[bytes], layout: Layout, wanted: dict[str, str]
             doubt = f"{place} is not UTF-8 and was read as {encoding}: are all letters right? --encoding names another"
             layout = replace(layout, doubts=(doubt,))
     layout = replace(layout, encoding=encoding)
-    lines = list(lines_of(io.BytesIO(head), encoding, place))
+    lines = list(lines_of(io.BytesIO(head), encoding, place, cut=not whole))
     if not whole:
         lines = lines[:-1] or lines  # the last one is cut
     if len(lines) == 1 and whole and b"\r" in lines[0][1].rstrip(b"\r"):
@@ -169,7 +168,7 @@ def _delimited(
     """Take the usual layout if nearly all rows are sound in it; else that one of several in which most are."""
     best: tuple[tuple[bool, float], Layout] | None = None
     usual = layout
-    separators = dict.fromkeys([layout.separator, *OTHER_SEPARATORS]) if separator is None else [separator]
+    separators = dict.fromkeys([layout.separator, *USUAL_SEPARATORS]) if separator is None else [separator]
     quotings = [layout.quoting, not layout.quoting] if quoting is None else [quoting]
     for one, quoted in product(separators, quotings):
         tried = replace(layout, separator=one, quoting=quoted)

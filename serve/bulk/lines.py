@@ -16,10 +16,11 @@ LONGEST_RECORD = 1 << 20  # bytes in which a quotation mark must be closed
 Line = tuple[int, bytes]  # its number in the file, from 1; in UTF-8, without the line feed
 
 
-def lines_of(stream: IO[bytes], encoding: str | None, place: str) -> Iterator[Line]:
+def lines_of(stream: IO[bytes], encoding: str | None, place: str, *, cut: bool = False) -> Iterator[Line]:
     """The lines of a stream without its byte-order mark. Those of another encoding come as UTF-8.
 
     :param encoding: None: UTF-8, which is not checked here.
+    :param cut: whether the stream is the begin of a file, which may end within a character.
     :raises UserError: a line is too long, or a byte is in no character of the encoding.
     """
     decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)()
@@ -35,6 +36,8 @@ def lines_of(stream: IO[bytes], encoding: str | None, place: str) -> Iterator[Li
         for line in lines:
             yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             number += 1
+    if not cut:
+        rest += _as_utf8(decoder, b"", place, number, last=True)
     if rest:
         yield number, rest.removeprefix(codecs.BOM_UTF8) if number == 1 else rest
 
@@ -85,12 +88,15 @@ def _is_record(raw: bytes, separator: str) -> bool:
     return True
 
 
-def _as_utf8(decoder: codecs.IncrementalDecoder | None, block: bytes, place: str, line: int) -> bytes:
+def _as_utf8(
+    decoder: codecs.IncrementalDecoder | None, block: bytes, place: str, line: int, *, last: bool = False
+) -> bytes:
     if decoder is None:
         return block
     try:
-        return decoder.decode(block).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{place}: after line {line}: is not in {error.encoding} ({error.reason}); name its encoding with --encoding"
-        ) from None
+        return decoder.decode(block, last).encode("utf-8")
+    except UnicodeError as error:  # UTF-16 without its mark is of this class
+        fault = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            fault = f"is not in {error.encoding} ({error.reason})"
+        raise UserError(f"{place}: after line {line}: {fault}; name its encoding with --encoding") from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +29,9 @@ from serve.bulk.storage import folder_and_name, folder_inside
 from serve.bulk.worker import Done
 
 JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
+OWN_OF_DIRECTORY = re.compile(r"\.?(part-|_)")  # how the names begin of what a job writes there
+OWN_OF_FILE = re.compile(r"\.?(part-|job\.json|\d+\.json)")
 WRITER = "writer"  # in `job.json`: the run that writes the output
-COPIED_BYTES = 1 << 22  # at once
 
 
 class Part:
@@ -105,8 +107,7 @@ class Output:
         if before is None:
             if not force and self._exists():
                 raise UserError(f"{self.place}: exists; choose another place, or replace it with --force")
-            if force and not self.single:
-                self._check_ours()
+            self._check_ours()
             self._records.remove(JOB)  # first: a run that dies here must not leave records whose parts are gone
             self._parts.remove_all()
         elif changed := next((key for key in job if job[key] != before.get(key)), None):
@@ -161,10 +162,11 @@ class Output:
         return self._parent.exists(self._name) and (self.single or not self._parts.sizes().keys() <= {RECORDS})
 
     def _check_ours(self) -> None:
-        """See that a directory that is to be replaced holds parts only."""
+        """See that a directory that is to be removed holds only what a job writes there."""
+        place = f"{self.place}.parts" if self.single else self.place
         for name in self._parts.sizes():
-            if not name.startswith(("part-", "_", ".part-")):
-                raise UserError(f"{self.place}: holds {name}, which no bulk job wrote; choose another directory")
+            if not (OWN_OF_FILE if self.single else OWN_OF_DIRECTORY).match(name):
+                raise UserError(f"{place}: holds {name}, which no bulk job wrote; choose another name with --out")
 
     def _check_writer(self) -> None:
         job = self._records.read(JOB)

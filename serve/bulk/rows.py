@@ -7,12 +7,13 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from compress.data.delimited import parse_record
 from compress.data.table_files import json_object, wrong_length
-from compress.runtime.errors import UserError
+from compress.runtime.errors import UserError, one_line
 from serve.bulk.chunks import Chunk, from_stream, to_stream
 from serve.bulk.layout import QUOTING, Layout
 
@@ -29,8 +30,12 @@ class Bad:
     row: str  # as in the file
 
     def as_line(self, unit: str) -> str:
-        """The row as a line of the side file."""
-        return json.dumps({unit: self.number, "reason": self.reason, "row": self.row}, ensure_ascii=False)
+        """The row as a line of the side file, with its number as `line` or `row_number`.
+
+        :param unit: what the number counts: "line" or "row".
+        """
+        number = "row_number" if unit == "row" else unit
+        return json.dumps({number: self.number, "reason": self.reason, "row": self.row}, ensure_ascii=False)
 
 
 class RowError(Exception):
@@ -76,24 +81,41 @@ def _with_option(reason: str) -> str:
 
 def read_chunk(chunk: Chunk, layout: Layout) -> tuple[list[tuple[int, Cells]], list[Bad]]:
     """The sound rows of a chunk, each with its place in the chunk, and the bad ones."""
-    if layout.kind == "parquet":
-        return list(enumerate(from_stream(chunk.batch).to_pylist())), []
+    batch = from_stream(chunk.batch) if layout.kind == "parquet" else None
+    if batch is not None:
+        with suppress(ValueError, OverflowError):  # a cell that Python cannot hold; its row is found below
+            return list(enumerate(batch.to_pylist())), []
     sound, bad = [], []
-    for row in range(len(chunk.raws)):
+    for row in range(len(chunk.numbers)):
         try:
-            sound.append((row, read_cells(chunk, row, layout)))
+            sound.append((row, read_cells(chunk, row, layout) if batch is None else _cells_of(batch, row)))
         except RowError as error:
             bad.append(bad_row(chunk, row, str(error)))
     return sound, bad
 
 
+def _cells_of(batch: Any, row: int) -> Cells:
+    """The cells of a row of an Arrow record batch.
+
+    :raises RowError: Python has no such value, such as a time in the year 33658, or in nanoseconds where pandas is missing.
+    """
+    cells = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            cells[name] = column[row].as_py()
+        except (ValueError, OverflowError) as error:
+            raise RowError(f"column {name!r} holds a value that Python cannot ({one_line(error)})") from None
+    return cells
+
+
 def bad_row(chunk: Chunk, row: int, reason: str, cells: Cells | None = None) -> Bad:
     """A row of a chunk for the side file.
 
-    :param cells: of a Parquet file, which has no line to show.
+    :param cells: of a Parquet file, which has no line to show. None: they cannot be read.
     """
-    raw = chunk.raws[row].decode("utf-8", "replace").removesuffix("\r") if chunk.raws else None
-    shown = json.dumps(cells, ensure_ascii=False, default=str) if raw is None else raw
+    shown = "" if cells is None else json.dumps(cells, ensure_ascii=False, default=str)
+    if chunk.raws:
+        shown = chunk.raws[row].decode("utf-8", "replace").removesuffix("\r")
     return Bad(chunk.numbers[row], reason, shown[:LONGEST_SHOWN])
 
 
@@ -201,7 +223,7 @@ class Writer:
             return (separator.join(cells) + "\n").encode("utf-8")
         sink = io.StringIO()
         # The module does not quote a field for a carriage return alone (before Python 3.13).
-        every = any("\\r" in cell for cell in cells)
+        every = any("\r" in cell for cell in cells)
         csv.writer(
             sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL
         ).writerow(cells)

@@ -89,7 +89,10 @@ class Folder(Protocol):
         """The bytes of each file in it, by its name. Folders in it have 0. Of what is a file and no folder: its own."""
 
     def lock(self, name: str) -> Any:
-        """A context in which no other process of this machine locks the same name. An object store has no locks."""
+        """A context in which no other process of this machine locks the same name. An object store has no locks, and no folders.
+
+        :raises UserError: another process has locked it, or the folder is not there.
+        """
 
 
 class LocalFolder:
@@ -102,7 +105,7 @@ class LocalFolder:
         """See `Folder`."""
         try:
             return (self.path / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, name: str, data: bytes) -> None:
@@ -145,14 +148,16 @@ class LocalFolder:
     def lock(self, name: str) -> Iterator[None]:
         """See `Folder`.
 
-        :raises UserError: another process has locked it.
+        :raises UserError: another process has locked it, or the folder is not there.
         """
+        if not self.path.is_dir():
+            fault = "is not a folder;" if self.path.exists() else "no such folder; make it, or"
+            raise UserError(f"{self.path}: {fault} name another place with --out")
         try:
             import fcntl
         except ModuleNotFoundError:  # Windows
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / name).open("wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that ends

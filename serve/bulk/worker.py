@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import TracebackType
@@ -31,6 +32,7 @@ class Setup:
     """What a worker must know. It is sent to each."""
 
     settings: dict[str, Any]  # of the `Predictor`: bundle, precision and so on
+    bundle: str  # SHA-256 of its manifest
     source: Layout
     target: Layout
     schema: bytes | None  # see `Writer`
@@ -82,12 +84,16 @@ class Engine(Protocol):
 class Worker:
     """A loaded bundle that answers chunks.
 
-    :raises UserError: see `Predictor`.
+    :raises UserError: see `Predictor`; or the bundle is not that of the job any more.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self._predictor = Predictor(Settings.model_construct(**setup.settings))
+        if self._predictor.info.bundle != setup.bundle:
+            raise UserError(
+                f"{setup.settings['bundle']}: the bundle was exported again since the job began; begin anew with --force"
+            )
         self._writer = Writer(setup.target, setup.schema)
 
     def answer(self, chunk: Chunk) -> Done:
@@ -168,9 +174,13 @@ class Workers:
         self.window = 1 if count == 1 else 8 * count
 
     def submit(self, chunk: Chunk) -> Future[Done]:
-        """Have a chunk answered."""
+        """Have a chunk answered.
+
+        :raises UserError: a process was killed.
+        """
         if self._pool is not None:
-            return self._pool.submit(_answer, chunk)
+            with _kill_as_one_line():
+                return self._pool.submit(_answer, chunk)
         assert self._own is not None, "without processes there is a worker here"
         done: Future[Done] = Future()
         done.set_result(self._own.answer(chunk))
@@ -227,8 +237,14 @@ def result_of(future: Future[Done]) -> Done:
 
     :raises UserError: a process was killed, or what it raised.
     """
-    try:
+    with _kill_as_one_line():
         return future.result()
+
+
+@contextmanager
+def _kill_as_one_line() -> Iterator[None]:
+    try:
+        yield
     except BrokenExecutor:
         raise UserError(
             "a worker was killed, perhaps because the memory was full: run the same command again, which carries on, with "

@@ -52,6 +52,13 @@ def test_a_truncated_file(bundle: Path) -> None:
     assert "truncated" in refusal(bundle)
 
 
+def test_a_file_that_the_system_does_not_let_read(bundle: Path) -> None:
+    """A name that is too long, as the tests may run as root, who may read every file."""
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    edit_manifest(bundle, files=files | {"x" * 300: files["tokenizer.json"]})
+    assert "cannot be read (File name too long); let this user read the bundle" in refusal(bundle)
+
+
 def test_an_altered_file(bundle: Path) -> None:
     file = bundle / "tokenizer.json"
     file.write_bytes(file.read_bytes().replace(b"good", b"goof"))

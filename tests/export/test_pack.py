@@ -61,6 +61,15 @@ def test_the_first_chosen_precision_is_the_default_and_the_teacher_stays_for_a_c
     assert TEACHER not in files(tmp_path / "out")
 
 
+def test_a_link_is_replaced_and_what_it_leads_to_stays(bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
+    other = make_bundle("other")
+    (tmp_path / "out").symlink_to(other)
+    packed = pack(Bundle(bundle), tmp_path / "out")
+    assert not (tmp_path / "out").is_symlink()
+    assert packed.manifest.provenance["packed_from"] == Bundle(bundle).sha256
+    assert Bundle(other).manifest.name == "other"
+
+
 def test_each_domain_keeps_its_models(bundle: Path, tmp_path: Path) -> None:
     manifest = Bundle(bundle).manifest
     of_domain = DomainEntry(default="int8", models=manifest.models, dev_accuracy_of_all=1.0, provenance={})

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
 
 from compress.runtime.encode import TextEncoder
 from export.bundle import TOKENIZER
@@ -39,3 +42,12 @@ def test_a_token_is_seen_if_it_occurs_in_train(tiny_bundle: Path) -> None:
     pair = seen_tokens(encoder, (["a"], ["bad"]), (["a"], ["the"]), 0)
     assert not unseen(pair)[encoder.tokenizer.token_to_id("bad")]
     assert pair.unseen_share == 0.2
+
+
+def test_the_ids_of_a_vocabulary_may_have_gaps() -> None:
+    """A vocab.txt that names a token twice leaves one: the last id is then larger than the number of tokens."""
+    tokenizer = Tokenizer(WordPiece({"[UNK]": 0, "good": 20, "bad": 40}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    found = seen_tokens(TextEncoder(tokenizer, 8), (["good"], None), (["good bad"], None), 0)
+    assert [bool(unseen(found)[token]) for token in (0, 20, 40)] == [True, False, True]
+    assert found.unseen_share == 0.5

@@ -19,14 +19,19 @@ from export import cuda, tensorrt_session
 from export.__main__ import app
 from export.bundle import MANIFEST, Bundle, file_entry
 from export.golden import check_golden
-from export.manifest import Calibration, Engine
+from export.manifest import ENGINE_GRAPH, Calibration, CurvePoint, Engine, Route
+from export.pack import pack
 from export.rebuild import rebuild
 from export.session import BundleSession, is_for
-from export.tensorrt import ENGINE_GRAPH, shape_profile
+from export.tensorrt import shape_profile
 from export.verify import verify_bundle
 from pocketbert import Classifier
+from serve import swap
+from serve.cascade import open_cascades
+from serve.settings import Settings
 from tests.conftest import make_tiny_bundle
 from tests.export.fake_gpu import FakeCuda, FakeTensorRt
+from tests.tiny_cascade import add_cascade
 
 TEXTS = ["good", "a very very very bad film", "good good film", "bad", "the film was good", "so so " * 12] * 7
 ENGINE = "model.tensorrt.engine"
@@ -121,13 +126,37 @@ def test_each_shape_is_recorded_once_and_given_back(bundle: Path, gpu: FakeCuda)
     assert not gpu.held
 
 
-def test_a_classifier_and_the_golden_examples_use_the_engine(bundle: Path, gpu: FakeCuda) -> None:
+def test_a_classifier_the_golden_examples_and_a_swap_use_the_engine(
+    bundle: Path, gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
     classifier = Classifier.load(bundle, precision="tensorrt", device="cuda")
     assert classifier.predict("a good film").label == "positive"
     session = BundleSession(Bundle(bundle), precision="tensorrt", device="cuda")
     golden = Bundle(bundle).golden()
     assert golden is not None
-    assert check_golden(session, golden, ENGINE_GRAPH) < 1e-5  # as `verify` does
+    assert check_golden(session, golden) < 1e-5  # as `verify` does
+    monkeypatch.setenv("POCKETBERT_DEVICE", "cuda")
+    monkeypatch.setenv("POCKETBERT_PRECISION", "tensorrt")
+    swap.check(bundle)  # what a server does before it takes another bundle
+
+
+def test_a_packed_engine_brings_its_graph_and_has_the_threshold_of_that(
+    bundle: Path, gpu: FakeCuda, tmp_path: Path
+) -> None:
+    models = Bundle(bundle).manifest.models
+    manifest = Bundle(add_cascade(bundle)).manifest  # which leaves only the fp32 student
+    assert manifest.cascade is not None
+    point = CurvePoint(share=0.3, threshold=0.7, accuracy=0.9, ms=2.0)
+    routes = {
+        ENGINE_GRAPH: Route(chosen=point, curve=[point], student_ms=1, teacher_ms=9)
+    }  # no route of the engine itself
+    cascade = manifest.cascade.model_copy(update={"routes": routes})
+    (bundle / MANIFEST).write_text(manifest.model_copy(update={"cascade": cascade, "models": models}).model_dump_json())
+    packed = pack(Bundle(bundle), tmp_path / "packed", precisions=["tensorrt"])
+    assert [*packed.manifest.models] == ["tensorrt", ENGINE_GRAPH]
+    session = BundleSession(packed, device="cuda", precision="tensorrt")
+    opened = open_cascades(packed, {None: session}, Settings(bundle=packed.directory))
+    assert opened[None].threshold == 0.7
 
 
 @pytest.mark.parametrize(

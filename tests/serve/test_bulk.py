@@ -60,6 +60,14 @@ def test_a_directory_gets_numbered_parts_that_are_tables(tiny_bundle: Path, tmp_
     (tmp_path / "out" / "thesis.doc").touch()
     with pytest.raises(UserError, match=r"holds thesis\.doc, which no bulk job wrote"):
         bulk(tiny_bundle, table, tmp_path / "out", force=True)
+    (tmp_path / "one.csv.parts").mkdir()
+    (tmp_path / "one.csv.parts" / "thesis.doc").touch()
+    with pytest.raises(UserError, match=r"one\.csv\.parts: holds thesis\.doc, which no bulk job wrote"):
+        bulk(tiny_bundle, table, tmp_path / "one.csv")
+    assert (tmp_path / "one.csv.parts" / "thesis.doc").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: exists; choose another place"):
+        bulk(tiny_bundle, table, tmp_path / "file")
 
 
 BAD = """id,text
@@ -110,6 +118,49 @@ def test_rows_that_the_kind_of_the_output_cannot_hold_are_bad(tiny_bundle: Path,
     assert "holds a separator or a line end" in json.loads(side)["reason"]
 
 
+@pytest.mark.parametrize("quoting", [True, False])
+def test_a_cell_with_a_carriage_return_is_one_cell_in_the_output(
+    tiny_bundle: Path, tmp_path: Path, quoting: bool
+) -> None:
+    rows = [{"text": "good", "note": "one\rtwo"}, {"text": "bad", "note": "back\\rslash"}]
+    table = write(tmp_path / "in.jsonl", rows)
+    out = tmp_path / ("out.csv" if quoting else "out.tsv")
+    bulk(tiny_bundle, table, out)
+    bulk(tiny_bundle, out, tmp_path / "again.jsonl", prefix="my_")
+    assert [row["note"] for row in read(tmp_path / "again.jsonl")] == [row["note"] for row in rows[not quoting :]]
+    assert b"back\\rslash," in out.read_bytes() or not quoting  # no quotation marks without need
+
+
+def test_half_a_character_inside_a_list_costs_its_own_row_only(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = tmp_path / "in.jsonl"
+    table.write_text(
+        '{"text": "good", "tags": ["a"]}\n{"text": "bad", "tags": ["\\ud800"]}\n{"text": "bad", "tags": []}\n'
+    )
+    for kind in ("csv", "jsonl", "parquet"):
+        state = bulk(tiny_bundle, table, tmp_path / f"out.{kind}")
+        assert (state.written, state.bad) == (2, 1), kind
+
+
+def test_a_cell_of_parquet_that_python_cannot_hold_costs_its_own_row(tiny_bundle: Path, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    times = pyarrow.array([0, 10**12, 1], pyarrow.timestamp("s"))  # the second one is in the year 33658
+    parquet.write_table(pyarrow.table({"text": ["good", "bad", "bad"], "time": times}), tmp_path / "in.parquet")
+    state = bulk(tiny_bundle, tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert [row["label"] for row in read(tmp_path / "out.csv")] == ["positive", "negative"]
+    (bad,) = (json.loads(line) for line in (tmp_path / "out.csv.bad.jsonl").read_text().splitlines())
+    assert (state.bad, bad["row_number"]) == (1, 2)
+    assert "column 'time' holds a value that Python cannot" in bad["reason"]
+
+
+def test_a_bad_row_of_parquet_has_its_number_and_its_cells(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.parquet", [{"id": 1, "text": "good"}, {"id": 2, "text": " "}])
+    bulk(tiny_bundle, table, tmp_path / "out.parquet")
+    (bad,) = (json.loads(line) for line in (tmp_path / "out.parquet.bad.jsonl").read_text().splitlines())
+    assert (bad["row_number"], json.loads(bad["row"])) == (2, {"id": 2, "text": " "})
+
+
 def test_columns_prefix_scores_and_a_column_of_known_labels(tiny_bundle: Path, tmp_path: Path) -> None:
     table = write(tmp_path / "in.csv", [{"id": "1", "text": "good", "label": "positive"}])
     with pytest.raises(UserError, match=r"has a column 'label', as the output will: .* --prefix predicted_"):
@@ -146,6 +197,52 @@ def test_separators_and_encodings_are_found(tiny_bundle: Path, tmp_path: Path, d
     table.write_bytes(data if isinstance(data, bytes) else data.encode())
     bulk(tiny_bundle, table, tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith(written)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("base64", "--encoding base64: no such encoding"),
+        ("utf-16", "UTF-16 stream does not start with BOM; name its encoding with --encoding"),
+        ("ascii", "is not in ascii"),
+    ],
+)
+def test_an_encoding_that_does_not_fit_is_one_line(
+    tiny_bundle: Path, tmp_path: Path, encoding: str, message: str
+) -> None:
+    table = write(tmp_path / "in.csv", cells(3))
+    with pytest.raises(UserError, match=message):
+        bulk(tiny_bundle, table, tmp_path / "out.csv", encoding=encoding)
+
+
+def test_half_a_character_at_the_end_of_the_table_is_said(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = tmp_path / "in.csv"
+    table.write_bytes("text,n\ngood,1\nbad,2".encode("utf-16")[:-1])  # a copy that was cut
+    with pytest.raises(UserError, match=r"after line 3: is not in utf-16.* \(truncated data\)"):
+        bulk(tiny_bundle, table, tmp_path / "out.csv")
+
+
+def test_the_folder_of_the_output_must_be_there(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.csv", cells(3))
+    for target in ("resluts/out.csv", "resluts/parts"):
+        with pytest.raises(UserError, match=r"resluts: no such folder; make it, or name another place with --out"):
+            bulk(tiny_bundle, table, tmp_path / target)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is not a folder"):
+        bulk(tiny_bundle, table, tmp_path / "file" / "out.csv")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "in.csv"]
+
+
+def test_the_table_is_not_replaced_by_its_answers(tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = cells(3)
+    write(tmp_path / "in.csv", rows)
+    bulk(tiny_bundle, tmp_path / "in.csv", tmp_path / "parts")
+    part = tmp_path / "parts" / "part-00000.csv"
+    (tmp_path / "link.csv").symlink_to(part)
+    for source, target in ((part, part), (part, part.parent), (tmp_path / "link.csv", part.parent)):
+        with pytest.raises(UserError, match="is where the table is, which would be lost"):
+            bulk(tiny_bundle, source, target, force=True, prefix="my_")
+    assert [row["text"] for row in read(part)] == [row["text"] for row in rows]
 
 
 def test_urls(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compress.runtime.errors import UserError
+from export.bundle import MANIFEST, Bundle
+from serve.bulk.chunks import Reader
+from serve.bulk.layout import Layout, find_layout
+from serve.bulk.parts import Output, Part
+from serve.bulk.worker import Setup, Workers
+from tests.conftest import MakeBundle
 from tests.serve.bulk_tables import ROWS, bulk, cells, read, write
 from tests.tiny_task import ROOT, KilledError, killed_at
 from tests.waiting import until
@@ -38,6 +48,8 @@ def test_a_job_killed_anywhere_ends_as_one_that_was_not(
     rows = cells(700)
     rows[5]["text"] = rows[650]["text"] = ""
     table = write(tmp_path / "in.csv", rows)
+    for name in ("undisturbed", *map(str, range(1, 8))):
+        (tmp_path / name).mkdir()
     bulk(tiny_bundle, table, tmp_path / "undisturbed" / target)
     kills = 0
     for call in range(1, 8):  # every moment at which something becomes visible
@@ -93,6 +105,57 @@ def test_a_process_killed_three_times_leaves_no_worker_and_loses_no_row(tiny_bun
     assert "by an earlier run" in ended.stderr
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
     until(lambda: not workers_in(tmp_path))
+
+
+def test_a_pool_whose_workers_were_killed_is_one_line_for_each_later_chunk_too(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    place = str(write(tmp_path / "in.csv", cells(30)))
+    layout = find_layout(place, {"--text": "text"}, separator=None, quoting=None, encoding=None)
+    setup = Setup(
+        settings={"bundle": tiny_bundle},
+        bundle=Bundle(tiny_bundle).sha256,
+        source=layout,
+        target=Layout("jsonl"),
+        schema=None,
+        text="text",
+        text_b=None,
+        kept=None,
+        prefix="",
+        scores=False,
+        domain=None,
+    )
+    (chunk,) = Reader(place, layout, 100).chunks()
+    with Workers(setup, 2) as workers:
+
+        def answer_for_ever() -> None:
+            while True:
+                workers.submit(chunk).result()
+
+        assert workers.submit(chunk).result().written == 30
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises((BrokenExecutor, UserError)):
+            answer_for_ever()
+        with pytest.raises(UserError, match="a worker was killed"):
+            workers.submit(chunk)
+
+
+def test_a_bundle_that_is_exported_again_while_a_job_begins_answers_no_row(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle()
+    begin = Output.begin
+
+    def export_again(output: Output, *arguments: Any, **options: Any) -> list[Part]:
+        manifest = json.loads((bundle / MANIFEST).read_text())
+        (bundle / MANIFEST).write_text(json.dumps(manifest | {"created": "later"}))
+        return begin(output, *arguments, **options)
+
+    monkeypatch.setattr(Output, "begin", export_again)
+    with pytest.raises(UserError, match="the bundle was exported again since the job began; begin anew with --force"):
+        bulk(bundle, write(tmp_path / "in.csv", cells(30)), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
 
 
 def workers_in(directory: Path) -> list[int]:

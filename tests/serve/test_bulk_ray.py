@@ -53,6 +53,7 @@ def on_ray(
     bundle: Path, table: Path, cluster: Any, shown: Callable[[State], None] = lambda state: None, **options: Any
 ) -> State:
     target = table.parent / "on_ray" / "out"
+    target.parent.mkdir(exist_ok=True)
     asked = BulkOptions(str(table), str(target), ray=cluster.address, **{"part_rows": 3_000} | options)
     return run_bulk(bundle, asked, shown)
 
@@ -63,6 +64,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def expected(tiny_bundle: Path, table: Path) -> dict[str, bytes]:
+    (table.parent / "plain").mkdir()
     bulk(tiny_bundle, table, table.parent / "plain" / "out", part_rows=3_000)
     return content(table.parent / "plain")
 

@@ -60,6 +60,7 @@ def test_a_job_killed_at_any_upload_ends_as_one_that_was_not(
     table = write(tmp_path / f"in.{kind}", rows)
     files.pipe_file(f"bucket/in.{kind}", table.read_bytes())
     folder = tmp_path / "undisturbed"
+    folder.mkdir()
     job(tiny_bundle, str(table), str(folder / target))
     expected = {f"/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     kills = 0

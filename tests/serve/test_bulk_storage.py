@@ -56,6 +56,7 @@ def content(files: Any, folder: str) -> dict[str, bytes]:
 def undisturbed(bundle: Path, table: Path, target: str) -> dict[str, bytes]:
     """The output of a job on this machine."""
     folder = table.parent / "undisturbed"
+    folder.mkdir()
     run_bulk(bundle, BulkOptions(str(table), str(folder / target), workers=1, part_rows=300))
     return {f"/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle, file_entry
 from export.golden import GOLDEN
-from serve.bundle_choice import PREVIOUS, STATE, SWAP, choose, make_state, read_choice, state_directory, write_choice
+from serve import admin
+from serve.bundle_choice import (
+    PREVIOUS,
+    STATE,
+    SWAP,
+    choose,
+    make_state,
+    read_choice,
+    serving_file,
+    state_directory,
+    write_choice,
+)
 from serve.predictor import Predictor
 from serve.settings import Settings
 from serve.swap import Swapper, SwapResult
 from tests.conftest import MakeBundle
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -64,16 +82,10 @@ def test_the_bundle_before_is_kept_and_older_ones_are_removed(state: Path, make_
     assert (read_choice(state), read_choice(state, PREVIOUS)) == (choices[1], choices[2])
 
 
-class Supervisor:
-    """One without workers: nobody has to be told of a swap."""
-
-    watchers = ()
-
-
-def swapped(state: Path, **request: object) -> SwapResult:
-    """What becomes of a request for a swap, without workers."""
+def swapped(state: Path, supervisor: object = SimpleNamespace(watchers=()), /, **request: object) -> SwapResult:
+    """What becomes of a request for a swap, by default without workers."""
     (state / SWAP).write_text(f"result.json\n{json.dumps(request, default=str)}")
-    Swapper(Settings(artifacts=state / "none"), state).start(Supervisor())
+    Swapper(Settings(artifacts=state / "none"), state).start(supervisor)
     until((state / "result.json").exists)
     result = SwapResult.model_validate_json((state / "result.json").read_text())
     (state / "result.json").unlink()
@@ -110,6 +122,44 @@ def test_a_swap_without_a_cause_is_one_line(state: Path, make_bundle: MakeBundle
     assert "nowhere: no such directory" in str(swapped(state, bundle="/nowhere").error)
     assert "no bundle under" in str(swapped(state).error)
     assert read_choice(state) == old
+
+
+def test_a_worker_that_has_just_ended_keeps_no_other_from_the_new_bundle(state: Path, make_bundle: MakeBundle) -> None:
+    write_choice(choose(make_bundle("old"), state), state)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        supervisor = SimpleNamespace(watchers=[SimpleNamespace(processes=[ended.pid, other.pid])])
+        result = swapped(state, supervisor, bundle=make_bundle("new"))
+        assert result.workers == [ended.pid, other.pid]
+        assert other.wait(PATIENCE) == -signal.SIGHUP
+    finally:
+        other.kill()
+
+
+def test_a_choice_that_cannot_be_written_is_told_and_ends_no_thread(state: Path, make_bundle: MakeBundle) -> None:
+    old = choose(make_bundle("old"), state)
+    write_choice(old, state)
+    (state / PREVIOUS).mkdir()  # so it cannot be replaced, as on a full disk
+    assert "Is a directory" in str(swapped(state, bundle=make_bundle("new")).error)
+    assert read_choice(state) == old
+
+
+def test_a_worker_that_does_not_change_in_time_is_no_success(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(admin, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(admin, "POLL_SECONDS", 0)
+    here = os.getpid()
+    (state / "swap-1.json").write_text(SwapResult(bundle="new", workers=[here]).model_dump_json())
+    result = asyncio.run(admin._result(state / "swap-1.json"))
+    assert (result.bundle, result.error) == (
+        "new",
+        "1 of 1 workers have not changed to the bundle yet; see the server's log",
+    )
+    serving_file(state, here).write_text("new")
+    (state / "swap-2.json").write_text(SwapResult(bundle="new", workers=[here]).model_dump_json())
+    assert asyncio.run(admin._result(state / "swap-2.json")).error is None
 
 
 def test_only_the_files_that_the_manifest_lists_are_copied(state: Path, make_bundle: MakeBundle) -> None:

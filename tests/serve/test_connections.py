@@ -36,7 +36,12 @@ class Running:
         protocol = type(
             "Protocol",
             (GuardedProtocol,),
-            {"admission": self.admission, "read_seconds": PATIENCE, "listener": self.listener},
+            {
+                "admission": self.admission,
+                "read_seconds": PATIENCE,
+                "listener": self.listener,
+                "origins": ["https://one.example"],
+            },
         )
         self.server = uvicorn.Server(
             uvicorn.Config(self.app, http=protocol, log_config=None, timeout_keep_alive=PATIENCE)
@@ -104,6 +109,24 @@ def test_a_request_is_refused_on_a_connection_that_stays_open(server: Running) -
         assert refused() == before + 1
         connection.sendall(REQUEST)
         assert answer(connection)[0] == 200
+
+
+def test_a_page_of_a_named_origin_can_read_the_refusal(server: Running) -> None:
+    allowed = {}
+    server.fill()
+    try:
+        for origin in (b"https://one.example", b"https://two.example"):
+            with server.connect() as connection:
+                connection.sendall(HEAD + b"Origin: " + origin + b"\r\n\r\n" + BODY)
+                status, headers, _ = answer(connection)
+                assert status == 429
+                allowed[origin] = (
+                    headers.get("access-control-allow-origin"),
+                    "retry-after" in headers.get("access-control-expose-headers", ""),
+                )
+    finally:
+        server.empty()
+    assert list(allowed.values()) == [("https://one.example", True), (None, False)]
 
 
 def test_requests_in_one_go_are_answered_in_their_order(server: Running) -> None:

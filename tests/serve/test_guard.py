@@ -136,6 +136,11 @@ def test_pages_of_the_named_origins_may_ask(predictor: Predictor) -> None:
     assert (status, headers["access-control-allow-origin"]) == (200, "https://two.example")
     _, headers, _ = classify(guard, origin=b"https://two.example", authorization=f"Bearer {TOKEN}".encode())
     assert headers["access-control-allow-origin"] == "https://two.example"
+    refused, headers, _ = classify(guard, origin=b"https://two.example")  # without the token
+    assert (refused, headers["access-control-allow-origin"]) == (
+        401,
+        "https://two.example",
+    )  # so that the page can read why
     assert "access-control-allow-origin" not in classify(guard, origin=b"https://three.example")[1]
     assert "access-control-allow-origin" not in classify(make(predictor), origin=b"https://two.example")[1]
 

@@ -71,16 +71,25 @@ def test_a_token_is_not_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
-        ("CORS", "example.com", "addresses such as https"),
+        ("CORS", "example.com", "addresses such as https://example.com, without a path, .*"),
+        (
+            "CORS",
+            "https://one.example,https://two.example/",
+            "addresses such as https://example.com, without a path, .*",
+        ),
         ("LOG", "xml", "text or json"),
-        ("DRAIN_SECONDS", "-1", "0 or"),
+        ("DRAIN_SECONDS", "-1", "a whole number, 0 or more"),
+        ("CASCADE", "maybe", "on or off"),
+        ("CASCADE_THRESHOLD", "1.5", "a number from 0 to 1"),
+        ("CASCADE_THRESHOLD", "nan", "a number from 0 to 1"),
+        ("UNSURE_BELOW", "-1", "a number from 0 to 1"),
     ],
 )
-def test_other_values_that_are_not_allowed(
+def test_a_value_that_is_not_allowed_is_one_line_with_those_that_are(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(f"POCKETBERT_{variable}", value)
-    with pytest.raises(UserError, match=f"^POCKETBERT_{variable}={value}: set it to .*{allowed}"):
+    with pytest.raises(UserError, match=f"^POCKETBERT_{variable}={value}: set it to {allowed}$"):
         Settings.from_environment()
 
 
@@ -112,23 +121,6 @@ def test_a_count_must_be_a_whole_number_above_0(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UserError) as caught:
         Settings.from_environment()
     assert str(caught.value) == f"POCKETBERT_{variable}={value}: set it to a whole number above 0"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "allowed"),
-    [
-        ("CASCADE", "maybe", "on or off"),
-        ("CASCADE_THRESHOLD", "1.5", "a number from 0 to 1"),
-        ("CASCADE_THRESHOLD", "nan", "a number from 0 to 1"),
-        ("UNSURE_BELOW", "-1", "a number from 0 to 1"),
-    ],
-)
-def test_a_wrong_value_of_the_cascade_names_the_allowed_ones(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
-) -> None:
-    monkeypatch.setenv(f"POCKETBERT_{variable}", value)
-    with pytest.raises(UserError, match=f"^POCKETBERT_{variable}={value}: set it to {allowed}$"):
-        Settings.from_environment()
 
 
 def test_an_unknown_device_is_an_error_that_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
