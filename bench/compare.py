@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,7 +133,7 @@ def _lengths(engines: list[Engine], recipe: Recipe) -> list[int]:
 
 
 def _run(jobs: list[Job]) -> tuple[list[EngineResult], bool, str | None]:
-    """The results, whether the engines took turns, and what is missing after Ctrl-C."""
+    """The results, whether the engines took turns, and what is missing after Ctrl-C or SIGTERM."""
     if interleaved := fits_in_memory([job.spec.path for job in jobs]):
         console.print(f"{len(jobs)} engines take turns")
     else:
@@ -139,12 +143,26 @@ def _run(jobs: list[Job]) -> tuple[list[EngineResult], bool, str | None]:
     with console.status("") as status:
         comparison = Comparison(jobs, lambda what: status.update(escape(what)), interleaved=interleaved)
         try:
-            return comparison.run(), interleaved, None
+            with _termination_as_interrupt():
+                return comparison.run(), interleaved, None
         except KeyboardInterrupt:
             results = comparison.results()
             if not any(result.cells or result.accuracy for result in results):
                 raise
             return results, interleaved, comparison.missing()
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C: who is stopped by a time limit has a report too, and no engine measures on without this process."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def own_texts(corpus: Corpus, recipe: Recipe) -> Texts:

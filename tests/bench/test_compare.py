@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -126,8 +127,9 @@ def check_texts(report, out, printed: str) -> None:
     ElementTree.parse(out / "latency_accuracy.svg")
 
 
-def test_ctrl_c_leaves_a_valid_report_of_what_was_measured(task, bench, monkeypatch, capsys):
-    calls = at_call(60, Worker.ask, interrupt)
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_time_limit_leave_a_valid_report_of_what_was_measured(task, bench, monkeypatch, capsys, signal_):
+    calls = at_call(60, Worker.ask, lambda: signal.raise_signal(signal_))
     monkeypatch.setattr(Worker, "ask", lambda *arguments: calls(*arguments))
     assert bench("--only", "student-*") == 130
     report = read_report(task.workspace / "bench")
