@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 
 def matched_layers(student_layers: int, teacher_layers: int) -> list[int]:
-    """The teacher layer, counted from 1, for each student layer i = 1 … K: round(i · teacher_layers / K).
+    """The teacher layer, counted from 1, for each student layer i = 1 … K: round(i · teacher_layers / K), at least 1.
 
-    AdaBERT, §3.2.1. If teacher_layers is a multiple of K, this is also TinyBERT's uniform map g(m) = m · N / M.
+    AdaBERT, §3.2.1. If teacher_layers is a multiple of K, this is also TinyBERT's uniform map g(m) = m · N / M. A student
+    may have more layers than its teacher.
     """
     # A half is rounded up, to the deeper layer. Python's `round` would round it to the even number.
-    return [int(i * teacher_layers / student_layers + 0.5) for i in range(1, student_layers + 1)]
+    return [max(1, int(i * teacher_layers / student_layers + 0.5)) for i in range(1, student_layers + 1)]
 
 
 def patient_layers(student_layers: int, teacher_layers: int, strategy: str) -> list[int]:

@@ -41,7 +41,7 @@ class Texts(Enum):
     # All texts of the target, labelled or not, without their labels; for a language model.
     WITHOUT_LABELS = (
         *("target", "-target.distil_unlabelled", "-target.max_length"),
-        *("-target.labels", "-target.relabel", "-target.train_limit", "-target.train_fraction"),
+        *("-target.labels", "-target.train_limit", "-target.train_fraction"),
     )
 
 
@@ -175,8 +175,11 @@ class StageContext:
 def text_settings(kind: Texts, recipe: Recipe) -> list[str]:
     """The settings that decide what texts of a kind there are."""
     patterns = list(kind.value)
-    if kind is Texts.WITHOUT_LABELS and recipe.target.limit is None:
-        patterns.append("-target.sample")  # decides then only which texts have labels
+    if kind is Texts.WITHOUT_LABELS:
+        if recipe.target.limit is None:
+            patterns.append("-target.sample")  # decides then only which texts have labels
+        if not recipe.target.relabel:
+            patterns.append("-target.relabel")  # else it decides which texts are held out: each class gives its share
     return patterns
 
 
@@ -207,7 +210,8 @@ def _identity(recipe: Recipe, key: str) -> Any:
     if value in SPECIAL_NAMES.get(content, ()):
         return value
     if content in (Content.MODEL, Content.INIT, Content.DATASET):
-        return value, _model_files(value) if is_local(value) else _commit(recipe, section, name)
+        nested = content is Content.DATASET
+        return value, _directory_files(value, nested=nested) if is_local(value) else _commit(recipe, section, name)
     if not Path(value).is_file():
         written = f"{_written(recipe, section)}.{name}"
         names = SPECIAL_NAMES.get(content)
@@ -240,9 +244,17 @@ def _written(recipe: Recipe, section: str) -> str:
     return "data.source" if section == "source" else section
 
 
-def _model_files(model: str) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of the files of a local model or data set: a model that was trained again is another input."""
-    directory = Path(model)
+def _directory_files(place: str, *, nested: bool) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of the files of a local model or data set: a model that was trained again is another input.
+
+    :param nested: also those in its folders, as a data set has them; but for hidden folders, which hold the caches of tools.
+    """
+    directory = Path(place)
     if not directory.is_dir():
         return None
-    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(directory.iterdir()) if p.is_file()]
+    found = []
+    for path in sorted(directory.rglob("*") if nested else directory.iterdir()):
+        name = path.relative_to(directory)
+        if path.is_file() and not any(folder.startswith(".") for folder in name.parts[:-1]):
+            found.append((name.as_posix(), path.stat().st_size, path.stat().st_mtime_ns))
+    return found

@@ -39,9 +39,9 @@ READERS: dict[str, str] = {
     **dict.fromkeys(
         names("target", "source train dev test hub hub_config revision text text_b label domain"), EVERYBODY
     ),
-    **dict.fromkeys(names("target", "only_domains quoting separator encoding limit decontaminate"), EVERYBODY),
+    **dict.fromkeys(names("target", "only_domains quoting separator encoding limit decontaminate relabel"), EVERYBODY),
     # Which of the texts have a label plays no part for a language model.
-    **dict.fromkeys(names("target", "labels relabel train_limit train_fraction sample"), LABELLED),
+    **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
     "target.unlabelled": "language_model",
     "target.max_length": "teacher language_model teacher_outputs transfer_outputs search trials architecture student bundle",
     **dict.fromkeys(names("source", "source train hub hub_config revision text text_b label domain"), OF_SOURCE),

@@ -28,6 +28,13 @@ def test_a_single_table_is_split_in_three_without_sharing_a_text(tmp_path: Path)
     assert 30 <= len(corpus.splits["dev"]) <= 90
 
 
+def test_words_that_differ_in_a_mark_are_different_texts() -> None:
+    rice, news = "ข้าว", "ข่าว"  # Thai, with two tones
+    assert normalise(rice) != normalise(news)
+    assert normalise("अच्छी!") != normalise("अच्छा")  # good, of a woman and of a man
+    assert normalise("It’s a ½-CAFÉ, snake_case!") == normalise("it's a ½ café snake_case")
+
+
 def test_a_row_added_moves_no_other_row(tmp_path: Path) -> None:
     rows = sentences(200)
     before = load(write_tsv(tmp_path / "a.tsv", rows)).splits["dev"].texts

@@ -205,6 +205,7 @@ def test_matched_layers_are_spread_evenly_and_end_at_the_last() -> None:
     assert matched_layers(3, 6) == [2, 4, 6]
     assert matched_layers(3, 12) == [4, 8, 12]
     assert matched_layers(4, 6) == [2, 3, 5, 6]
+    assert matched_layers(8, 3) == [1, 1, 1, 2, 2, 2, 3, 3]  # a teacher of few layers: none is taken from its other end
 
 
 def test_probe_distillation_against_numbers_worked_by_hand() -> None:

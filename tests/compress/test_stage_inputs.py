@@ -85,6 +85,26 @@ def test_which_texts_are_labelled_is_nothing_to_the_language_model(file: Path, t
     }
 
 
+def test_labels_with_other_names_are_for_the_language_model_too(file: Path) -> None:
+    """They decide which texts are held out of one table, and it must not read those."""
+    one, other = keys(file), keys(file, 'data.relabel={positive="negative"}')
+    assert changed(one, other) == STAGES
+
+
+def test_a_local_data_set_is_all_of_its_files(tmp_path: Path) -> None:
+    """Its tables often lie in a folder, as on the hub."""
+    table = tmp_path / "set" / "data" / "train.csv"
+    table.parent.mkdir(parents=True)
+    (tmp_path / "set" / ".cache").mkdir()
+    table.write_text("text,label\na,x\n", encoding="utf-8")
+    (tmp_path / "task.toml").write_text('[data]\nhub = "set"\n', encoding="utf-8")
+    before = keys(tmp_path / "task.toml")
+    (tmp_path / "set" / ".cache" / "lock").touch()
+    assert keys(tmp_path / "task.toml") == before
+    table.write_text("text,label\nanother,x\n", encoding="utf-8")
+    assert changed(before, keys(tmp_path / "task.toml")) == STAGES
+
+
 def test_a_sample_is_of_all_texts_only_where_there_is_a_limit(file: Path) -> None:
     limited = [keys(file, "data.limit=50", f"data.sample={sample}") for sample in (0, 1)]
     assert changed(*limited) == STAGES  # other texts
