@@ -26,6 +26,8 @@ from compress.augment.pieces import (
 from compress.augment.words import is_stop_word
 
 CHUNK = 256  # examples read ahead
+PROBABILITY = 0.3  # with which a word is replaced
+CANDIDATES = 8  # neighbours of a word, of which one is chosen uniformly
 
 
 class NearestWords:
@@ -59,19 +61,15 @@ class NearestWords:
             self.known[key] = [self.vocabulary.text(token) for token in row]
 
 
-def make_neighbour_replacement(
-    tokenizer: Tokenizer, embeddings: Tensor, *, probability: float = 0.3, candidates: int = 8
-) -> Augmentation:
+def make_neighbour_replacement(tokenizer: Tokenizer, embeddings: Tensor) -> Augmentation:
     """The augmentation. Stop words stay, since a sentence hangs on them.
 
     :param tokenizer: of WordPiece.
     :param embeddings: of its tokens, (V, D).
-    :param probability: with which a word is replaced.
-    :param candidates: number of neighbours, of which one is chosen uniformly.
     :raises UserError: the tokenizer is of another kind.
     """
     vocabulary = read_vocabulary(tokenizer, "transfer.replaced")
-    nearest = NearestWords(vocabulary, embeddings, candidates)
+    nearest = NearestWords(vocabulary, embeddings, CANDIDATES)
 
     def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for chunk in chunks(stream, CHUNK):
@@ -88,7 +86,7 @@ def make_neighbour_replacement(
             for example, encoding, words in zip(chunk, encodings, found, strict=True):
                 edits = []
                 for word, pieces in words:
-                    if rng.random() < probability and (choices := nearest.of(pieces, word.text)):
+                    if rng.random() < PROBABILITY and (choices := nearest.of(pieces, word.text)):
                         edits.append(Edit(word.positions[0], rng.choice(choices), word.positions[-1]))
                 yield apply_edits(example, encoding, edits)
 

@@ -15,19 +15,17 @@ from compress.data.words import join_words, split_words
 SHORTEST, LONGEST = 0.15, 0.85  # share of the words that a span keeps
 
 
-def spans(
-    stream: Iterable[Example], rng: random.Random, *, shortest: float = SHORTEST, longest: float = LONGEST
-) -> Iterator[Example]:
+def spans(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
     """One span of each text. In a pair, one random side is cut to a span."""
     for example in stream:
         sides = example.sides
         side = int(rng.random() < 0.5) if len(sides) > 1 else 0
-        sides[side] = _span(sides[side], rng, shortest, longest)
+        sides[side] = _span(sides[side], rng)
         yield augmented(sides)
 
 
-def _span(text: str, rng: random.Random, shortest: float, longest: float) -> str:
+def _span(text: str, rng: random.Random) -> str:
     words = split_words(text)
-    size = max(1, round(len(words) * rng.uniform(shortest, longest)))
+    size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
     start = rng.randint(0, max(0, len(words) - size))
     return join_words(words[start : start + size]) or text

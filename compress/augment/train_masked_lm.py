@@ -33,6 +33,7 @@ MASKED = 0.15  # share of the tokens that are to be predicted (BERT, arXiv 1810.
 NEW_WEIGHTS_RATE = 4.0  # learning rate of randomly initialised weights, relative to the encoder's
 HEAD_SCALE = 0.3  # initial scale of a new head's layer norm; with 1, noise would outweigh the token frequencies
 DEV_TEXTS = 1000  # enough to compare epochs
+SEED = 0  # whatever the recipe's is: like the encoder, the language model is the same for all
 
 
 def train_masked_lm(
@@ -42,7 +43,6 @@ def train_masked_lm(
     scratch: Path,
     *,
     max_length: int,
-    seed: int = 0,
 ) -> MaskedLM:
     """The masked language model of a task's texts.
 
@@ -51,10 +51,9 @@ def train_masked_lm(
 
     :param teacher: names the checkpoint.
     :param scratch: directory for checkpoints. A training that was interrupted there is continued.
-    :param seed: all seeds of a recipe use the same one: like the encoder, the language model is the same for all.
     :raises UserError: the model cannot be loaded, or is of a kind that is not supported.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     model, new_weights = _load(teacher)
     lm = _with_tokenizer(model, teacher, scratch / "tokenizer", max_length)
     if new_weights:
@@ -64,7 +63,7 @@ def train_masked_lm(
         # Seeds may choose different texts as the labelled ones. Sorted, the texts have the same order for all seeds.
         texts = texts.subset(sorted(range(len(texts)), key=lambda row: _identity(texts.encoded[row])))
         _start_head(model, new_weights, texts)
-        _train(lm, texts, _dev(corpus, lm), new_weights, options, scratch, seed)
+        _train(lm, texts, _dev(corpus, lm), new_weights, options, scratch, SEED)
     return _ready(lm)
 
 

@@ -52,7 +52,6 @@ def expertise_weights(scores: Tensor, label_probabilities: Tensor) -> Tensor:
     The weight is high if the teacher is right and the example is typical.
 
     :param scores: t(x), (N,).
-
     :param label_probabilities: the teacher's probability of the example's label, (N,).
     """
     return (1 + scores) / (((1 - label_probabilities) ** 2).exp() + 1)

@@ -27,10 +27,7 @@ LINEAR = 0.75e-3  # seconds to train the linear model, for each training text
 BANK = 20.0  # seconds to read and compare the embedded bank, or one of that size
 INT8 = 2.0  # how much faster a teacher judges in INT8 than in fp32, on a CPU
 EVALUATION = 1 / 3  # of the time of a training step: answers on as many texts
-# Evaluations on dev of a training whose length is given in steps.
-TEACHER_EVALUATIONS, STUDENT_EVALUATIONS = 5, 10
 FRONT = 40.0  # seconds to make and time the INT8 graphs of the best of the tried architectures
-FROZEN = 4000  # texts on which a head is fitted on the frozen teacher
 
 
 @dataclass
@@ -43,6 +40,9 @@ class Work:
 
     def teacher(self) -> float:
         """Training, and the evaluations of it and of the finished teacher."""
+        from compress.teachers.finetune import EVALUATIONS
+        from compress.teachers.frozen import sample_size
+
         options = self.recipe.teacher
         texts = teacher_corpus(self.recipe, self.corpus)
         count = len(texts.splits["train"])
@@ -51,9 +51,12 @@ class Work:
         held_out = sum(len(split) for name, split in self.corpus.splits.items() if name != "train")
         if options.fine_tuned:
             return held_out * self.speeds.judge
-        evaluated = held_out + (1 + (options.epochs or TEACHER_EVALUATIONS)) * len(texts.splits["dev"])
+        evaluated = held_out + (1 + (options.epochs or EVALUATIONS)) * len(texts.splits["dev"])
         # The head is fitted on the frozen states of some of the texts before.
-        return _steps(options, count) * self.speeds.teach + (evaluated + min(count, FROZEN)) * self.speeds.judge
+        return (
+            _steps(options, count) * self.speeds.teach
+            + (evaluated + min(count, sample_size(len(self.corpus.labels)))) * self.speeds.judge
+        )
 
     def linear(self) -> float:
         """Its training."""
@@ -103,13 +106,16 @@ class Work:
         """Training and evaluations; not known with a selector."""
         if isinstance(self.recipe.augmentation, L2aOptions):
             return None
+        from compress.distil.student import EVALUATIONS
+
         options, objective, texts = self.recipe.compress, self.recipe.objective, self._texts
-        if self._transfer:
-            texts = round(texts / (1 - self.recipe.transfer.share))
+        share = self.recipe.transfer.share
+        texts += min(self._transfer, round(texts * share / (1 - share)))  # as in `LengthBatches`
         further = options.quantization_epochs
         if isinstance(objective, TwoStageObjective):
             further += objective.intermediate_epochs
-        evaluated = (options.epochs or STUDENT_EVALUATIONS) * EVALUATION * self._batches(len(self.corpus.splits["dev"]))
+        dev = self._of_student.splits["dev"]
+        evaluated = (options.epochs or EVALUATIONS) * EVALUATION * self._batches(len(dev))
         return (_steps(options, texts) + further * self._batches(texts) + evaluated) * self.speeds.learn
 
     @property

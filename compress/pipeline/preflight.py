@@ -31,7 +31,6 @@ from compress.distil.phases import Phase
 from compress.distil.student import train_phases
 from compress.distil.task import StudentTask
 from compress.distil.transfer import TransferLoss
-from compress.heads import MEAN_CLASSIFIERS
 from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
 from compress.recipe.sections import BiLstmOptions, CnnOptions, TransformerOptions
@@ -48,8 +47,8 @@ from compress.teachers.checkpoint import (
     usable_positions,
 )
 from compress.teachers.domain_representation import DomainRepresentation
-from compress.teachers.finetune import load_classifier
-from compress.teachers.frozen import output_layer
+from compress.teachers.finetune import load_classifier, may_take_mean
+from compress.teachers.frozen import recorded_head_input
 from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits
@@ -144,8 +143,8 @@ def _check_teacher(recipe: Recipe, corpus: Corpus, sample: Split) -> tuple[PreTr
             f"  [bold yellow]{target.section}.relabel: nothing is called {unknown[0]!r}[/], neither a label of the tables nor a class of "
             "a fine-tuned teacher"
         )
-    known = isinstance(config.model_type, str) and config.model_type in MEAN_CLASSIFIERS
-    model, unexpected = load_classifier(recipe, corpus.labels, "mean" if _takes_mean(recipe, known) else "cls")
+    takes_mean = may_take_mean(options, config.model_type)
+    model, unexpected = load_classifier(recipe, corpus.labels, "mean" if takes_mean else "cls")
     check_tokenizer(tokenizer, model, options, target)
     if unexpected := [name for name in unexpected if "pooler" not in name.split(".")]:
         heads = sorted({".".join(name.split(".")[:2]) for name in unexpected})
@@ -154,19 +153,10 @@ def _check_teacher(recipe: Recipe, corpus: Corpus, sample: Split) -> tuple[PreTr
     _warn_of_unknown_tokens(tokenizer.unk_token_id, sample, encoder, options.model)
     _run_once(model, texts.batch([0, 1]), corpus, f"teacher.model: {options.model}")
     if not options.fine_tuned:
-        _check_head(model, texts.batch([0]))
+        with recorded_head_input(model) as head_input, torch.inference_mode():  # the head is fitted on such vectors
+            compute_logits(model, texts.batch([0]))
+            head_input()
     return model, texts
-
-
-def _takes_mean(recipe: Recipe, known: bool) -> bool:
-    """Whether the teacher may get a head on the mean of its states."""
-    options = recipe.teacher
-    if options.representation == "mean" and not known:
-        raise UserError(
-            "teacher.representation: there is no head on the mean of the states for this kind of model, only for "
-            f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
-        )
-    return known and options.representation != "cls" and not options.fine_tuned
 
 
 def _short_and_long(sample: Split, encoder: TextEncoder) -> EncodedSplit:
@@ -220,23 +210,6 @@ def _run_once(model: PreTrainedModel, batch: Batch, corpus: Corpus, place: str) 
             f"{place}: its outputs are not finite numbers; its weights are damaged, give another checkpoint"
         )
     return logits
-
-
-def _check_head(model: PreTrainedModel, batch: Batch) -> None:
-    """Check that a head can be trained on a vector of the text, as `fit_heads` does.
-
-    :raises UserError: the head is of another kind.
-    """
-    inputs: list[Tensor] = []
-    handle = output_layer(model).register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    with torch.inference_mode():
-        compute_logits(model, batch)
-    handle.remove()
-    if not inputs or inputs[0].dim() != 2:
-        raise UserError(
-            f"teacher.model: the head of {type(model).__name__} takes the states of all tokens, not a vector of the text; "
-            "give a BERT, RoBERTa, DistilBERT or another encoder of this kind"
-        )
 
 
 def _check_student(recipe: Recipe, corpus: Corpus, teacher: PreTrainedModel, texts: EncodedSplit) -> PreTrainedModel:

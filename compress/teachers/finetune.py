@@ -134,15 +134,26 @@ def _representations(options: TeacherOptions, model: PreTrainedModel, first: boo
     """The representations to choose from."""
     if isinstance(model, MeanPooling):  # a teacher of an earlier run
         return ["mean"]
-    known = model.config.model_type in MEAN_CLASSIFIERS
-    if options.representation == "mean" and not known:
+    takes_mean = may_take_mean(options, model.config.model_type)
+    if options.representation == "auto":
+        return ["mean", "cls"] if takes_mean and first else ["cls"]
+    return [options.representation]
+
+
+def may_take_mean(options: TeacherOptions, kind: str) -> bool:
+    """Whether a model of this kind may get a new head on the mean of its states.
+
+    :param kind: `model_type` of its configuration.
+    :raises UserError: the recipe wants such a head, and there is none for this kind.
+    """
+    known = kind in MEAN_CLASSIFIERS
+    has_one = any(kind == model.config_class.model_type for model in MEAN_CLASSIFIERS.values())
+    if options.representation == "mean" and not known and not has_one:
         raise UserError(
-            f"teacher.representation: there is no head on the mean of the states for {model.config.model_type} models, only for "
+            f"teacher.representation: there is no head on the mean of the states for {kind} models, only for "
             f'{", ".join(MEAN_CLASSIFIERS)}; set it to "cls"'
         )
-    if options.representation == "auto":
-        return ["mean", "cls"] if known and first else ["cls"]
-    return [options.representation]
+    return known and options.representation != "cls" and not options.fine_tuned
 
 
 def _label_loss(model: PreTrainedModel, batch: Batch, progress: float) -> Tensor:

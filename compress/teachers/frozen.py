@@ -6,6 +6,8 @@ With a random head, the first steps of fine-tuning distort the states of the enc
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,7 +67,7 @@ def fit_heads(
     :raises UserError: the model's own head is no linear layer on one vector of the text.
     """
     labels = model.config.num_labels
-    sample = train.subset(_sample(train.labels.tolist(), max(TEXTS, TEXTS_OF_CLASS * labels), seed))
+    sample = train.subset(_sample(train.labels.tolist(), sample_size(labels), seed))
     of_sample = _representations(model, sample, "frozen encoder, train")
     states = {split: _representations(model, texts, f"frozen encoder, {split}") for split, texts in held_out.items()}
     heads: dict[Representation, FrozenHead] = {}
@@ -77,6 +79,11 @@ def fit_heads(
         weight, bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
         heads[name] = FrozenHead(name, weight, bias, head.accuracy, len(x))
     return heads
+
+
+def sample_size(labels: int) -> int:
+    """The number of texts that a head for so many labels is fitted on, if there are as many."""
+    return max(TEXTS, TEXTS_OF_CLASS * labels)
 
 
 def _sample(labels: list[int], count: int, seed: int) -> list[int]:
@@ -92,27 +99,45 @@ def _representations(
     model: PreTrainedModel, texts: EncodedSplit, name: str
 ) -> dict[Representation, NDArray[np.float32]]:
     """The mean of the last states over real tokens, and the input of the model's last layer, both (N, d)."""
-    inputs: list[Tensor] = []
-    handle = output_layer(model).register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    accelerator = make_accelerator()
+    model.to(accelerator.device)
+    with recorded_head_input(model) as head_input:
 
-    def forward(model: nn.Module, batch: Batch) -> Tensor:
-        inputs.clear()
-        out = model(**model_inputs(model, batch), output_hidden_states=True)
-        if inputs[0].dim() != 2:
+        def forward(model: nn.Module, batch: Batch) -> Tensor:
+            out = model(**model_inputs(model, batch), output_hidden_states=True)
+            return torch.cat([mean_state(out.hidden_states[-1], batch.attention_mask.float()), head_input().float()], 1)
+
+        both = predict(model, make_loader(texts, EVALUATION_BATCH, shuffle=False), forward, accelerator, name).numpy()
+    width = model.config.hidden_size
+    return {"mean": both[:, :width], "cls": both[:, width:]}
+
+
+@contextmanager
+def recorded_head_input(model: PreTrainedModel) -> Iterator[Callable[[], Tensor]]:
+    """Gives a function that returns what the layer of the logits was given in the last forward pass, (B, d).
+
+    The function raises a `UserError` if that was no vector of each text.
+
+    :raises UserError: see `output_layer`.
+    """
+    inputs: list[Tensor] = []
+
+    def record(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs[:] = arguments[:1]
+
+    def last() -> Tensor:
+        if not inputs or inputs[0].dim() != 2:
             raise UserError(
                 f"teacher.model: the head of {type(model).__name__} takes the states of all tokens, not a vector of the text; "
                 "give a BERT, RoBERTa, DistilBERT or another encoder of this kind"
             )
-        return torch.cat([mean_state(out.hidden_states[-1], batch.attention_mask.float()), inputs[0].float()], 1)
+        return inputs[0]
 
-    accelerator = make_accelerator()
-    model.to(accelerator.device)
+    handle = output_layer(model).register_forward_pre_hook(record)
     try:
-        both = predict(model, make_loader(texts, EVALUATION_BATCH, shuffle=False), forward, accelerator, name).numpy()
+        yield last
     finally:
         handle.remove()
-    width = model.config.hidden_size
-    return {"mean": both[:, :width], "cls": both[:, width:]}
 
 
 def output_layer(model: PreTrainedModel) -> nn.Linear:

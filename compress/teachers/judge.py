@@ -38,7 +38,7 @@ Batches = list[list[int]]  # the rows of each batch
 Int8Model = Callable[[dict[str, IntArray]], NDArray[np.float32]]  # the arrays of `pad_batch` → logits (B, C)
 # Tokens of a padded batch. MiniLM in PyTorch on two cores with AVX2 took 8.8 s for 30,000 tokens in batches of 1,024 or 2,048, and 9.3, 9.9,
 # 11.8 and 15.9 s in larger ones. In INT8 texts of one length run together, and any size is as fast. A GPU needs more.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 2048, "gpu": 16384}
 PART = 10_000  # texts; after as many, the logits are written, and a killed run goes on from there
 SAMPLE = 300  # texts on which the precisions are timed
 DEV_TEXTS = 2000  # most dev texts on which the answers are compared
@@ -231,7 +231,7 @@ def _answers(judge: Judge, texts: EncodedSplit, batches: Batches) -> Iterator[Te
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Rows of texts of similar length, as many as make a batch of the device's number of tokens."""
-    limit = BATCH_TOKENS[make_accelerator().device.type]
+    limit = BATCH_TOKENS["cpu" if make_accelerator().device.type == "cpu" else "gpu"]
     rows: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if rows and (len(rows) + 1) * lengths[row] > limit:

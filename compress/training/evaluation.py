@@ -140,8 +140,8 @@ def dev_metrics(model: PreTrainedModel, dev: EncodedSplit) -> dict[str, float]:
     score = float((logits.argmax(dim=1) == dev.labels).float().mean())
     if dev.teacher is None:
         return {"metric": score, "dev accuracy": score}
-    taught, told = F.log_softmax(logits, dim=1), F.log_softmax(dev.teacher.logits, dim=1)
-    distance = float(F.kl_div(taught, told, reduction="batchmean", log_target=True))
+    student, teacher = F.log_softmax(logits, dim=1), F.log_softmax(dev.teacher.logits, dim=1)
+    distance = float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
     return {"metric": -distance, "dev accuracy": score, "dev KL": distance}
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import diags
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
-from compress.data.words import spaced_words, split_words
+from compress.data.words import split_words
 from compress.runtime.errors import UserError
+from compress.transfer.selection import ngram_counter
 
 Pair = tuple[str, str]
 # `select(bank, own, count)` gives rows of texts of a bank, `count` of them or all, that suit the task's own texts.
@@ -34,14 +34,7 @@ class Neighbours:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
-        self._vectorizer = HashingVectorizer(
-            n_features=BUCKETS,
-            ngram_range=(1, 2),
-            norm=None,
-            alternate_sign=False,
-            preprocessor=spaced_words,
-            token_pattern=r"(?u)\b\w+\b",
-        )
+        self._vectorizer = ngram_counter(BUCKETS)
         counts = self._vectorizer.transform(texts)
         frequency = counts.getnnz(axis=0)  # (BUCKETS,), number of texts
         weight = np.where(frequency > COMMON, 0.0, np.log((1 + len(texts)) / (1 + frequency)) + 1)

@@ -46,20 +46,28 @@ def select_similar(bank: Sequence[str], own: Sequence[str], count: int, seed: in
     return sorted(near.tolist())
 
 
+def ngram_counter(buckets: int, tokens: str = r"(?u)\b\w+\b") -> HashingVectorizer:
+    """Counts words and pairs of neighbouring words, hashed to `buckets` numbers, in texts of any script.
+
+    :param tokens: a regular expression of what counts as a word.
+    """
+    return HashingVectorizer(
+        n_features=buckets,
+        ngram_range=(1, 2),
+        norm=None,
+        alternate_sign=False,
+        preprocessor=spaced_words,
+        token_pattern=tokens,
+    )
+
+
 def importance(bank: Sequence[str], own: Sequence[str], others: Sequence[str]) -> tuple[Weights, Weights]:
     """Log weights (N,) of the texts of the bank and of others (M,): log p(text | own texts) − log p(text | bank).
 
     The weight is a mean over the text's n-grams times the square root of their number. The paper sums over all n-grams; then
     a long text has a weight that is either huge or tiny, whatever it says.
     """
-    vectorizer = HashingVectorizer(
-        n_features=BUCKETS,
-        ngram_range=(1, 2),
-        norm=None,
-        alternate_sign=False,
-        preprocessor=spaced_words,
-        token_pattern=r"(?u)\b\w+\b|[?!]",
-    )
+    vectorizer = ngram_counter(BUCKETS, r"(?u)\b\w+\b|[?!]")
     of_bank = vectorizer.transform(bank)
     ratio = _log_shares(vectorizer.transform(own)) - _log_shares(of_bank)
 

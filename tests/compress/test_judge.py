@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_with_the_part_that_it_had_not_finished(
     teacher: Path, texts: EncodedSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge, "PART", 90)
-    monkeypatch.setattr(judge, "BATCH_TOKENS", {"cpu": 400, "cuda": 400})
+    monkeypatch.setattr(judge, "BATCH_TOKENS", {"cpu": 400, "gpu": 400})
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole = judge_texts(Judges(teacher, tmp_path / "whole", INT8), "int8", texts, texts)

@@ -46,6 +46,8 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     assert more.transfer_outputs() == pytest.approx(6000 * 0.01 / INT8)
     assert more.trials() == pytest.approx(plain.trials() / 2)
     assert more.student() == pytest.approx((4 * 2400 / 16 + 4 * 100 / 16 / 3) * 0.1)
+    few = work(load_recipe(file, ["transfer.joined=100", "transfer.share=0.5"]))  # no text is taken twice in an epoch
+    assert few.student() == pytest.approx((4 * 1300 / 16 + 4 * 100 / 16 / 3) * 0.1)
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("epochs = 4\n", "steps = 700\n"), encoding="utf-8")
     by_steps = work(load_recipe(file, ["teacher.fine_tuned=true"]))

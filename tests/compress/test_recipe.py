@@ -49,6 +49,7 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
         ("[augmentation]\nmethod = 'l2a'\nselector = {kepe = 1}\n", [":3", "augmentation.selector.kepe", "dev_sample"]),
         ("[student]\nkind = 'transformer'\ncopied = [1, 'b', 3]\n", [":3: student.copied: "]),
         ("[bench]\nlengths = [32, 'a']\n", [":2", "bench.lengths", "'a'"]),
+        ("[search]\ngumbel = [0.0, 0.2]\n", [":2", "search.gumbel", "greater than 0"]),
         ("[student]\nkind = 'bilstm'\n[search]\nepochs = 1\n", [":3: search: "]),
         ("search.epochs = 1\nstudent.kind = 'bilstm'\n", [":1: search: "]),
         ("[meta]\ncorruption = 1.0\n", [":1: meta: "]),
@@ -209,6 +210,7 @@ def test_the_student_suggests_the_preset(tmp_path: Path) -> None:
         ("[student]\nkind = 'transformer'\nwidth = 312\n", "comes from the copied model"),
         ("[student]\nkind = 'transformer'\ninit = 'random'\nwidth = 100\n", "not a multiple of heads"),
         ("[student]\nkind = 'transformer'\ncopied = [1, 2]\n", "names 2 layers"),
+        ("[objective]\nmethod = 'distilbert'\nsoft = 0\nhard = 0\ncosine = 0\n", "one of them must be above 0"),
     ],
 )
 def test_a_point_that_makes_no_sense_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:

@@ -26,6 +26,7 @@ from compress.teachers.finetune import load_classifier, make_teacher
 from compress.teachers.frozen import fit_heads, output_layer
 from compress.training.evaluation import accuracy, predict_logits
 from export.onnx import export_onnx
+from tests.compress.checking import check
 from tests.tiny_task import tiny_recipe, tiny_teacher
 
 IDS, MASK = torch.tensor([[3, 9, 7, 8, 5, 6], [3, 4, 8, 0, 0, 0]]), torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
@@ -161,6 +162,9 @@ def test_the_recipe_says_what_the_head_takes(tmp_path: Path) -> None:
         assert isinstance(model, MeanPooling) is expected
         assert set(card["frozen"]) == {"representation", "accuracy", "texts"}
         assert set(card["frozen"]["accuracy"]) == {"dev"}  # the task has no test
+    # Another run may take the first teacher with what was said of it.
+    again = load_recipe(path, [f"teacher.model={tmp_path / 'mean'}", "teacher.representation=mean"])
+    check(again)
 
 
 def test_a_length_in_steps_counts_batches_not_passes(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.recipe.sections.base import Positive, Probability, Rate, Section, Weight
 
@@ -54,6 +54,12 @@ class DistilBertObjective(FeatureObjective):
     soft: Weight = Field(5.0, description="weight of the soft labels")
     hard: Weight = Field(2.0, description="weight of the labels")
     cosine: Weight = Field(1.0, description="weight of the cosine loss")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if not self.soft + self.hard + self.cosine:
+            raise ValueError("soft, hard and cosine are weights; one of them must be above 0")
+        return self
 
 
 class PkdObjective(FeatureObjective):

@@ -39,7 +39,7 @@ class SearchOptions(Section):
         description="highest cost of the architecture, as a share of the cost of the most expensive one; another value needs no new search",
     )
     max_parameters: Positive | None = Field(None, description="highest number of parameters of the student")
-    gumbel: tuple[float, float] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
+    gumbel: tuple[Rate, Rate] = Field((1.0, 0.2), description="first and last Gumbel-softmax temperature")
     dense: bool = Field(
         True, description="in architecture steps, compute all ten operations of an edge, not only the sampled one"
     )
