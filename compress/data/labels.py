@@ -82,7 +82,12 @@ def seen(name: str) -> str:
 
 def _folded(name: str) -> str:
     name = seen(name)
-    return f"{float(name):g}" if _NUMBER.fullmatch(name) else name
+    if not _NUMBER.fullmatch(name):
+        return name
+    if whole := re.fullmatch(r"\+?(-?)0*(\d+)", name):
+        return whole[1] + whole[2]  # codes may have more digits than a float
+    number = float(name)
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _is_list(name: str) -> bool:

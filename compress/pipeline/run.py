@@ -66,7 +66,7 @@ def compress(
     for stage in stages:
         run_stage(stage, recipe, workspace, keys[stage.name], task, force=force, latency=latency, int8=int8)
         if stage is LINEAR:
-            warn_if_below_linear(workspace.root)
+            warn_if_below_linear(workspace.root, recipe.domains.student)
     if planned is not None:
         _print(planned.comparison(workspace))
     return workspace.root / until
@@ -103,12 +103,14 @@ def preflight_in_seconds(
     console.print(f"[green]✓[/] preflight: teacher, student and export fit ({time.monotonic() - started:.0f} s)")
 
 
-def warn_if_below_linear(artifacts: Path) -> None:
+def warn_if_below_linear(artifacts: Path, domain: str | None) -> None:
     """Say so if the teacher is not better than the linear model: then no student of it is worth its training.
 
     :param artifacts: holds the results of the stages `teacher` and `linear`.
+    :param domain: of the student; None: it is for all texts.
     """
-    teacher = json.loads((artifacts / "teacher" / "card.json").read_text(encoding="utf-8"))["accuracy"]["dev"]
+    card = json.loads((artifacts / "teacher" / "card.json").read_text(encoding="utf-8"))
+    teacher = card["accuracy"]["dev"] if domain is None else card["domain_accuracy"]["dev"][domain]
     linear = json.loads((artifacts / "linear" / "linear.json").read_text(encoding="utf-8"))["accuracy"]["dev"]
     if teacher < linear:
         console.print(

@@ -11,6 +11,7 @@ import pytest
 
 from compress.data.carve import carve
 from compress.data.corpus import Corpus, load_corpus
+from compress.data.labels import alike, like
 from compress.data.summary import TableSummary
 from compress.data.tables import Row, normalise
 from compress.recipe import load_recipe
@@ -157,6 +158,14 @@ def test_the_summary_says_what_looks_wrong(
     assert any(expected in line for line in found.warnings), found.warnings
     few = summary(tmp_path, sentences(300) + more, dev=write_tsv(tmp_path / "d.tsv", sentences(20)), **options)
     assert any("dev has 20 texts only: each is worth 5.0 points" in line for line in few.warnings)
+
+
+def test_numbers_are_alike_if_they_are_one_number() -> None:
+    assert alike(["1", "1.0", "01", "1e0", "2"]) == [["01", "1", "1.0", "1e0"]]
+    codes = [*("1000001", "1000002", "12345678901234567890", "12345678901234567891"), "0.30000001", "0.30000002"]
+    assert alike(codes) == []  # such as those of products
+    assert like("1000003", codes) == ""
+    assert like("0001000002", codes) == ", but '1000002'"
 
 
 def test_a_run_prints_the_summary_and_the_card_keeps_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

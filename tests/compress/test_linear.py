@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from compress.baselines.linear import make_linear, read_linear
 from compress.data.corpus import Corpus, load_corpus
-from compress.pipeline.run import compress
+from compress.pipeline.run import compress, warn_if_below_linear
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.recipe.sections import DataOptions
@@ -90,6 +91,22 @@ def test_a_student_below_the_linear_model_gets_no_bundle(tmp_path: Path) -> None
     assert build_bundle(
         load_recipe(recipe, [*settings, "budget.max_bytes=1_000_000"]), workspace, "cpu"
     ).manifest.models
+
+
+def test_for_the_student_of_a_domain_both_are_compared_on_its_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The teacher's own accuracy is that of all domains."""
+    scores = {"accuracy": {"dev": 0.7}, "domain_accuracy": {"dev": {"films": 0.9, "games": 0.5}}}
+    for stage, file, content in (("teacher", "card", scores), ("linear", "linear", {"accuracy": {"dev": 0.8}})):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / f"{file}.json").write_text(json.dumps(content), encoding="utf-8")
+    warn_if_below_linear(tmp_path, "films")
+    assert capsys.readouterr().err == ""
+    warn_if_below_linear(tmp_path, "games")
+    assert "the teacher has 50.00% on dev, a linear model on n-grams 80.00%" in capsys.readouterr().err
+    warn_if_below_linear(tmp_path, None)
+    assert "the teacher has 70.00% on dev" in capsys.readouterr().err
 
 
 def test_a_teacher_below_the_linear_model_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
