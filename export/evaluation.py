@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.corpus import Split, texts_of_domains
+from compress.data.corpus import Split
+from compress.data.domains import load_student_corpus, texts_of_domains
 from compress.data.tables import read_table
 from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
@@ -82,7 +83,6 @@ def read_labelled(path: Path, manifest: Manifest, **columns: str | None) -> Labe
 
 
 def _dev_texts(path: Path, manifest: Manifest) -> LabelledTexts:
-    from compress.data.domains import load_student_corpus
     from compress.recipe import load_recipe
 
     corpus = load_student_corpus(load_recipe(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -203,53 +203,6 @@ def _source_rows(
             "data.source: every text of it overlaps with the target's dev or test texts; none is left to use"
         )
     return _sample(rows, options.limit, options.sample) if options.limit else rows
-
-
-def domain_names(corpus: Corpus) -> list[str]:
-    """The domains of the training texts, sorted.
-
-    :raises UserError: the texts have none.
-    """
-    domains = corpus.splits["train"].domains
-    if domains is None:
-        raise UserError("data.domain: the texts have no domains; name the column that holds them")
-    return sorted(set(domains))
-
-
-def check_domains(corpus: Corpus, chosen: Collection[str], key: str) -> list[str]:
-    """The domains of the training texts, sorted, after a check that the chosen ones are among them.
-
-    :param key: the recipe's setting that names the chosen domains, for the message.
-    :raises UserError: the training texts have no domains, or not one of the chosen domains.
-    """
-    known = domain_names(corpus)
-    if unknown := sorted(set(chosen) - set(known)):
-        raise UserError(f"{key}: no domain {unknown[0]!r} in train; there are {', '.join(known)}")
-    return known
-
-
-def in_domains(corpus: Corpus, chosen: Collection[str], key: str) -> Corpus:
-    """The corpus with the texts of the chosen domains only.
-
-    :param key: the recipe's setting that names the chosen domains, for the message.
-    :raises UserError: as `check_domains`, or a split has no text of these domains, or train only those of one class.
-    """
-    check_domains(corpus, chosen, key)
-    splits = {name: texts_of_domains(split, chosen) for name, split in corpus.splits.items()}
-    names = ", ".join(sorted(chosen)) or "any domain that is left"
-    for name, split in splits.items():
-        if not len(split):
-            raise UserError(f"{key}: {name} has no text of {names}")
-    if len(there := set(splits["train"].labels)) < 2:
-        raise UserError(
-            f"{key}: all training texts of {names} have the label {corpus.labels[there.pop()]!r}; a classifier needs two"
-        )
-    return replace(corpus, splits=splits)
-
-
-def texts_of_domains(split: Split, chosen: Collection[str]) -> Split:
-    """The texts of a split that are of the chosen domains; none if it has no domains."""
-    return split.take([i for i, domain in enumerate(split.domains or []) if domain in chosen])
 
 
 def _sample(rows: list[Row], limit: int, number: int) -> list[Row]:

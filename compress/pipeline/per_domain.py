@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from compress import processes
 from compress.console import console
-from compress.data.corpus import domain_names, load_corpus
-from compress.data.domains import student_corpus
+from compress.data.corpus import load_corpus
+from compress.data.domains import domain_names, student_corpus
 from compress.pipeline.check import check
 from compress.pipeline.run import compress, preflight_in_seconds
 from compress.pipeline.stage import Latency

@@ -19,8 +19,8 @@ from transformers import (
 
 from compress.console import console
 from compress.data.batches import Batch, EncodedSplit, encode_split, join_splits, make_loader
-from compress.data.corpus import Corpus, domain_names
-from compress.data.domains import teacher_corpus
+from compress.data.corpus import Corpus
+from compress.data.domains import domain_names, teacher_corpus
 from compress.data.files import write_json
 from compress.heads import MEAN_CLASSIFIERS, MeanPooling
 from compress.objectives.expertise import prototype_scores
