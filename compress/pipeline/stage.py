@@ -164,6 +164,10 @@ class StageContext:
         assert kinds, f"the record of {self.stage.name} asks for no texts"
         return self.task.visible(kinds)
 
+    def declares(self, key: str) -> bool:
+        """Whether the stage's record names this setting; some are named in some recipes only."""
+        return key in self.stage.declared(self.task.recipe)
+
     def result(self, stage: str) -> Path:
         """The directory of an earlier stage's result.
 

@@ -113,7 +113,10 @@ def make_transformer(
 
 
 def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
-    """Copy the source's weights to the student. Student layer i gets source layer `layers[i]`, counted from 1."""
+    """Copy the source's weights to the student. Student layer i gets source layer `layers[i]`, counted from 1.
+
+    :raises UserError: the source has no list of layers, or they are not all alike.
+    """
     stack = _layer_stack(source)
     wanted = {number - 1: position for position, number in enumerate(layers)}
     state = {}

@@ -140,6 +140,9 @@ def opening(options: TeacherOptions, what: str) -> Iterator[None]:
     """Turn any exception inside into one line about this part of the model.
 
     Files of others raise exceptions of many unrelated classes, of transformers, tokenizers, safetensors, pickle and torch.
+
+    :param what: the part, for the message.
+    :raises UserError: something inside raised an exception.
     """
     try:
         yield

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from compress.data.corpus import Corpus, Split
-from compress.recipe import recipe_from
+from compress.pipeline.stage import StageContext, TaskTexts
+from compress.pipeline.stages.architecture import ARCHITECTURE, make_architecture
+from compress.recipe import Recipe, load_recipe, recipe_from
+from compress.recipe.keys import restricted
 from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
@@ -16,7 +19,7 @@ from compress.search.derive import ParetoFront, architecture_cost, cost_bound
 from compress.search.selection import operation_sizes
 from compress.students import CnnStudent
 from compress.students.genotype import EDGES, OPERATIONS, Genotype, identity_genotype, random_genotype
-from tests.tiny_task import tiny_teacher
+from tests.tiny_task import DOMAIN_RECIPE, domain_sentences, tiny_teacher, write_tsv
 
 SPLIT = Split(["good film", "bad film"], None, [1, 0], None)
 CORPUS = Corpus(["negative", "positive"], {"train": SPLIT, "dev": SPLIT})
@@ -97,6 +100,35 @@ def test_the_costliest_that_is_fast_enough_is_taken(search: Path) -> None:
         assert chosen["latency_ms"] == pytest.approx(milliseconds_of(chosen), abs=1e-3)
         # Not much of the target is left unused: operations come in steps.
         assert target - 3 * max(COSTS.values()) <= milliseconds_of(chosen) <= target
+
+
+def test_the_student_of_a_domain_is_timed_on_its_texts(search: Path) -> None:
+    header = ("text", "label", "domain")
+    write_tsv(search / "train.tsv", domain_sentences(60), header)
+    write_tsv(search / "dev.tsv", domain_sentences(30, seed=1), header)
+    student = f'[student]\nkind = "cnn"\nwidth = {WIDTH}\nmax_cells = 3\n[search]\ntrials = 0\n'
+    file = search / "domains.toml"
+    file.write_text(f"{DOMAIN_RECIPE}{student}[budget]\ntarget_latency_ms = 9.0\n", encoding="utf-8")
+    tiny_teacher(search / "bert")
+    recipe, seen = load_recipe(file, ["domains.student=films"]), []
+
+    def latency(student: CnnStudent, *, tokenizer: Path, recipe: Recipe, corpus: Corpus) -> float:
+        seen.append(set(corpus.splits["dev"].domains or []))
+        return 1.0
+
+    context = StageContext(
+        stage=ARCHITECTURE,
+        recipe=restricted(recipe, ARCHITECTURE.declared(recipe)),
+        task=TaskTexts(recipe),
+        results={"teacher": search / "bert", "search": search / "search"},
+        directory=search,
+        scratch=search,
+        latency=latency,  # type: ignore[arg-type]
+        int8=None,
+        name="t",
+    )
+    make_architecture(context)
+    assert seen == [{"films"}]
 
 
 def test_a_target_that_nothing_meets_is_told(search: Path, capsys: pytest.CaptureFixture[str]) -> None:

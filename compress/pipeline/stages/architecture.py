@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from compress.data.domains import student_corpus
 from compress.pipeline.stage import Stage, StageContext, Texts
 from compress.pipeline.stages.student_inputs import (
     STEP_SETTINGS,
@@ -72,6 +73,8 @@ TRIALS = Stage(
 def make_architecture(context: StageContext) -> None:
     """Choose the student's architecture within the bounds."""
     corpus = context.corpus
+    if context.declares("domains.student"):
+        corpus = student_corpus(context.recipe, corpus)
     from transformers import AutoConfig
 
     from compress.search.architecture import choose_architecture
@@ -99,6 +102,8 @@ def _architecture_settings(recipe: Recipe) -> Iterator[str]:
     yield from ("seed", "target.max_length", "student")
     if recipe.bounds_architecture:
         yield from (f"search.{name}" for name in (*_BOUNDS, "trials", "beta", "cost"))
+        if recipe.domains.student is not None:
+            yield "domains.student"  # on whose texts operations and students are timed
     if is_searched(recipe):
         yield from latency_settings(recipe)
 
