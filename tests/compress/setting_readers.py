@@ -109,7 +109,10 @@ META = ("metakd", "meta_transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
     ("own", "domains.leave_out"): NOBODY,
-    ("random", "domains.student"): f"{READERS['domains.student']} architecture",  # operations are timed at its texts' length
+    (
+        "random",
+        "domains.student",
+    ): f"{READERS['domains.student']} architecture",  # operations are timed at its texts' length
     **{
         ("bilstm", key): "teacher augmented" for key in names("teacher", "model revision")
     },  # its tokenizer's mask token
