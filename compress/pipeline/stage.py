@@ -68,7 +68,8 @@ class Stage:
     texts: Callable[[Recipe], Iterable[Texts]] = nothing  # the texts of the task that it reads
     after: tuple[str, ...] = ()  # the stages whose results it reads, where the recipe has them
     needed: Callable[[Recipe], bool] = lambda recipe: True  # whether the recipe has this stage
-    versions: tuple[str, ...] = ()  # what else the result depends on, such as the version of a library
+    # What else the result depends on: the version of a library, or what this stage has computed since its code changed.
+    versions: tuple[str, ...] = ()
     shared: bool = True  # whether several recipes may use one result, see `Workspace.run_shared`
     # Whether only the first of several processes makes it. The others wait: it trains nothing that they share, or it measures times.
     alone: Callable[[Recipe], bool] = lambda recipe: False

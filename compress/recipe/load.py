@@ -25,7 +25,6 @@ from compress.recipe.sections.data import DELIMITED, JSON_LINES
 from compress.runtime.errors import UserError
 
 S = TypeVar("S", bound=Section)
-_MOVED = {"search.target_latency_ms": "budget.target_latency_ms"}  # kept for one release: 0.1.0 is the last one
 _SEVERAL_FORMS = {"data", *AXES}  # sections whose keys depend on one of their settings
 _OF_THE_STUDENT = ("student", "objective", "compress", "search")  # sections that fit one kind of student only
 
@@ -154,9 +153,7 @@ def _describe(error: ValidationError, path: str, text: str, overridden: list[str
         location, message = found[1].split("."), found[2]  # a check of several settings names the key in its message
     elif found and isinstance(first["input"], dict) and found[1] in _known_keys(named):
         location, message = [*location, found[1]], found[2]
-    if moved := _MOVED.get(".".join(location)):
-        message = f"is now {moved}"
-    elif first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         message = f"unknown key; known here: {', '.join(_known_keys(named[:-1]))}"
     elif first["type"] == "union_tag_invalid":
         location = [*location, AXES[location[0]]]
