@@ -191,6 +191,7 @@ class _Writer:
             return
         if self.language.english:
             yield _line("model", "embedded", "MiniLM for English, from the package index")
+            yield '# model = "embedded-base"           # MPNet, of base size: more accurate, eight times as slow to train and to label with'
             yield '# model = "google-bert/bert-base-uncased"   # or any BERT of the Hugging Face hub, or a directory'
         else:
             yield _line(
