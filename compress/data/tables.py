@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import regex
 
 from compress.data.assets import SENTIMENT_FILES, sentiment_corpus
 from compress.data.files import why_no_file
@@ -16,8 +17,7 @@ from compress.recipe.sections import TextOptions
 from compress.runtime.errors import UserError
 
 MIN_VALENCE = 0.2  # on the scale −4 … 4; below it, 20 raters do not agree on the sign
-# With the marks on its letters, which `\w` of `re` leaves out: without them Thai ข้าว (rice) and ข่าว (news) are one word.
-_WORD = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_]*")
+MARKS_END = 0x1F000  # beyond it, only a few rare scripts and the variation selectors have marks
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,16 @@ def read_splits(options: TextOptions) -> dict[str, list[Row]]:
 
 def normalise(text: str) -> str:
     """The words of a text in lower case. Texts that differ only in case, spacing or punctuation become equal."""
-    return " ".join(_WORD.findall(text.lower())) or text
+    return " ".join(_word(ascii=text.isascii()).findall(text.lower())) or text
+
+
+@cache
+def _word(*, ascii: bool) -> re.Pattern[str]:
+    """A word with the marks on its letters, which `\\w` leaves out: without them Thai ข้าว (rice) and ข่าว (news) are one word."""
+    if ascii:
+        return re.compile(r"\w+")
+    marks = "".join(chr(code) for code in range(0x300, MARKS_END) if unicodedata.category(chr(code)).startswith("M"))
+    return re.compile(rf"\w[\w{marks}]*")
 
 
 def _of_domains(rows: list[Row], domains: list[str], place: str) -> list[Row]:

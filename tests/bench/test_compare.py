@@ -127,9 +127,13 @@ def check_texts(report, out, printed: str) -> None:
     ElementTree.parse(out / "latency_accuracy.svg")
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_a_time_limit_leave_a_valid_report_of_what_was_measured(task, bench, monkeypatch, capsys, signal_):
-    calls = at_call(60, Worker.ask, lambda: signal.raise_signal(signal_))
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [interrupt, lambda: signal.raise_signal(signal.SIGTERM)])
+def test_ctrl_c_and_a_time_limit_leave_a_valid_report_of_what_was_measured(task, bench, monkeypatch, capsys, stop):
+    calls = at_call(60, Worker.ask, stop)
     monkeypatch.setattr(Worker, "ask", lambda *arguments: calls(*arguments))
     assert bench("--only", "student-*") == 130
     report = read_report(task.workspace / "bench")
@@ -146,10 +150,6 @@ def test_ctrl_c_before_anything_was_measured_writes_nothing(task, bench, monkeyp
     monkeypatch.setattr(Worker, "ask", lambda *arguments: interrupt())
     assert bench("--only", "student-fp32") == 130
     assert not (task.workspace / "bench").exists()
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_condition_of_the_command_line_fails_it_after_the_report(task, bench, error):

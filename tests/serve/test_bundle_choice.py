@@ -128,7 +128,10 @@ def test_a_worker_that_has_just_ended_keeps_no_other_from_the_new_bundle(state: 
     write_choice(choose(make_bundle("old"), state), state)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    other = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
+    )
     try:
         supervisor = SimpleNamespace(watchers=[SimpleNamespace(processes=[ended.pid, other.pid])])
         result = swapped(state, supervisor, bundle=make_bundle("new"))

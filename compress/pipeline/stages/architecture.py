@@ -85,7 +85,9 @@ def make_architecture(context: StageContext) -> None:
     measure = None
     if context.latency is not None:
         tokenizer = teacher / "tokenizer.json"
-        measure = partial(context.latency, tokenizer=tokenizer, recipe=recipe, corpus=corpus)
+        # Without a target, the times are told and decide nothing. So the record does not declare what they depend on.
+        timed = recipe if context.declares("bench.threads") else context.task.recipe
+        measure = partial(context.latency, tokenizer=tokenizer, recipe=timed, corpus=corpus)
     choose_architecture(
         recipe,
         corpus,
