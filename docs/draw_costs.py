@@ -73,7 +73,8 @@ def models(texts: str) -> list[Model]:
             found.append(Model(share, rows[title]["accuracy"], student.alone + more, student.in_batch + more, memory))
     minilm = of("frozen-onnx-int8", "MiniLM (the teacher), INT8")  # the same network before fine-tuning: its times
     minilm = replace(minilm, accuracy=rows["teacher alone"]["accuracy"])
-    return [*found, minilm, of("bert-onnx-int8", "BERT-base, INT8"), of("bert-torch", "BERT-base, PyTorch fp32")]
+    base = engines["bert-torch"]["spec"]["title"].split(" · ")[0]
+    return [*found, minilm, of("bert-onnx-int8", f"{base}, INT8"), of("bert-torch", f"{base}, PyTorch fp32")]
 
 
 def costs(texts: str, assumed: Assumed) -> str:

@@ -1,4 +1,4 @@
-"""Compare what the search believes an architecture costs with the time that it takes, for docs/findings.md.
+"""Compare what the search believes an architecture costs with the time that it takes, for docs/methods.md.
 
 Usage: python docs/measure_search_cost.py artifacts/NAME OUTPUT.json
 

@@ -68,7 +68,7 @@ def normalise(text: str) -> str:
 
 @cache
 def _word(*, ascii: bool) -> re.Pattern[str]:
-    """A word with the marks on its letters, which `\\w` leaves out: without them Thai ข้าว (rice) and ข่าว (news) are one word."""
+    """A word with the marks on its letters, which a plain pattern leaves out: without them Thai ข้าว (rice) and ข่าว (news) are one word."""
     if ascii:
         return re.compile(r"\w+")
     marks = "".join(chr(code) for code in range(0x300, MARKS_END) if unicodedata.category(chr(code)).startswith("M"))
