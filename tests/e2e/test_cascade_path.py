@@ -37,7 +37,7 @@ SETTINGS = [
         "student.width=16",
         "student.hidden=8",
         "compress.epochs=2",
-        "compress.learning_rate=3e-3",
+        "compress.learning_rate=2.4e-3",
     ),
     *("cascade.within_points=0", "bench.texts=20", "augmentation.method=none"),
 ]
