@@ -8,7 +8,7 @@ from compress import processes
 from compress.processes.launch import launch
 from compress.runtime.errors import UserError
 from tests.compress.shared_training import credits, train
-from tests.tiny_task import launched
+from tests.tiny_task import launched, tiny_recipe
 
 
 def test_two_processes_train_as_one_does_until_one_is_gone(tmp_path: Path) -> None:
@@ -32,6 +32,14 @@ def test_two_processes_train_as_one_does_until_one_is_gone(tmp_path: Path) -> No
     assert torch.equal(first["outputs.2.weight"], alone["outputs.2.weight"])  # what nobody used has not moved
     torch.testing.assert_close(first["norm.running_mean"], alone["norm.running_mean"], rtol=0.2, atol=0.2)
     assert first["outputs"].abs().min() > 0  # every text has its output
+
+
+def test_a_fault_of_one_process_alone_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    said = launched("tests/compress/one_process_fails.py", str(tiny_recipe(tmp_path)))
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert lines == [
+        "error: checkpoint.pt: the disk is full; make room and run the same command again, which carries on"
+    ], said
 
 
 def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
