@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Rates of what is not timed beforehand, from runs on two cores of an EPYC with AVX2 (2026-11-29).
 LINEAR = 0.75e-3  # seconds to train the linear model, for each training text
 BANK = 20.0  # seconds to read and compare the embedded bank, or one of that size
-INT8 = 2.0  # how much faster a teacher judges in INT8 than in fp32, on a CPU
+INT8 = 2.0  # how much faster a teacher judges in INT8 than in the precision of its training, on a CPU (fp32; bf16 where there is VNNI)
 EVALUATION = 1 / 3  # of the time of a training step: answers on as many texts
 FRONT = 40.0  # seconds to make and time the INT8 graphs of the best of the tried architectures
 
@@ -80,9 +80,8 @@ class Work:
         """Texts of the bank are taken to be as long as the task's own."""
         from compress.training.accelerator import make_accelerator
 
-        accelerator = make_accelerator()
-        in_fp32 = accelerator.device.type == "cpu" and accelerator.mixed_precision == "no"
-        faster = INT8 if in_fp32 and self.recipe.transfer.judge in ("auto", "int8") else 1.0
+        on_cpu = make_accelerator().device.type == "cpu"
+        faster = INT8 if on_cpu and self.recipe.transfer.judge in ("auto", "int8") else 1.0
         return self._transfer * self.speeds.judge / faster
 
     def search(self) -> float:
