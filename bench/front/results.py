@@ -7,9 +7,10 @@ from pathlib import Path
 
 from bench.environment import Environment
 from bench.tables.latency import describe_machine
-from bench.text import MISSING, markdown_table, significant, write_text
+from bench.text import MISSING, markdown_table, significant
 from compress.data.files import write_json
 from compress.recipe.sections import BudgetOptions
+from compress.runtime.files import write_text
 from export.accuracy import standard_error
 from export.facts import share_of_gap
 from export.wishes import Standing

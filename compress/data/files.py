@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from compress.runtime.files import write_text
+
 
 def why_no_file(path: Path) -> str:
     """What to say of a path that is not one of a file."""
@@ -29,10 +31,11 @@ def sha256_file(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically: a reader sees the old file or the new one, but no part of one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a JSON file atomically, also while another run writes it.
+
+    :raises OSError: it cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
 
 
 def replace_directory(new: Path, target: Path) -> None:
