@@ -37,8 +37,9 @@ optimum: $(ENV)/.train ## .venv-optimum, for bench ARGS='--optimum .venv-optimum
 test: $(ENV)/.dev ## run the test suite, a file to a core
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: $(ENV)/.dev ## style, types and the order of the rooms
+lint: $(ENV)/.dev ## style, format, types and the order of the rooms
 	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy"
 	"$(BIN)/lint-imports"
 

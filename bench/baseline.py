@@ -21,13 +21,16 @@ from compress import __version__
 from compress.console import console
 from compress.data.assets import cache_directory
 from compress.data.files import fingerprint
-from compress.data.hub import pretrained_arguments
+from compress.data.hub import is_local, pretrained_arguments
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
 from export.bundle import GRAPHS, TOKENIZER
 
 OPTIMUM_EXPORT = Path(__file__).parent / "optimum_export.py"
 OPTIMUM_CURE = "`make optimum` makes an environment for it: --optimum .venv-optimum/bin/python"
+MODEL_CURE = (
+    "give a directory with a config.json, or an id of the Hugging Face hub such as google-bert/bert-base-uncased"
+)
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime")
 
 
@@ -234,6 +237,7 @@ def _load_config(options: BaselineOptions, vocabulary: int, labels: int) -> Any:
     from transformers import AutoConfig, BertConfig
 
     if options.model is not None:
+        _check_directory(options.model)
         try:
             with _quiet():
                 named = pretrained_arguments(options.model, None, "--bert-base")
@@ -254,8 +258,17 @@ def _load_config(options: BaselineOptions, vocabulary: int, labels: int) -> Any:
         raise UserError(f"{place}: not the config.json of a BERT ({_first_line(error)})") from None
 
 
+def _check_directory(model: str) -> None:
+    """See that a model that no hub has is in its directory. transformers would ask a hub for the path, and complain of its letters."""
+    directory = Path(model)
+    if not is_local(model) or (directory / "config.json").is_file():
+        return
+    missing = "has no config.json" if directory.is_dir() else "no such directory"
+    raise UserError(f"--bert-base {model}: {missing}; {MODEL_CURE}")
+
+
 def _unusable(model: str, error: Exception) -> UserError:
-    return UserError(f"--bert-base {model}: cannot be loaded ({_first_line(error)})")
+    return UserError(f"--bert-base {model}: cannot be loaded ({_first_line(error)}); {MODEL_CURE}")
 
 
 def _vocabulary(tokenizer_file: Path) -> int:

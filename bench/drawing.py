@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.engines import Family
+from compress.runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +34,8 @@ def drawn(directory: Path, name: str, size: tuple[float, float], font_size: floa
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         for suffix in ("png", "svg"):
-            temporary = directory / f".{name}.{suffix}.tmp"
-            figure.savefig(temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(temporary, directory / f"{name}.{suffix}")
+            with replacing(directory / f"{name}.{suffix}") as file:
+                figure.savefig(file, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None)
 
 
 def plain(axes: Axes) -> None:

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from bench.cells import Cell, EngineResult
 from bench.environment import Environment
 from bench.roster import LINEAR, REFERENCE, TEACHER
-from bench.text import MISSING, write_samples, write_text
+from bench.text import MISSING, write_samples
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 
 TIMING = [
     "Tokenisation: from the text to what the model takes, for a network padded arrays of token ids. Model: from there to logits in the "

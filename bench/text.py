@@ -1,25 +1,19 @@
-"""Figures and tables as text, and files that are never half written."""
+"""Figures and tables as text, and the files of measurements."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from compress.runtime.files import write_text
 
 if TYPE_CHECKING:
     from bench.bootstrap import Interval  # scipy, which whoever only sends load may not have
 
 MISSING = "–"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old text or the new one, never a part of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def write_samples(path: Path, content: dict[str, Any]) -> None:

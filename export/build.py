@@ -30,6 +30,7 @@ from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import nanotoken_version
 from export.bundle import GRAPHS, MANIFEST, TOKENIZER, Bundle, file_entry
 from export.calibration import calibrate
+from export.constraints import CURES, TIMING_TOLERANCE, DevResult, unmet_constraints
 from export.facts import teacher_accuracy
 from export.gate import Gate, GateResult
 from export.golden import GOLDEN, teacher_examples
@@ -40,7 +41,6 @@ from export.reference import dev_answers, seen_tokens
 from export.session import FloatArray, softmax, teacher_session
 from export.tensorrt import build_engine, engine_note, shape_profile
 from export.tokenizer_check import all_texts, check_tokenizer
-from export.wishes import CURES, TIMING_TOLERANCE, Standing, unmet_wishes
 
 if TYPE_CHECKING:
     from export.quantize import Scheme
@@ -151,36 +151,36 @@ class StudentExport:
         if "fp32" not in precisions and default != "fp32":
             del self._models["fp32"]
             fp32.unlink()
-        self._check_standing(default, refuse)
+        self._check_result(default, refuse)
         self._write_manifest(default, name, self._make_cascade() if self._recipe.cascade.wanted else None)
 
-    def _check_standing(self, default: str, refuse: bool) -> None:
+    def _check_result(self, default: str, refuse: bool) -> None:
         """Refuse a student that is clearly below a linear model, or does not meet the recipe's budget. See `build_bundle`.
 
         :raises UserError: it is refused.
         """
         budget = self._recipe.budget if refuse else BudgetOptions()
-        standing = self._standing(default, timed=budget.target_latency_ms is not None)
-        if standing.below_linear:
-            message = f"the student has {standing.shown} on dev, a linear model on n-grams {standing.linear:.2%}"
+        result = self._dev_result(default, timed=budget.target_latency_ms is not None)
+        if result.below_linear:
+            message = f"the student has {result.shown} on dev, a linear model on n-grams {result.linear:.2%}"
             if refuse and self._recipe.export.below_linear == "refuse":
                 raise UserError(
                     f"{message}: it is not worth its BERT, and no bundle is made; give it more texts (transfer.texts, "
                     'data.unlabelled) or a longer training (compress.steps), or set export.below_linear = "warn"'
                 )
             console.print(f"  [bold yellow]{message}[/]")
-        if unmet := unmet_wishes(budget, standing, TIMING_TOLERANCE):
+        if unmet := unmet_constraints(budget, result, TIMING_TOLERANCE):
             raise UserError(
                 f"the student ({default}) does not meet the budget, and no bundle is made: {'; '.join(unmet.values())}. What may help: "
-                f"{'; '.join(CURES[wish] for wish in unmet)}. `python -m bench front` compares students of several kinds"
+                f"{'; '.join(CURES[setting] for setting in unmet)}. `python -m bench front` compares students of several kinds"
             )
 
-    def _standing(self, default: str, *, timed: bool) -> Standing:
+    def _dev_result(self, default: str, *, timed: bool) -> DevResult:
         card, model = read_card(self._student), self._models[default]
         file = self._directory / model.file
         assert model.dev_accuracy is not None, "the default model was evaluated"
         ms = file_latency(file, self._recipe, self._corpus, self._encoder, self._pad_token_id) if timed else None
-        return Standing(
+        return DevResult(
             accuracy=model.dev_accuracy,
             teacher=teacher_accuracy(card)["dev"],
             linear=card["linear"]["accuracy"]["dev"],

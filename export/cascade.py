@@ -1,7 +1,7 @@
 """The cascade: the teacher goes into the bundle too, and answers the texts of which the student is unsure.
 
 A student is unsure of a text if the score of its answer, a calibrated probability, is at most a threshold. The threshold is
-chosen on dev, for the accuracy or the share of texts that the recipe wishes.
+chosen on dev, for the accuracy or the share of texts that the recipe asks for.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def make_cascade(
         routes[name] = Route(
             chosen=chosen, curve=thinned(points), student_ms=round(student.mean_ms, 4), teacher_ms=round(teacher_ms, 4)
         )
-        if unmet := unmet_wish(points, chosen, recipe.cascade):
+        if unmet := unmet_accuracy(points, chosen, recipe.cascade):
             console.print(f"  [bold yellow]{unmet}[/]")
     return Cascade(
         precision=precision,
@@ -129,28 +129,31 @@ def dev_curve(
     ]
 
 
-def choose(points: Sequence[CurvePoint], wish: CascadeOptions) -> CurvePoint:
-    """The point of a curve that a recipe wishes.
+def choose(points: Sequence[CurvePoint], options: CascadeOptions) -> CurvePoint:
+    """The point of a curve that a recipe asks for.
 
     With `within_points` it is the smallest share that is accurate enough, and from which on every larger share is: one lucky text
     decides nothing then. With `max_share` no larger share is taken. With `max_share` alone it is that share.
 
     :param points: as `dev_curve` gives them.
     """
-    allowed = [point for point in points if wish.max_share is None or point.share <= wish.max_share]
-    if wish.within_points is None:
+    allowed = [point for point in points if options.max_share is None or point.share <= options.max_share]
+    if options.within_points is None:
         return allowed[-1]
-    return min(_smallest_accurate(points, wish.within_points), allowed[-1], key=lambda point: point.share)
+    return min(_smallest_accurate(points, options.within_points), allowed[-1], key=lambda point: point.share)
 
 
-def unmet_wish(points: Sequence[CurvePoint], chosen: CurvePoint, wish: CascadeOptions) -> str | None:
-    """A line that says so if `max_share` leaves the cascade less accurate than `within_points` wishes."""
-    if wish.within_points is None or chosen.share >= (needed := _smallest_accurate(points, wish.within_points)).share:
+def unmet_accuracy(points: Sequence[CurvePoint], chosen: CurvePoint, options: CascadeOptions) -> str | None:
+    """A line that says so if `max_share` leaves the cascade less accurate than `within_points` asks."""
+    if (
+        options.within_points is None
+        or chosen.share >= (needed := _smallest_accurate(points, options.within_points)).share
+    ):
         return None
     missing = 100 * (points[-1].accuracy - chosen.accuracy)
     return (
-        f"cascade: within {wish.within_points:g} points of the teacher takes {needed.share:.0%} of the texts; with cascade.max_share "
-        f"= {wish.max_share:g}, {missing:.2f} points are missing on dev"
+        f"cascade: within {options.within_points:g} points of the teacher takes {needed.share:.0%} of the texts; with cascade.max_share "
+        f"= {options.max_share:g}, {missing:.2f} points are missing on dev"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from compress.runtime.errors import UserError
+from compress.runtime.files import recover_directory, replace_directory
 from export.bundle import MANIFEST, TOKENIZER, Bundle
 from export.manifest import ENGINE_GRAPH, DomainEntry, Manifest, named_files
 
@@ -19,7 +20,7 @@ def pack(bundle: Bundle, out: Path, *, precisions: Collection[str] = (), cascade
 
     The manifest of the copy lists what is left, so its hash is another one; `packed_from` in its provenance is that of the whole.
 
-    :param out: the new directory. A bundle that is there is replaced.
+    :param out: the new directory. A bundle that is there is replaced. Of a killed call, the next one restores it.
     :param precisions: of the student, the new default first. Empty: the bundle's default.
     :param cascade: whether the teacher is kept. None: if the bundle has a cascade.
     :returns: the copy, with its hashes checked.
@@ -67,17 +68,15 @@ def _write(source: Path, manifest: Manifest, out: Path) -> None:
         raise UserError(f"{out}: is there already and holds no bundle; choose another directory with --out")
     part = out.with_name(f"{out.name}.part")
     try:
+        recover_directory(out)  # if an earlier call was killed
         shutil.rmtree(part, ignore_errors=True)
         for name in manifest.files:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, part / name)
         content = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
         (part / MANIFEST).write_text(content + "\n", encoding="utf-8")
-        if out.is_symlink():
-            out.unlink()  # and not what it leads to
-        elif out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
+        replace_directory(part, out)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
+        recover_directory(out)
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another directory with --out") from None

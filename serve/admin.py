@@ -19,7 +19,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from compress.runtime.errors import UserError
-from serve.bundle_choice import SWAP, read_choice, serving_file, write_whole
+from compress.runtime.files import write_text
+from serve.bundle_choice import SWAP, read_choice, serving_file
 from serve.predictor import Predictor
 from serve.swap import LOAD_SECONDS, SwapRequest, SwapResult, load
 
@@ -80,7 +81,7 @@ class Changer:
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
                 gc.freeze()  # as at the start; a collection would stop the event loop for too long
-            write_whole(serving_file(self._state, os.getpid()), choice.sha256)
+            write_text(serving_file(self._state, os.getpid()), choice.sha256)
 
 
 async def reload(http: HttpRequest) -> Response:
@@ -98,7 +99,7 @@ async def reload(http: HttpRequest) -> Response:
         return _refused(422, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
     name = f"swap-{uuid4().hex}.json"
     asked = state / f"{name}.asked"
-    write_whole(asked, f"{name}\n{request.model_dump_json()}")
+    write_text(asked, f"{name}\n{request.model_dump_json()}")
     try:
         (state / SWAP).hardlink_to(asked)  # fails if another request is there
     except FileExistsError:

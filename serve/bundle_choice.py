@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 from export.bundle import MANIFEST, Bundle
 
 STATE = "POCKETBERT_STATE"  # set for the workers only; no setting of users
@@ -106,15 +107,8 @@ def serving_file(state: Path, pid: int) -> Path:
     return state / f"serves-{pid}"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that no other process ever reads a part of it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def _write(path: Path, choice: BundleChoice) -> None:
-    write_whole(path, choice.model_dump_json())
+    write_text(path, choice.model_dump_json())
 
 
 def _remove(state: Path, owner: int) -> None:

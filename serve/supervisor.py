@@ -21,8 +21,9 @@ from circus.exc import ConflictError
 from prometheus_client.multiprocess import mark_process_dead
 
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 from serve.bentoml_internals import Arbiter
-from serve.bundle_choice import FAILURE, METRICS, serving_file, write_whole
+from serve.bundle_choice import FAILURE, METRICS, serving_file
 
 CHECK_SECONDS = 1.0
 EARLY_SECONDS = 10.0  # a worker that ends sooner has not served
@@ -67,7 +68,7 @@ def cannot_start(state: Path | None, error: UserError) -> None:
     """
     if state is None:
         raise error
-    write_whole(state / FAILURE, " ".join(str(error).split()))
+    write_text(state / FAILURE, " ".join(str(error).split()))
     os._exit(CANNOT_START)  # an exception would make the worker end with status 0, and be started again
 
 

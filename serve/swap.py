@@ -23,9 +23,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 from export.bundle import Bundle, find_bundle
 from export.golden import check_golden, check_teacher
-from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice, write_whole
+from serve.bundle_choice import PREVIOUS, SWAP, BundleChoice, choose, read_choice, write_choice
 from serve.drift import NO_REFERENCE
 from serve.predictor import Predictor
 from serve.settings import Settings
@@ -105,7 +106,7 @@ class Swapper:
                 result = SwapResult(bundle=choice.sha256, workers=workers)
                 logger.info("the bundle is now %s of %s", choice.sha256[:16], choice.origin)
         if name is not None:
-            write_whole(self._state / name, result.model_dump_json())
+            write_text(self._state / name, result.model_dump_json())
         return result.error is None
 
     def _checked(self, request: SwapRequest) -> BundleChoice:

@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from bench.environment import Environment
 from bench.tables.latency import describe_machine
-from bench.text import MISSING, markdown_table, significant, write_text
+from bench.text import MISSING, markdown_table, significant
 from compress.data.files import write_json
+from compress.runtime.files import write_text
 from export.accuracy import standard_error
 from export.manifest import Route
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from bench.environment import Environment
 from bench.tables.latency import describe_machine
-from bench.text import MISSING, markdown_table, significant, write_text
+from bench.text import MISSING, markdown_table, significant
 from compress.data.files import write_json
 from compress.recipe.sections import BudgetOptions
+from compress.runtime.files import write_text
 from export.accuracy import standard_error
+from export.constraints import DevResult
 from export.facts import share_of_gap
-from export.wishes import Standing
 
 HEADER = ["Model", "p50 ms", "Accuracy, %", "Gap closed", "dev, %", "Of the teacher's", "MB", "Front"]
 
@@ -27,7 +28,7 @@ class Student:
     folder: str  # inside the front's directory
     precision: str  # the bundle's default: INT8, or fp32 if no INT8 passes the accuracy gate
     accuracy: float  # on the split for reported figures
-    standing: Standing  # on dev
+    dev: DevResult
     latency_ms: float  # p50 at batch 1 over the task's own texts, tokenisation included
     file_bytes: int
     parameters: int
@@ -85,8 +86,8 @@ def table(front: Front) -> tuple[list[str], list[list[str]]]:
             significant(s.latency_ms),
             f"{100 * s.accuracy:.2f}" + ("" if s.precision == "int8" else f" ({s.precision})"),
             _gap(front, s.accuracy),
-            f"{100 * s.standing.accuracy:.2f}",
-            f"{100 * s.standing.share:.1f} %",
+            f"{100 * s.dev.accuracy:.2f}",
+            f"{100 * s.dev.share:.1f} %",
             significant(s.file_bytes / 1e6),
             " ".join(["●"] * s.on_front + ["taken"] * (s.title == front.taken)),
         ]

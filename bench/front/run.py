@@ -37,8 +37,8 @@ from compress.runtime.errors import UserError
 from compress.students.genotype import Genotype
 from export.build import build_bundle
 from export.bundle import GRAPHS
+from export.constraints import DevResult
 from export.facts import teacher_accuracy
-from export.wishes import Standing
 
 
 def run_front(recipe: Recipe, candidates: Sequence[Candidate], workspace: Workspace) -> tuple[Front, Path]:
@@ -139,7 +139,7 @@ def _student(made: Made, corpus: Corpus, time_of: Callable[[Engine], float]) -> 
         folder=made.candidate.folder,
         precision=manifest.default,
         accuracy=accuracy,
-        standing=Standing(
+        dev=DevResult(
             accuracy=model.dev_accuracy,
             teacher=teacher_accuracy(card)["dev"],
             linear=card["linear"]["accuracy"]["dev"],

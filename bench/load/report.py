@@ -13,8 +13,9 @@ from bench.environment import Environment
 from bench.latency import percentile
 from bench.load.connection import ANSWERED
 from bench.load.drive import UNFINISHED, Plan, Samples
-from bench.text import MISSING, markdown_table, significant, write_samples, write_text
+from bench.text import MISSING, markdown_table, significant, write_samples
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
 # The client is too slow if it is later (p99) than both of these:

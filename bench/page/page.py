@@ -18,7 +18,8 @@ from bench.load.report import summary as load_summary
 from bench.markdown import Table, conditions, notes, summary
 from bench.page.values import cost_tables, length_table, percentile_tables, unit, values
 from bench.report import Report
-from bench.text import MISSING, write_text
+from bench.text import MISSING
+from compress.runtime.files import write_text
 
 SCRIPTS = ("drawing.js", "chart.js", "plots.js")
 

@@ -11,8 +11,9 @@ from bench.tables.plot import write_plot
 from bench.tables.results import Results
 from bench.tables.summary import Summary
 from bench.tables.table import Partial, deep_merge
-from bench.text import markdown_table, write_text
+from bench.text import markdown_table
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 
 READING = {
     "fp32": "of the fp32 student (of the teacher itself in its own row)",

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.tables.table import Run, Table
-from bench.text import write_text
 from compress.runtime.errors import UserError
+from compress.runtime.files import write_text
 
 Id = tuple[str, str, int, str]  # method, data, seed, metric
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.console import console
-from compress.data.files import replace_directory, sha256_file
+from compress.data.files import sha256_file
 from compress.runtime.errors import UserError
+from compress.runtime.files import replace_directory
 
 SENTIMENT_FILES = {
     "movies": "movieReviewSnippets_GroundTruth.txt",

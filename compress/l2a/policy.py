@@ -10,9 +10,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, make_loader
-from compress.runtime.errors import UserError
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, compute_logits, predict
+from compress.training.output_layer import output_layer
+
+L2A = "augmentation.method: l2a"  # for messages
 
 
 class Policy(nn.Module):
@@ -57,28 +59,17 @@ def policy_states(student: PreTrainedModel, texts: EncodedSplit, log_likelihoods
 
 
 def state_size(student: PreTrainedModel) -> int:
-    """The number F of features in a state of `policy_states` for this student."""
-    return classifier_of(student).in_features + 2 * int(student.config.num_labels) + 3
+    """The number F of features in a state of `policy_states` for this student.
 
-
-def classifier_of(student: PreTrainedModel) -> nn.Linear:
-    """The last linear layer with one output for each label. Its input is the pooled representation of a text.
-
-    :raises UserError: there is no such layer.
+    :raises UserError: it has no linear layer for its logits.
     """
-    classes = int(student.config.num_labels)
-    layers = [m for m in student.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
-    if not layers:
-        raise UserError(
-            f"augmentation.method: l2a needs a linear classification layer, and {type(student).__name__} has none"
-        )
-    return layers[-1]
+    return output_layer(student, L2A).in_features + 2 * int(student.config.num_labels) + 3
 
 
 def _logits_and_pooled(student: PreTrainedModel, texts: EncodedSplit) -> Tensor:
     """The logits and the pooled representation of each text, concatenated: (N, C + d)."""
     inputs_seen: list[Tensor] = []
-    handle = classifier_of(student).register_forward_pre_hook(lambda _, inputs: inputs_seen.append(inputs[0]))
+    handle = output_layer(student, L2A).register_forward_pre_hook(lambda _, inputs: inputs_seen.append(inputs[0]))
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         inputs_seen.clear()

@@ -18,8 +18,9 @@ from filelock import FileLock, Timeout
 
 from compress import __version__, processes
 from compress.console import console
-from compress.data.files import recover_directory, remove_directory, replace_directory, write_json
+from compress.data.files import write_json
 from compress.runtime.errors import UserError
+from compress.runtime.files import recover_directory, remove_directory, replace_directory
 
 KEY = "key"  # a file beside the checkpoints of a stage: the key of the inputs that they belong to
 Maker = Callable[[Path, Path], None]  # writes the result into the first directory, and its checkpoints into the second

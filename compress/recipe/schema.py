@@ -185,7 +185,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _check_cascade(self) -> Recipe:
-        """Refuse a cascade without a wish."""
+        """Refuse a cascade without a constraint."""
         if "cascade" in self.model_fields_set and not self.cascade.wanted:
             raise ValueError("cascade: set within_points or max_share; without them the student answers all texts")
         return self

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from compress.recipe.schema import Recipe
+from compress.runtime.files import write_text
 
 
 def write_recipe(recipe: Recipe, file: Path) -> None:
@@ -17,9 +17,7 @@ def write_recipe(recipe: Recipe, file: Path) -> None:
     A line has one setting. JSON writes strings, numbers, booleans and lists as TOML does.
     """
     lines = [f"{'.'.join(keys)} = {json.dumps(value, ensure_ascii=False)}" for keys, value in _settings(recipe.dump())]
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def _settings(table: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:

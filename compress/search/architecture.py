@@ -60,8 +60,8 @@ def choose_architecture(
     console.print(f"  {options.architecture}: {genotype}{share}")
     if front := report.get("front"):
         timed = "latency_ms" in front[0]
-        wish = "search.max_cost or budget.target_latency_ms" if timed else "search.max_cost"
-        console.print(f"  the best of those tried; {wish} takes another one, without a new search:")
+        settings = "search.max_cost or budget.target_latency_ms" if timed else "search.max_cost"
+        console.print(f"  the best of those tried; {settings} takes another one, without a new search:")
         for one in front:
             milliseconds = f"  {one['latency_ms']:5.3f} ms in INT8" if timed else ""
             chosen = "  ← taken" if one["genotype"] == str(genotype) else ""

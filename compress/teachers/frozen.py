@@ -23,6 +23,7 @@ from compress.runtime.errors import UserError
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import EVALUATION_BATCH, model_inputs, predict
 from compress.training.logistic import fit_logistic
+from compress.training.output_layer import output_layer
 
 Representation = Literal["mean", "cls"]
 
@@ -50,7 +51,7 @@ class FrozenHead:
 
     def write_to(self, model: PreTrainedModel) -> None:
         """Set the model's last layer. The model must give it this head's representation."""
-        layer = output_layer(model)
+        layer = _fitted_layer(model)
         with torch.no_grad():
             layer.weight.copy_(self.weight)
             layer.bias.copy_(self.bias)
@@ -118,7 +119,7 @@ def recorded_head_input(model: PreTrainedModel) -> Iterator[Callable[[], Tensor]
 
     The function raises a `UserError` if that was no vector of each text.
 
-    :raises UserError: see `output_layer`.
+    :raises UserError: the model has no linear layer with a bias for its logits.
     """
     inputs: list[Tensor] = []
 
@@ -133,22 +134,22 @@ def recorded_head_input(model: PreTrainedModel) -> Iterator[Callable[[], Tensor]
             )
         return inputs[0]
 
-    handle = output_layer(model).register_forward_pre_hook(record)
+    handle = _fitted_layer(model).register_forward_pre_hook(record)
     try:
         yield last
     finally:
         handle.remove()
 
 
-def output_layer(model: PreTrainedModel) -> nn.Linear:
-    """The layer that computes the logits.
+def _fitted_layer(model: PreTrainedModel) -> nn.Linear:
+    """The layer of the logits, which a fitted head has the weights of.
 
-    :raises UserError: the model has none.
+    :raises UserError: the model has none, or one without a bias.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
-    if not layers or layers[-1].bias is None:
+    layer = output_layer(model, "teacher.model: a fitted head")
+    if layer.bias is None:
         raise UserError(
-            f"teacher.model: {type(model).__name__} has no linear layer with a bias for its logits; give a BERT, RoBERTa, "
-            "DistilBERT or another encoder of this kind"
+            f"teacher.model: a fitted head has a bias, and the linear layer for the logits of {type(model).__name__} has none; give a "
+            "BERT, RoBERTa, DistilBERT or another encoder of this kind"
         )
-    return layers[-1]
+    return layer

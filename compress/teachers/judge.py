@@ -109,12 +109,12 @@ class Judges:
         return Judge(precision, logits)
 
 
-def judge_texts(judges: Judges, wish: Literal["auto"] | Precision, texts: EncodedSplit, dev: EncodedSplit) -> Tensor:
+def judge_texts(judges: Judges, setting: Literal["auto"] | Precision, texts: EncodedSplit, dev: EncodedSplit) -> Tensor:
     """The teacher's logits (N, C) of all texts.
 
     The precision and the logits of each finished part are kept in the scratch directory of `judges`.
 
-    :param wish: the precision; "auto" takes the fastest one that agrees with fp32, see `choose`.
+    :param setting: `transfer.judge`, the precision; "auto" takes the fastest one that agrees with fp32, see `choose`.
     :param dev: texts with labels.
     :raises UserError: see `Judges.open`.
     """
@@ -123,7 +123,7 @@ def judge_texts(judges: Judges, wish: Literal["auto"] | Precision, texts: Encode
     def precision() -> Precision:
         if chosen.is_file():
             return json.loads(chosen.read_text(encoding="utf-8"))["precision"]
-        found = choose(judges, texts, dev) if wish == "auto" else wish
+        found = choose(judges, texts, dev) if setting == "auto" else setting
         if found == "int8":
             judges.open(found)  # only the first process writes the graph
         write_json(chosen, {"precision": found})

@@ -30,8 +30,8 @@ from torch.optim.swa_utils import AveragedModel
 from compress import processes
 from compress.console import machine_fault
 from compress.data.batches import Batch
-from compress.data.files import recover_directory, replace_directory
 from compress.runtime.errors import UserError
+from compress.runtime.files import recover_directory, replace_directory
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import share_of
 from compress.training.optimizer import OptimizerStep, make_scheduler, moving_average

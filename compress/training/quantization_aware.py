@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compress.training.output_layer import logit_layers
+
 WEIGHT_BITS = 7  # the exporter leaves one of the eight bits unused, see export/quantize.py
 ACTIVATION_BITS = 8
 
@@ -62,8 +64,8 @@ def rounding(student: nn.Module, weight_bits: int = WEIGHT_BITS) -> Iterator[Non
     BatchNorm does not update its statistics in this context, because the exporter folds them into the rounded weights.
     """
     parametrized, hooks = [], []
-    labels = getattr(getattr(student, "config", None), "num_labels", None)
-    modules = [m for m in student.modules() if not (isinstance(m, nn.Linear) and m.out_features == labels)]
+    of_logits = set(logit_layers(student))
+    modules = [module for module in student.modules() if module not in of_logits]
     try:
         for module in modules:
             if isinstance(module, nn.Conv1d | nn.Linear):

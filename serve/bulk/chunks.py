@@ -31,10 +31,11 @@ class Reader:
     """Reads a table once, from the begin, with bounded memory.
 
     :param part_rows: rows of a part of the output, those that turn out bad included.
+    :param columns: those to read of a Parquet file, which holds each for itself. None: all. Of other kinds all are read.
     """
 
-    def __init__(self, place: str, layout: Layout, part_rows: int) -> None:
-        self.place, self.layout, self.part_rows = place, layout, part_rows
+    def __init__(self, place: str, layout: Layout, part_rows: int, columns: list[str] | None = None) -> None:
+        self.place, self.layout, self.part_rows, self.columns = place, layout, part_rows, columns
         self._file: IO[bytes] = open_input(place)
         self._size = size(place)
         self._row, self._rows = 0, 0  # read so far, and in the whole file, if that is known
@@ -89,7 +90,7 @@ class Reader:
         file = open_parquet(self._file, self.place)
         self._rows = file.metadata.num_rows
         part, in_part, rows = 0, 0, 0
-        for batch in file.iter_batches(batch_size=min(8 * CHUNK_ROWS, self.part_rows)):
+        for batch in file.iter_batches(batch_size=min(8 * CHUNK_ROWS, self.part_rows), columns=self.columns):
             step = min(CHUNK_ROWS, self.part_rows)
             for start in range(0, batch.num_rows, step):
                 piece = batch.slice(start, step)

@@ -188,7 +188,7 @@ def _read(
     """The table in tasks of some chunks. Run on the machine of the command, for a path is of that machine."""
     os.environ.update(secrets)
     try:
-        reader = Reader(options.source, setup.source, options.part_rows)
+        reader = Reader(options.source, setup.source, options.part_rows, setup.read)
         chunks = ((chunk, reader.share) for chunk in reader.chunks_from(first))
         tasks = iter(lambda: list(islice(chunks, CHUNKS)), [])
         for task in islice(tasks, skipped, None):

@@ -43,6 +43,13 @@ class Setup:
     scores: bool  # whether every label gets a column with its probability
     domain: str | None
 
+    @property
+    def read(self) -> list[str] | None:
+        """The columns of the input that the output needs, in their order there: texts, and those to keep. None: all."""
+        if self.kept is None:
+            return None
+        return [name for name in self.source.columns if name in {self.text, self.text_b, *self.kept}]
+
 
 @dataclass(frozen=True)
 class Done:
@@ -212,7 +219,7 @@ class OwnProcesses:
 
     def answers(self, setup: Setup, first: int) -> Answers:
         """See `Engine`."""
-        reader = Reader(self._options.source, setup.source, self._options.part_rows)
+        reader = Reader(self._options.source, setup.source, self._options.part_rows, setup.read)
         waiting: deque[tuple[int, float | None, Future[Done]]] = deque()
         chunks = reader.chunks_from(first)
         with Workers(setup, self.workers(setup)) as workers:

@@ -1,14 +1,17 @@
 // Tables as text: RFC 4180 with any of four delimiters.
 
 const DELIMITERS = [",", ";", "\t", "|"];
+const BYTE_ORDER_MARKS = [["UTF-8", [0xef, 0xbb, 0xbf]], ["UTF-16LE", [0xff, 0xfe]], ["UTF-16BE", [0xfe, 0xff]]];
 
-/** Bytes as text, and the name of the encoding if it is not UTF-8. */
+/** Bytes as text, and the name of the encoding if it is not UTF-8. Throws an error if they are not what their byte-order mark says. */
 export function decode(bytes) {
-  const start = new Uint8Array(bytes, 0, Math.min(2, bytes.byteLength));
-  if (start[0] === 0xff && start[1] === 0xfe) return { text: new TextDecoder("utf-16le").decode(bytes), encoding: "UTF-16" };
+  const start = new Uint8Array(bytes, 0, Math.min(3, bytes.byteLength));
+  const [marked] = BYTE_ORDER_MARKS.find(([, mark]) => mark.every((byte, place) => start[place] === byte)) ?? [];
+  const encoding = marked ?? "UTF-8";
   try {
-    return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), encoding: null };
+    return { text: new TextDecoder(encoding, { fatal: true }).decode(bytes), encoding: encoding === "UTF-8" ? null : encoding };
   } catch {
+    if (marked) throw new Error(`The file begins as ${marked} and has bytes that are not. Save it as UTF-8.`);
     return { text: new TextDecoder("windows-1252").decode(bytes), encoding: "Windows-1252" };
   }
 }

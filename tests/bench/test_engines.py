@@ -206,6 +206,15 @@ def test_a_classifier_of_the_tasks_labels_is_taken_as_it_is_and_scored(roster, t
             BaselineOptions(model="no/such/directory/here"),
             "--bert-base: no/such/directory/here: no such directory, and no id of the hub",
         ),
+        (
+            BaselineOptions(model="./missing"),
+            r"^--bert-base ./missing: no such directory; give a directory with a config.json, or an id of the Hugging Face hub such as "
+            r"google-bert/bert-base-uncased$",
+        ),
+        (
+            BaselineOptions(model=str(Path(__file__).parent)),
+            "has no config.json; give a directory with a config.json, or",
+        ),
         (BaselineOptions(config=Path("missing.json")), "--bert-config missing.json: not the config.json of a BERT"),
         (BaselineOptions(config=Path("train.tsv")), "--bert-config train.tsv: not the config.json of a BERT"),
     ],

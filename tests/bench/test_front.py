@@ -18,7 +18,7 @@ from compress.recipe.sections import BudgetOptions, CnnOptions, TransformerOptio
 from compress.runtime.errors import UserError
 from export.build import build_bundle
 from export.bundle import Bundle
-from export.wishes import Standing
+from export.constraints import DevResult
 from tests.tiny_task import tiny_recipe
 
 COPIED = "student.kind=transformer student.layers=1 compress.epochs=1"
@@ -26,11 +26,9 @@ COPIED = "student.kind=transformer student.layers=1 compress.epochs=1"
 
 def student(latency_ms: float, dev: float, *, reported: float | None = None, file_bytes: int = 1000) -> Student:
     """A student named after its latency; the teacher has 0.9 and the linear model 0.7 on a thousand dev texts."""
-    standing = Standing(dev, teacher=0.9, linear=0.7, texts=1000, file_bytes=file_bytes, latency_ms=latency_ms)
+    result = DevResult(dev, teacher=0.9, linear=0.7, texts=1000, file_bytes=file_bytes, latency_ms=latency_ms)
     accuracy = dev if reported is None else reported
-    return Student(
-        f"s{latency_ms:g}", "cnn", (), "s", "int8", accuracy, standing, latency_ms, file_bytes, 10, None, 1.0
-    )
+    return Student(f"s{latency_ms:g}", "cnn", (), "s", "int8", accuracy, result, latency_ms, file_bytes, 10, None, 1.0)
 
 
 STUDENTS = [
@@ -50,7 +48,7 @@ def test_no_other_student_is_faster_and_more_accurate_than_one_on_the_front() ->
 
 
 @pytest.mark.parametrize(
-    ("wishes", "taken"),
+    ("constraints", "taken"),
     [
         ({"min_teacher_share": 0.94}, "s0.2"),  # the fastest that is so good, though a slower one is better
         ({"target_latency_ms": 0.35}, "s0.2"),  # the best on dev that is so fast, though another one is better on test
@@ -62,8 +60,10 @@ def test_no_other_student_is_faster_and_more_accurate_than_one_on_the_front() ->
         ({}, None),
     ],
 )
-def test_the_cheapest_student_that_meets_the_wishes_is_taken(wishes: dict[str, float], taken: str | None) -> None:
-    found = choose(STUDENTS, BudgetOptions(**wishes))  # type: ignore[arg-type]
+def test_the_cheapest_student_that_meets_the_constraints_is_taken(
+    constraints: dict[str, float], taken: str | None
+) -> None:
+    found = choose(STUDENTS, BudgetOptions(**constraints))  # type: ignore[arg-type]
     assert (found.title if found else None) == taken
 
 
@@ -78,7 +78,7 @@ def test_what_is_missing_is_said_and_what_would_help() -> None:
     assert "student.width" in slow
     assert "transfer.texts" not in slow
     assert "clearly below the linear model" in verdict(STUDENTS[-1:], BudgetOptions(min_teacher_share=0.5))
-    assert "no wishes: set budget.min_teacher_share" in verdict(STUDENTS, BudgetOptions())
+    assert "no constraints: set budget.min_teacher_share" in verdict(STUDENTS, BudgetOptions())
     assert verdict(STUDENTS, BudgetOptions(max_bytes=3000)).startswith("Taken: s0.3, 85.00% on dev")
 
 
@@ -140,7 +140,7 @@ def test_a_front_trains_what_is_missing_and_leaves_the_student_that_the_budget_t
     assert found["teachers"][1]["latency_ms"] > 0
     for s in students:
         manifest = Bundle(directory / s["folder"] / "bundle").manifest
-        assert manifest.models[s["precision"]].dev_accuracy == s["accuracy"] == s["standing"]["accuracy"]
+        assert manifest.models[s["precision"]].dev_accuracy == s["accuracy"] == s["dev"]["accuracy"]
     best = next(s for s in students if s["title"] == found["taken"])
     text = (directory / "front.md").read_text()
     assert "Taken: " in text
@@ -150,7 +150,7 @@ def test_a_front_trains_what_is_missing_and_leaves_the_student_that_the_budget_t
     taken = load_recipe(directory / "recipe.toml")
     assert workspace.is_current("student", stage_keys(taken)["student"])
     own = build_bundle(taken, workspace, "cpu").manifest
-    assert own.models[own.default].dev_accuracy == best["standing"]["accuracy"]
+    assert own.models[own.default].dev_accuracy == best["dev"]["accuracy"]
 
     again = CliRunner().invoke(app, [*arguments, "--set", "budget.max_bytes=10"])
     assert "▸" not in again.stderr  # nothing is made again

@@ -20,7 +20,7 @@ from compress.l2a.credit import reward_of, text_credits
 from compress.l2a.episodes import EpisodeBatches
 from compress.l2a.loop import train_with_selector
 from compress.l2a.plot import draw_selector
-from compress.l2a.policy import Policy, classifier_of, policy_states, state_size
+from compress.l2a.policy import Policy, policy_states, state_size
 from compress.l2a.reinforce import Baseline, bernoulli_entropy, bernoulli_kl, reinforce_loss, text_advantages
 from compress.l2a.selector import Selector
 from compress.recipe import recipe_from
@@ -28,6 +28,7 @@ from compress.recipe.sections import SelectorOptions
 from compress.runtime.encode import Encoded
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
 from compress.training.evaluation import compute_logits
+from compress.training.output_layer import logit_layers
 from tests.tiny_task import GENOTYPE, KilledError, killed_at
 
 
@@ -332,7 +333,7 @@ def test_every_kind_of_student_has_states_and_credits() -> None:
         data = task(6, 0, pair=getattr(student.config, "pair", False))
         states = policy_states(student, data.train, torch.arange(6.0), torch.ones(6))
         assert states.shape == (6, state_size(student))
-        width = classifier_of(student).in_features
+        width = logit_layers(student)[-1].in_features
         assert states[:, :width].norm(dim=1).tolist() == pytest.approx([1.0] * 6, abs=0.02)
         teacher = teacher_probabilities(data)
         own = states[:, width + 2 : width + 4]

@@ -16,6 +16,7 @@ from compress.data.batches import EncodedSplit
 from compress.data.corpus import load_corpus
 from compress.distil.forward_recorder import ForwardRecorder
 from compress.heads import MEAN_CLASSIFIERS, MeanPooling
+from compress.l2a.policy import state_size
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
@@ -23,8 +24,9 @@ from compress.recipe.load import recipe_from
 from compress.runtime.encode import Encoded
 from compress.runtime.errors import UserError
 from compress.teachers.finetune import load_classifier, make_teacher
-from compress.teachers.frozen import fit_heads, output_layer
+from compress.teachers.frozen import fit_heads
 from compress.training.evaluation import accuracy, predict_logits
+from compress.training.output_layer import output_layer
 from export.onnx import export_onnx
 from tests.compress.checking import check
 from tests.tiny_task import tiny_recipe, tiny_teacher
@@ -127,7 +129,21 @@ def test_a_fitted_head_is_worth_in_the_model_what_it_was_measured(classes: list[
 def test_the_last_layer_is_found_where_transformers_has_it(tmp_path: Path) -> None:
     for family, path in {"bert": "classifier", "roberta": "classifier.out_proj", "distilbert": "classifier"}.items():
         model = AutoModelForSequenceClassification.from_pretrained(encoder(family, tmp_path / family))
-        assert output_layer(model) is model.get_submodule(path)
+        assert output_layer(model, "a test") is model.get_submodule(path)
+
+
+def test_a_head_that_cannot_be_fitted_is_refused(tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(encoder("bert", tmp_path))
+    model.classifier.register_parameter("bias", None)
+    with pytest.raises(
+        UserError, match=r"teacher\.model: a fitted head has a bias, and the linear layer for the logits of"
+    ):
+        fit_heads(model, random_texts(9, [0, 1]), {"dev": random_texts(9, [0, 1])}, seed=0)
+    model.classifier = torch.nn.Identity()
+    with pytest.raises(UserError, match=r"teacher\.model: a fitted head needs a linear layer for the logits, and Bert"):
+        fit_heads(model, random_texts(9, [0, 1]), {"dev": random_texts(9, [0, 1])}, seed=0)
+    with pytest.raises(UserError, match=r"augmentation\.method: l2a needs a linear layer for the logits, and Bert"):
+        state_size(model)
 
 
 def made(recipe: Recipe, directory: Path) -> tuple[dict, PreTrainedModel]:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from compress.data import assets
-from compress.data.files import fingerprint, recover_directory, replace_directory, sha256_file
+from compress.data.files import fingerprint, sha256_file
 from compress.pipeline.workspace import Workspace
 from compress.runtime.errors import UserError
+from compress.runtime.files import recover_directory, replace_directory
 from tests.tiny_task import ROOT
 from tests.waiting import PATIENCE
 

@@ -10,7 +10,7 @@ import pytest
 from compress.recipe import load_recipe
 from compress.recipe.sections import CascadeOptions
 from compress.runtime.errors import UserError
-from export.cascade import choose, dev_curve, thinned, unmet_wish
+from export.cascade import choose, dev_curve, thinned, unmet_accuracy
 from export.manifest import CurvePoint
 
 SCORES = np.array([0.9, 0.5, 0.8, 0.6, 0.7], np.float32)  # in order: texts 1, 3, 4, 2, 0
@@ -64,15 +64,15 @@ def test_a_largest_share_alone_is_used_up() -> None:
     assert choose(points(0.8, 0.9, 0.9, 0.9, 0.9), CascadeOptions(max_share=0.6)).share == 0.5
 
 
-def test_a_largest_share_bounds_the_wish_for_accuracy_and_that_is_said() -> None:
-    found, wish = points(0.80, 0.85, 0.89, 0.90, 0.90), CascadeOptions(within_points=0.5, max_share=0.5)
-    chosen = choose(found, wish)
+def test_a_largest_share_bounds_the_accuracy_and_that_is_said() -> None:
+    found, options = points(0.80, 0.85, 0.89, 0.90, 0.90), CascadeOptions(within_points=0.5, max_share=0.5)
+    chosen = choose(found, options)
     assert chosen.share == 0.5
     assert "takes 75% of the texts; with cascade.max_share = 0.5, 1.00 points are missing" in str(
-        unmet_wish(found, chosen, wish)
+        unmet_accuracy(found, chosen, options)
     )
     easy = CascadeOptions(within_points=1.0, max_share=0.5)
-    assert unmet_wish(found, choose(found, easy), easy) is None
+    assert unmet_accuracy(found, choose(found, easy), easy) is None
 
 
 def test_the_stored_curve_keeps_both_ends_and_about_a_hundred_points() -> None:
@@ -83,7 +83,7 @@ def test_the_stored_curve_keeps_both_ends_and_about_a_hundred_points() -> None:
     assert (kept[0], kept[-1]) == (found[0], found[-1])
 
 
-def test_a_cascade_without_a_wish_is_refused_and_one_of_several_students_is_not(tmp_path: Path) -> None:
+def test_a_cascade_without_a_constraint_is_refused_and_one_of_several_students_is_not(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("text\tlabel\tdomain\n", encoding="utf-8")
     recipe = tmp_path / "task.toml"
     start = '[data]\ntrain = "t.tsv"\ndomain = "domain"\n'

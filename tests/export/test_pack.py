@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from export.pack import pack
 from export.session import BundleSession
 from tests.conftest import MakeBundle
 from tests.tiny_cascade import TEACHER, add_cascade, student_times
+from tests.tiny_task import KilledError, at_call, killed_at
 
 
 def add_int8(bundle: Path) -> Path:
@@ -68,6 +71,60 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(bundle: Path, make_bundle
     assert not (tmp_path / "out").is_symlink()
     assert packed.manifest.provenance["packed_from"] == Bundle(bundle).sha256
     assert Bundle(other).manifest.name == "other"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("rename", [1, 2])
+def test_a_kill_while_a_bundle_is_replaced_loses_none(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rename: int, linked: bool
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    first = pack(Bundle(bundle), tmp_path / "first" if linked else folder / "out", precisions=["fp32"])
+    if linked:
+        (folder / "out").symlink_to(tmp_path / "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed_at(rename, os.rename))
+        with pytest.raises(KilledError):
+            pack(Bundle(bundle), folder / "out")
+    damaged = Bundle(bundle)
+    (bundle / "model.int8.onnx").rename(tmp_path / "away")
+    with pytest.raises(UserError, match="cannot be written"):
+        pack(damaged, folder / "out")
+    assert Bundle(folder / "out").sha256 == first.sha256  # the call restored it, though it could not replace it
+    (tmp_path / "away").rename(bundle / "model.int8.onnx")
+    assert pack(Bundle(bundle), folder / "out").model()[0] == "int8"
+    assert list(folder.iterdir()) == [folder / "out"]
+    assert not linked or Bundle(tmp_path / "first").sha256 == first.sha256
+
+
+def test_what_a_kill_leaves_of_the_old_bundle_is_removed_by_the_next_call(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    pack(Bundle(bundle), folder / "out", precisions=["fp32"])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_at(3, shutil.rmtree))  # the first two calls look for leftovers
+        with pytest.raises(KilledError):
+            pack(Bundle(bundle), folder / "out")
+    assert Bundle(folder / "out").model()[0] == "int8"
+    assert len(list(folder.iterdir())) == 2
+    pack(Bundle(bundle), folder / "out", precisions=["fp32"])
+    assert list(folder.iterdir()) == [folder / "out"]
+
+
+def test_a_bundle_that_cannot_be_replaced_stays(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pack(Bundle(bundle), tmp_path / "out", precisions=["fp32"])
+
+    def refuse() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", at_call(2, os.rename, refuse))
+        with pytest.raises(UserError, match="cannot be written"):
+            pack(Bundle(bundle), tmp_path / "out")
+    assert Bundle(tmp_path / "out").sha256 == first.sha256
 
 
 def test_each_domain_keeps_its_models(bundle: Path, tmp_path: Path) -> None:

@@ -154,6 +154,31 @@ def test_a_cell_of_parquet_that_python_cannot_hold_costs_its_own_row(tiny_bundle
     assert "column 'time' holds a value that Python cannot" in bad["reason"]
 
 
+def test_of_parquet_only_the_columns_are_read_that_the_output_needs(tiny_bundle: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    rows = cells(ROWS)
+    rows[7]["text"] = ""
+    table = write(tmp_path / "in.parquet", rows)
+    data = bytearray(table.read_bytes())
+    described = parquet.read_metadata(table)
+    for group in range(described.num_row_groups):
+        note = described.row_group(group).column(2)  # whoever reads it finds no page there
+        start = note.dictionary_page_offset
+        data[start : start + note.total_compressed_size] = bytes(note.total_compressed_size)
+    table.write_bytes(data)
+    with pytest.raises(UserError, match=r"in\.parquet: cannot be read"):
+        bulk(tiny_bundle, table, tmp_path / "all.csv")
+    for columns in (("id",), ("text", "id"), ()):
+        target = tmp_path / f"{len(columns)}.parquet"
+        bulk(tiny_bundle, table, target, columns=columns)
+        right = answers(tiny_bundle, [row for row in rows if row["text"]])
+        assert read(target) == [{name: row[name] for name in (*columns, "label", "score")} for row in right]
+        assert list(read(target)[0]) == [*columns, "label", "score"]
+    (bad,) = (json.loads(line) for line in (tmp_path / "1.parquet.bad.jsonl").read_text().splitlines())
+    assert (bad["row_number"], json.loads(bad["row"])) == (8, {"id": "7", "text": ""})
+
+
 def test_a_bad_row_of_parquet_has_its_number_and_its_cells(tiny_bundle: Path, tmp_path: Path) -> None:
     table = write(tmp_path / "in.parquet", [{"id": 1, "text": "good"}, {"id": 2, "text": " "}])
     bulk(tiny_bundle, table, tmp_path / "out.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import csv
 import json
 import re
@@ -209,6 +210,39 @@ def test_tables_are_read_and_written_again(browser: Chromium) -> None:
         assert found["rows"] == rows
         written = f"csv.write({json.dumps(rows)}, {json.dumps(found['delimiter'])})"
         assert browser.evaluate(f"import('/page/csv.js').then((csv) => csv.parse({written}).rows)") == rows
+
+
+TABLE = "text;näme\n„gut“;ä\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(TABLE.encode(), "", id="utf-8"),
+        pytest.param(TABLE.encode("utf-8-sig"), "", id="utf-8 with a mark"),
+        pytest.param(codecs.BOM_UTF16_LE + TABLE.encode("utf-16-le"), " · read as UTF-16LE", id="utf-16-le"),
+        pytest.param(codecs.BOM_UTF16_BE + TABLE.encode("utf-16-be"), " · read as UTF-16BE", id="utf-16-be"),
+        pytest.param(TABLE.encode("cp1252"), " · read as Windows-1252", id="cp1252"),
+    ],
+)
+def test_the_encoding_of_a_table_is_found_by_its_mark(
+    browser: Chromium, tmp_path: Path, data: bytes, said: str
+) -> None:
+    (tmp_path / "table.csv").write_bytes(data)
+    browser.drop(tmp_path / "table.csv")
+    browser.wait_for("!document.getElementById('table-choice').hidden")
+    assert browser.text("file-name") == f"table.csv · 1 row{said}"
+    assert browser.evaluate("[...document.getElementById('column').options].map((one) => one.text)") == ["text", "näme"]
+    browser.evaluate("document.getElementById('run').click()")
+    browser.wait_for("document.querySelector('#results td')")
+    assert "„gut“" in browser.text("results-body")
+
+
+def test_a_table_that_is_not_what_its_mark_says_is_refused(browser: Chromium, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(codecs.BOM_UTF16_BE + "text\ngood\n".encode("utf-16-be")[:-1])
+    browser.drop(tmp_path / "table.csv")
+    browser.wait_for("!document.getElementById('many-problem').hidden")
+    assert browser.text("many-problem") == "The file begins as UTF-16BE and has bytes that are not. Save it as UTF-8."
 
 
 def test_a_pair_has_two_fields(chromium: Chromium, tiny_pair_bundle: Path) -> None:

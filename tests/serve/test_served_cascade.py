@@ -107,7 +107,7 @@ def test_a_cascade_that_is_asked_for_and_not_there_is_refused(tiny_bundle: Path)
             Predictor(settings)
 
 
-def test_an_answer_below_the_wished_score_is_marked_as_unsure(tiny_bundle: Path) -> None:
+def test_an_answer_below_the_chosen_score_is_marked_as_unsure(tiny_bundle: Path) -> None:
     client = Client(create_app(Predictor(Settings(bundle=tiny_bundle, unsure_below=0.9))))
     assert [one["unsure"] for one in client.classify(text=[SURE, UNSURE]).json()["results"]] == [False, True]
     assert client.get("/info").json()["unsure_below"] == 0.9

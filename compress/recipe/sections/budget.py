@@ -10,7 +10,7 @@ from compress.recipe.sections.base import Positive, Rate, Section
 
 
 class BudgetOptions(Section):
-    """Wishes about the bundle's default model. A bundle that does not meet them is refused."""
+    """Constraints on the bundle's default model. A bundle that does not meet them is refused."""
 
     target_latency_ms: Rate | None = Field(
         None,

@@ -19,7 +19,7 @@ CURES = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class DevResult:
     """What the default model of a bundle is worth and what it costs. Accuracies are fractions of 1, on dev."""
 
     accuracy: float
@@ -27,7 +27,7 @@ class Standing:
     linear: float
     texts: int  # in dev
     file_bytes: int
-    latency_ms: float | None  # None: not measured, since there is no wish about it
+    latency_ms: float | None  # None: not measured, since no constraint needs it
 
     @property
     def share(self) -> float:
@@ -50,20 +50,20 @@ class Standing:
         return self.linear - self.accuracy > self.error
 
 
-def unmet_wishes(budget: BudgetOptions, standing: Standing, tolerance: float = 1.0) -> dict[str, str]:
-    """What a student lacks: by the setting of the wish, its figure and the wish.
+def unmet_constraints(budget: BudgetOptions, result: DevResult, tolerance: float = 1.0) -> dict[str, str]:
+    """What a student lacks: by the setting of the constraint, its figure and the constraint.
 
     :param tolerance: the factor by which the latency may be too high.
     """
     unmet: dict[str, str] = {}
-    wanted, ms, limit = budget.min_teacher_share, standing.latency_ms, budget.target_latency_ms
-    if wanted is not None and standing.share < wanted:
+    wanted, ms, limit = budget.min_teacher_share, result.latency_ms, budget.target_latency_ms
+    if wanted is not None and result.share < wanted:
         unmet["min_teacher_share"] = (
-            f"its {standing.shown} on dev are {standing.share:.1%} of the teacher's {standing.teacher:.2%}, "
+            f"its {result.shown} on dev are {result.share:.1%} of the teacher's {result.teacher:.2%}, "
             f"and budget.min_teacher_share is {wanted:g}"
         )
     if limit is not None and ms is not None and ms > limit * tolerance:
         unmet["target_latency_ms"] = f"it takes {ms:.3g} ms, and budget.target_latency_ms is {limit:g}"
-    if budget.max_bytes is not None and standing.file_bytes > budget.max_bytes:
-        unmet["max_bytes"] = f"its file has {standing.file_bytes:,} bytes, and budget.max_bytes is {budget.max_bytes:,}"
+    if budget.max_bytes is not None and result.file_bytes > budget.max_bytes:
+        unmet["max_bytes"] = f"its file has {result.file_bytes:,} bytes, and budget.max_bytes is {budget.max_bytes:,}"
     return unmet
