@@ -64,7 +64,7 @@ def main() -> None:
             models[number].logits(pad_batch(encoder.encode([first], second or None), pad))
             samples[index] = (time.perf_counter_ns() - started) / 1e6
     milliseconds = samples[1:].min(axis=0).mean(axis=1)
-    predicted = [architecture_cost(genotype, costs, options.max_cells) for genotype in drawn]
+    predicted = [architecture_cost(genotype, costs, options.max_cells, options.halvings) for genotype in drawn]
     found = {
         "spearman": float(spearmanr(predicted, milliseconds)[0]),
         "kendall": float(kendalltau(predicted, milliseconds)[0]),

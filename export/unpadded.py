@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.students import CnnStudent
+from compress.students.downsampling import halved
 from compress.students.genotype import NODES
 from compress.students.operations import Identity, Zero
 
@@ -38,6 +39,7 @@ class UnpaddedCnn(nn.Module):
     def __init__(self, student: CnnStudent, max_length: int) -> None:
         super().__init__()
         self.table, self.alignment, self.cells = student.embeddings.table, student.entrance.alignment, student.cells
+        self.downsampling = student.downsampling
         self.readout = _means_first(student.readouts[-1]) if student.entrance.texts == 1 else student.readouts[-1]
         self.max_length = max_length
 
@@ -52,14 +54,24 @@ class UnpaddedCnn(nn.Module):
             if self.alignment is not None:
                 current = _channels_last(partial(self.alignment, mask=None, text_masks=masks), embedded)
         states = [embedded]
-        for cell in self.cells:
+        for number, cell in enumerate(self.cells):
+            if number < len(self.downsampling):
+                previous, current = _downsampled(self.downsampling[number].convolutions, previous, current)
             previous, current = current, _run_cell(cell, previous, current)
             states.append(current)
         if masks:
-            return self.readout([_pool_pair(state, torch.cat(masks, dim=1)) for state in states])
+            return self.readout(self._pooled_pair(states, torch.cat(masks, dim=1)))
         means = [_channels_last(partial(F.adaptive_avg_pool1d, output_size=1), state) for state in states]  # (B, 1, D)
         maxima = [_channels_last(self._max_pool, state) for state in states]
         return self.readout(torch.cat([*means, F.relu(torch.cat(maxima, dim=2))], dim=2).flatten(1))
+
+    def _pooled_pair(self, states: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
+        """The embedded pair and the outputs of all cells, pooled, with the masks (B, 2, L) of both texts."""
+        pooled = [_pool_pair(states[0], masks)]
+        for number, state in enumerate(states[1:]):
+            masks = halved(masks) if number < len(self.downsampling) else masks
+            pooled.append(_pool_pair(state, masks))
+        return pooled
 
     def _max_pool(self, state: Tensor) -> Tensor:
         """(B, D, L) → (B, D, 1). Of all ways to write the maximum of a text, only this one runs on integers and is fast."""
@@ -74,6 +86,15 @@ def _means_first(readout: nn.Module) -> nn.Linear:
     layer = nn.Linear(old.in_features, old.out_features)
     layer.weight, layer.bias = nn.Parameter(weight.contiguous()), old.bias
     return layer
+
+
+def _downsampled(convolutions: nn.ModuleList, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """As `Downsampling.forward`: both inputs (B, L, D) → (B, ⌈L / 2⌉, D) each."""
+    found = [
+        _channels_last(partial(run, mask=None), x)
+        for run, x in zip(reversed(convolutions), (second, first), strict=False)
+    ]
+    return found[-1], found[0]
 
 
 Sum = dict[int, float]  # the factor of each tensor by its number

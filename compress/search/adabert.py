@@ -44,7 +44,7 @@ def search_architecture(task: StudentTask, recipe: Recipe, directory: Path, scra
     torch.manual_seed(task.seed)
     supernet = _initial_supernet(task, student)
     costs = processes.broadcast_result(lambda: costs_of(options, student.width, _median_length(task)))
-    losses = _Losses(supernet, options, torch.tensor([costs[name] for name in OPERATIONS]), recipe.objective)
+    losses = _Losses(supernet, recipe, torch.tensor([costs[name] for name in OPERATIONS]), student.halvings)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         with torch.inference_mode():
@@ -75,9 +75,9 @@ def gamma_and_tau(objective: ObjectiveOptions) -> tuple[float, float]:
 class _Losses:
     """The losses of the two optimisers: `for_weights` and `for_architecture`."""
 
-    def __init__(self, supernet: Supernet, options: SearchOptions, costs: Tensor, objective: ObjectiveOptions) -> None:
-        self.supernet, self.options, self.costs = supernet, options, costs
-        self.gamma, self.tau = gamma_and_tau(objective)
+    def __init__(self, supernet: Supernet, recipe: Recipe, costs: Tensor, halvings: int) -> None:
+        self.supernet, self.options, self.costs, self.halvings = supernet, recipe.search, costs, halvings
+        self.gamma, self.tau = gamma_and_tau(recipe.objective)
 
     def for_weights(self, batch: Batch, progress: float) -> Tensor:
         """The task loss of a sampled architecture."""
@@ -90,7 +90,8 @@ class _Losses:
 
     def efficiency(self) -> Tensor:
         """L_E of the current architecture weights, in [0, 1]."""
-        return efficiency_loss(self.supernet.alpha, self.supernet.depth, self.costs.to(self.supernet.alpha.device))
+        alpha, depth = self.supernet.alpha, self.supernet.depth
+        return efficiency_loss(alpha, depth, self.costs.to(alpha.device), self.halvings)
 
     def _task_loss(self, batch: Batch, progress: float, dense: bool) -> Tensor:
         first, last = self.options.gumbel

@@ -71,7 +71,7 @@ def choose_architecture(
     write_json(directory / "genotype.json", content)
 
 
-def random_genotype_of_cost(max_cells: int, seed: int, costs: dict[str, float], max_cost: float) -> Genotype:
+def random_genotype_of_cost(options: CnnOptions, seed: int, costs: dict[str, float], max_cost: float) -> Genotype:
     """A random architecture that costs 95 % to 100 % of `max_cost`: the baseline of a search with that bound.
 
     :param costs: the cost of each operation, in [0, 1].
@@ -79,8 +79,8 @@ def random_genotype_of_cost(max_cells: int, seed: int, costs: dict[str, float], 
     """
     rng = random.Random(f"genotype of cost/{seed}")
     for draw in range(MAX_DRAWS):
-        genotype = random_genotype(rng.randint(1, max_cells), f"{seed}/{draw}")
-        if 0.95 * max_cost <= architecture_cost(genotype, costs, max_cells) <= max_cost:
+        genotype = random_genotype(rng.randint(1, options.max_cells), f"{seed}/{draw}")
+        if 0.95 * max_cost <= architecture_cost(genotype, costs, options.max_cells, options.halvings) <= max_cost:
             return genotype
     raise UserError(
         f"search.max_cost: none of {MAX_DRAWS:,} random architectures costs {max_cost:g} of the costliest one"
@@ -95,8 +95,8 @@ def _random_architecture(
     if max_cost == 1:
         return random_genotype(options.max_cells, recipe.seed), {}
     costs = costs_of(recipe.search, options.width, _median_length(corpus, encoder))
-    genotype = random_genotype_of_cost(options.max_cells, recipe.seed, costs, max_cost)
-    cost = architecture_cost(genotype, costs, options.max_cells)
+    genotype = random_genotype_of_cost(options, recipe.seed, costs, max_cost)
+    cost = architecture_cost(genotype, costs, options.max_cells, options.halvings)
     return genotype, {"cost": round(cost, 4), "max_cost": max_cost}
 
 

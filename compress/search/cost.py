@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import time
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +31,18 @@ CHAIN = 8  # copies of the operation in one graph, so that the overhead of a cal
 ROUNDS = 100  # every operation is timed once per round
 
 
-def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
+def depth_shares(max_cells: int, halvings: int) -> list[float]:
+    """The share of the positions of all K_max cells that the first K cells have, for each K from 1. An operation costs as many.
+
+    Without halvings it is K / K_max, as in AdaBERT (Eq. 7).
+
+    :param halvings: cells, from the first, that see half of the positions of the one before.
+    """
+    positions = [0.5 ** min(cell, halvings) for cell in range(1, max_cells + 1)]
+    return [share / sum(positions) for share in accumulate(positions)]
+
+
+def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor, halvings: int = 0) -> Tensor:
     """L_E = (K / K_max) · mean over edges of Σ_ops p(op) · cost(op) (AdaBERT Eq. 7), in expectation over the depth K.
 
     The paper has a sum over the edges. The mean makes L_E the share of the costliest architecture's cost, in [0, 1].
@@ -38,9 +50,10 @@ def efficiency_loss(alpha: Tensor, depth: Tensor, costs: Tensor) -> Tensor:
     :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
     :param costs: (O,) in [0, 1].
+    :param halvings: see `depth_shares`, which then stand for K / K_max.
     """
-    cells = torch.arange(1, len(depth) + 1, device=depth.device, dtype=depth.dtype)
-    expected_share = (torch.softmax(depth, dim=0) * cells).sum() / len(depth)
+    shares = torch.tensor(depth_shares(len(depth), halvings), device=depth.device, dtype=depth.dtype)
+    expected_share = (torch.softmax(depth, dim=0) * shares).sum()
     return expected_share * (torch.softmax(alpha, dim=1) @ costs).mean()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compress.search.cost import depth_shares
 from compress.search.supernet import Supernet
 from compress.students.cnn import CnnStudent
 from compress.students.genotype import EDGES, NODES, OPERATIONS, Edge, Genotype
@@ -70,15 +71,21 @@ class ParetoFront:
         return best and best[1]
 
 
-def cost_bound(max_cost: float, max_cells: int) -> Bound:
+def cost_bound(max_cost: float, max_cells: int, halvings: int = 0) -> Bound:
     """The bound that stands for `architecture_cost` ≤ `max_cost`."""
-    return lambda cells: max_cost * EDGES_PER_NODE * NODES * max_cells / cells
+    shares = depth_shares(max_cells, halvings)
+    return lambda cells: max_cost * EDGES_PER_NODE * NODES / shares[cells - 1]
 
 
-def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: int) -> float:
-    """K / K_max · mean over the edges of cost(op): the share of the costliest architecture's cost, in [0, 1]."""
+def architecture_cost(genotype: Genotype, costs: dict[str, float], max_cells: int, halvings: int = 0) -> float:
+    """K / K_max · mean over the edges of cost(op): the share of the costliest architecture's cost, in [0, 1].
+
+    The convolutions of the halvings are not counted: the first is in every student of a recipe, the others are cheap.
+
+    :param halvings: see `depth_shares`, which then stand for K / K_max.
+    """
     edges = [costs[edge.operation] for _, edge in genotype.edges]
-    return genotype.cells / max_cells * sum(edges) / (EDGES_PER_NODE * NODES)
+    return depth_shares(max_cells, halvings)[genotype.cells - 1] * sum(edges) / (EDGES_PER_NODE * NODES)
 
 
 @dataclass(frozen=True)
@@ -125,11 +132,13 @@ def _pareto_front(choices: Iterable[_PartialCell]) -> list[_PartialCell]:
 def inherit(student: CnnStudent, supernet: Supernet) -> None:
     """Copy the supernet's weights to the derived student.
 
-    Copied are the embeddings, the input layer, the operations of the student's genotype and the read-outs.
+    Copied are the embeddings, the input layer, the halvings, the operations of the student's genotype and the read-outs.
     """
     genotype = Genotype.model_validate(student.config.genotype)
     student.embeddings.table.load_state_dict(supernet.embeddings.table.state_dict())
     student.entrance.load_state_dict(supernet.entrance.state_dict())
+    for halving, learned in zip(student.downsampling, supernet.downsampling, strict=False):
+        halving.load_state_dict(learned.state_dict())
     cell: Any
     searched: Any
     for cell, searched in zip(student.cells, supernet.cells, strict=False):

@@ -42,6 +42,7 @@ class StudentFactory:
                 vocab_size=self.vocabulary,
                 width=self.options.width,
                 members=self.options.members,
+                halvings=self.options.halvings,
                 genotype=genotype.model_dump(mode="json"),
                 pair=self.pair,
                 pair_inputs=self.options.pair_inputs,
@@ -53,6 +54,10 @@ class StudentFactory:
         """Number of parameters, with embeddings and all read-outs."""
         with torch.device("meta"):
             return _count(self.build(genotype))
+
+    def cost_bound(self, max_cost: float) -> Bound:
+        """The bound on the cost of one cell's edges that keeps the student within `max_cost`."""
+        return cost_bound(max_cost, self.options.max_cells, self.options.halvings)
 
     def parameter_bound(self, max_parameters: int) -> Bound:
         """The bound on the parameters of one cell's edges that keeps the student within `max_parameters`."""
@@ -107,7 +112,7 @@ class LikeliestSelector(Selector):
         """See `Selector.best`."""
         limit = self.options.max_parameters
         parameter_bound = (lambda cells: math.inf) if limit is None else self.students.parameter_bound(limit)
-        return self.front.likeliest(cost_bound(max_cost, self.students.options.max_cells), parameter_bound)
+        return self.front.likeliest(self.students.cost_bound(max_cost), parameter_bound)
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`. The cost is bisected, because a higher cost mostly means a higher latency."""
@@ -187,7 +192,7 @@ def select_searched(
         genotype = _fast_enough(selector, genotype, meter, target)
         taken = meter.milliseconds(genotype)
         report = {"target_latency_ms": target, "latency_ms": round(taken, 4), "target_met": taken <= target}
-    cost = architecture_cost(genotype, costs, students.options.max_cells)
+    cost = architecture_cost(genotype, costs, students.options.max_cells, students.options.halvings)
     if trials:
         report["front"] = [_of_front(trial, meter) for trial in pareto_front(trials)]
     return genotype, _report(genotype, cost, trials, options, students) | report

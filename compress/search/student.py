@@ -79,6 +79,7 @@ def _config(task: StudentTask, options: CnnOptions, **more: Any) -> CnnStudentCo
     return CnnStudentConfig(
         vocab_size=len(task.embeddings),
         width=options.width,
+        halvings=options.halvings,
         pair=task.pair,
         pair_inputs=options.pair_inputs,
         pad_token_id=task.train.pad_token_id,

@@ -103,7 +103,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
     assert isinstance(student, CnnOptions), "only a cnn is searched"
     alpha, depth, costs = read_search(search)
     trainer = _Trainer(task, recipe, read_supernet(task, student, search), search_texts(task))
-    initial = initial_candidates(alpha, depth, costs)
+    initial = initial_candidates(alpha, depth, costs, student.halvings)
     two_inputs = task.pair and student.pair_inputs != "together"
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
     while len(trials) < options.trials:
@@ -115,7 +115,7 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
             assert parent is not None, "the initial candidates were tried"
             rng = random.Random(f"{task.seed}/{number}")
             genotype = _mutate_to_untried(parent.genotype, trials, student.max_cells, two_inputs, rng)
-        cost = architecture_cost(genotype, costs, student.max_cells)
+        cost = architecture_cost(genotype, costs, student.max_cells, student.halvings)
         name = f"trial {number + 1} of {options.trials}, {cost:.0%} of the costliest"
         training = scratch / f"trial-{number}"
         loss, accuracy = trainer.run(genotype, name, training)
@@ -128,14 +128,15 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         _write(trials, directory)
 
 
-def initial_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float]) -> list[Genotype]:
+def initial_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float], halvings: int = 0) -> list[Genotype]:
     """The start of the evolution: the smallest student, some made by hand, and the search's most probable at several costs.
 
     :param alpha: (E, O) logits.
     :param depth: (K_max,) logits.
+    :param halvings: cells that see half of the positions of the one before.
     """
     candidates = ParetoFront(alpha, depth, [torch.tensor([costs[name] for name in OPERATIONS])])
-    likely = [candidates.likeliest(cost_bound(bound, len(depth))) for bound in COST_BOUNDS]
+    likely = [candidates.likeliest(cost_bound(bound, len(depth), halvings)) for bound in COST_BOUNDS]
     by_hand = [residual_genotype(cells) for cells in (1, len(depth))]
     return list(dict.fromkeys([identity_genotype(), *by_hand, *(genotype for genotype in likely if genotype)]))
 

@@ -104,6 +104,8 @@ class CnnStudent(Student, CellNetwork):
         """
         if self.entrance.alignment is not None:
             self.entrance.alignment.compare.fold()
+        for downsampling in self.downsampling:
+            downsampling.fold()  # type: ignore[operator]
         for cell in self.cells:
             cell.fold()  # type: ignore[operator]
         self.readouts[-1].fold()  # type: ignore[operator]

@@ -17,6 +17,7 @@ class CnnStudentConfig(PretrainedConfig):
     :param genotype: `Genotype.model_dump()`; a supernet has none.
     :param pair: the student reads pairs of texts.
     :param pair_inputs: the two inputs of the first cell for a pair; see `InputLayer`.
+    :param halvings: cells, from the first, that see half of the positions of the one before; see `Downsampling`.
     :param token_dropout: share of whole tokens that are set to zero in training.
     """
 
@@ -32,13 +33,14 @@ class CnnStudentConfig(PretrainedConfig):
         dropout: float = 0.1,
         token_dropout: float = 0.0,
         members: int = 1,
+        halvings: int = 0,
         pad_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(pad_token_id=pad_token_id, **kwargs)
         self.vocab_size, self.width, self.genotype = vocab_size, width, genotype
         self.pair, self.pair_inputs = pair, pair_inputs
-        self.dropout, self.token_dropout, self.members = dropout, token_dropout, members
+        self.dropout, self.token_dropout, self.members, self.halvings = dropout, token_dropout, members, halvings
 
     @property
     def channels(self) -> int:

@@ -41,6 +41,7 @@ class InputLayer(nn.Module):
         self.pair = pair
         self.streams = pair and pair_inputs == "streams"
         self.texts = 2 if pair and not self.streams else 1  # how many are pooled separately
+        self.different = 2 if pair and pair_inputs != "together" else 1  # inputs of the first cell
         self.alignment = Alignment(width // members, members) if pair and pair_inputs == "aligned" else None
 
     def forward(self, embedded: Tensor, mask: Tensor, text_masks: Sequence[Tensor]) -> CellInputs:

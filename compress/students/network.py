@@ -15,6 +15,7 @@ from operator import add
 from torch import Tensor, nn
 
 from compress.students.cnn_config import CnnStudentConfig
+from compress.students.downsampling import Downsampling, halved
 from compress.students.genotype import NODES
 from compress.students.input_layer import InputLayer, split_mask
 from compress.students.layers import Embeddings, ReadOut, pool, weighted_sum
@@ -51,6 +52,7 @@ class CellNetwork:
 
     embeddings: Embeddings
     entrance: InputLayer
+    downsampling: nn.ModuleList
     cells: nn.ModuleList
     readouts: nn.ModuleList
 
@@ -60,6 +62,10 @@ class CellNetwork:
         # This attribute cannot be renamed: saved students and supernets have `entrance` in their parameter names.
         self.entrance = InputLayer(config.channels, config.pair, config.pair_inputs, config.members)
         self.cells = nn.ModuleList(make_cell() for _ in range(cells))
+        self.downsampling = nn.ModuleList(
+            Downsampling(config.channels, config.members, 1 if number else self.entrance.different)
+            for number in range(min(config.halvings, cells))
+        )
         # After the first cell two states are read out: the embedded texts and the output of the cell.
         self.readouts = nn.ModuleList(
             ReadOut(depth + 1, config.channels, config.num_labels, self.entrance.texts, config.dropout, config.members)
@@ -75,7 +81,8 @@ class CellNetwork:
     ) -> Iterator[list[Tensor]]:
         """Compute the cells one by one; after each, yield all pooled states so far, each (B, T, 2·D).
 
-        The first state is the embedded texts. Each cell reads the outputs of the two cells before it.
+        The first state is the embedded texts. Each cell reads the outputs of the two cells before it. One that sees half of the
+        positions reads the output of the cell before it alone.
 
         :param input_ids: (B, L), as are the mask and the token types.
         """
@@ -83,10 +90,14 @@ class CellNetwork:
         mask, text_masks = split_mask(attention_mask, token_type_ids, self.entrance.pair, dtype)
         inputs = self.entrance(self.embeddings(input_ids, mask), mask, text_masks)
         previous, current = inputs.first, inputs.second  # (B, D, L)
-        pooled = [pool(inputs.embedded, inputs.text_masks)]
-        for cell in cells:
-            previous, current = current, cell(previous, current, inputs.mask)
-            pooled.append(pool(current, inputs.text_masks))
+        mask, text_masks = inputs.mask, inputs.text_masks
+        pooled = [pool(inputs.embedded, text_masks)]
+        for number, cell in enumerate(cells):
+            if number < len(self.downsampling):
+                mask, text_masks = halved(mask), [halved(text) for text in text_masks]
+                previous, current = self.downsampling[number](previous, current, mask)
+            previous, current = current, cell(previous, current, mask)
+            pooled.append(pool(current, text_masks))
             yield list(pooled)
 
     def read_out_each(self, states: Iterable[list[Tensor]]) -> list[Tensor]:

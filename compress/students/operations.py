@@ -23,18 +23,21 @@ class Convolution(nn.Module):
     :param width: channels D.
     :param inputs: number of input channels, if it is not `width`.
     :param groups: number of equal parts of the channels that are convolved on their own, the members of an ensemble.
+    :param stride: the output is computed at every so many positions, the first among them.
     """
 
-    def __init__(self, width: int, kernel: int, dilation: int, inputs: int | None = None, groups: int = 1) -> None:
+    def __init__(
+        self, width: int, kernel: int, dilation: int, inputs: int | None = None, groups: int = 1, stride: int = 1
+    ) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
         self.conv = nn.Conv1d(
-            inputs or width, width, kernel, padding=padding, dilation=dilation, groups=groups, bias=False
+            inputs or width, width, kernel, stride, padding=padding, dilation=dilation, groups=groups, bias=False
         )
         self.norm: nn.Module = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, D, L), or (B, inputs, L) → (B, D, L)."""
+        """(B, D, L), or (B, inputs, L) → (B, D, ⌈L / stride⌉)."""
         return F.relu(self.norm(self.conv(x)))
 
     def fold(self, weight: float = 1.0, bias: float = 1.0) -> None:

@@ -63,7 +63,8 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("augmentation.selector", "keep pool reward credit dev_sample hidden"), "student"),
     **dict.fromkeys(names("augmentation.selector", "learning_rate prior kl baseline"), "student"),
     **dict.fromkeys(
-        names("student", "width max_cells pair_inputs dropout token_dropout"), "search trials architecture student"
+        names("student", "width max_cells halvings pair_inputs dropout token_dropout"),
+        "search trials architecture student",
     ),
     "student.members": "architecture student",
     **dict.fromkeys(names("student", "init layers copied heads intermediate hidden"), "student"),

@@ -188,13 +188,13 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
 
 
 def test_a_random_architecture_can_be_as_dear_as_a_searched_one() -> None:
-    found = [random_genotype_of_cost(3, seed, COSTS, 0.3) for seed in range(20)]
+    found = [random_genotype_of_cost(CnnOptions(max_cells=3), seed, COSTS, 0.3) for seed in range(20)]
     assert all(0.285 <= architecture_cost(genotype, COSTS, 3) <= 0.3 for genotype in found)
     assert len(set(found)) == 20
     assert len({genotype.cells for genotype in found}) > 1
-    assert found[0] == random_genotype_of_cost(3, 0, COSTS, 0.3)
+    assert found[0] == random_genotype_of_cost(CnnOptions(max_cells=3), 0, COSTS, 0.3)
     with pytest.raises(UserError, match=r"none of 20,000 random architectures costs 0\.001"):
-        random_genotype_of_cost(3, 0, COSTS, 0.001)
+        random_genotype_of_cost(CnnOptions(max_cells=3), 0, COSTS, 0.001)
 
 
 def milliseconds_of(chosen: dict[str, object]) -> float:

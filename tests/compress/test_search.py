@@ -17,7 +17,7 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 from compress.runtime.session import open_session
-from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, efficiency_loss, operation_costs
+from compress.search.cost import CHAIN, _chain, computed_costs, costs_of, depth_shares, efficiency_loss, operation_costs
 from compress.search.derive import ParetoFront, architecture_cost, cost_bound, derive, inherit
 from compress.search.draw import draw_cell
 from compress.search.supernet import Draw, Supernet, gumbel_gates
@@ -232,6 +232,22 @@ def test_efficiency_is_the_share_of_the_costliest_and_pulls_the_depth() -> None:
     costliest = torch.full_like(alpha, -50.0)
     costliest[:, -1] = 50.0
     assert efficiency_loss(costliest, torch.tensor([-50.0, 50.0]), costs).item() == pytest.approx(1.0)
+
+
+def test_cells_that_see_half_of_the_positions_cost_half() -> None:
+    assert depth_shares(4, 0) == pytest.approx([0.25, 0.5, 0.75, 1])  # K / K_max
+    assert depth_shares(4, 1) == pytest.approx([0.25, 0.5, 0.75, 1])  # all cells see the same
+    assert depth_shares(3, 2) == pytest.approx([1 / 2, 3 / 4, 1])  # 1/2, 1/4, 1/4 of the tokens
+    assert depth_shares(3, 3) == pytest.approx([4 / 7, 6 / 7, 1])
+    costs = dict.fromkeys(OPERATIONS, 1.0)
+    for cells in (1, 2, 3):
+        genotype = random_genotype(cells, 0)
+        cost = architecture_cost(genotype, costs, 3, 3)
+        assert cost == pytest.approx(depth_shares(3, 3)[cells - 1])
+        assert cost_bound(cost, 3, 3)(cells) == pytest.approx(6)  # edges of a cell
+    depth, operations = torch.zeros(3), torch.ones(len(OPERATIONS))
+    loss = efficiency_loss(torch.zeros(len(EDGES), len(OPERATIONS)), depth, operations, 3)
+    assert loss.item() == pytest.approx(17 / 21, rel=1e-5)
 
 
 def test_computed_costs_by_hand() -> None:

@@ -16,6 +16,7 @@ from compress.recipe import recipe_from
 from compress.recipe.sections import TransformerOptions
 from compress.runtime.errors import UserError
 from compress.students import BiLstmConfig, BiLstmStudent, CnnStudent, CnnStudentConfig
+from compress.students.downsampling import Downsampling, halved
 from compress.students.genotype import NODES, OPERATIONS, Edge, Genotype
 from compress.students.input_layer import Alignment, two_streams
 from compress.students.operations import build_operation
@@ -24,11 +25,11 @@ from compress.teachers.finetune import load_classifier
 from tests.tiny_task import GENOTYPE, tiny_teacher
 
 
-def make_student(pair: bool = False, pair_inputs: str = "aligned") -> CnnStudent:
+def make_student(pair: bool = False, pair_inputs: str = "aligned", halvings: int = 0) -> CnnStudent:
     torch.manual_seed(0)
     genotype = GENOTYPE.model_dump(mode="json")
     config = CnnStudentConfig(
-        vocab_size=50, width=16, genotype=genotype, pair=pair, pair_inputs=pair_inputs, num_labels=3
+        vocab_size=50, width=16, genotype=genotype, pair=pair, pair_inputs=pair_inputs, halvings=halvings, num_labels=3
     )
     student = CnnStudent(config)
     student.train()
@@ -44,6 +45,14 @@ def make_together(pair: bool = False) -> CnnStudent:
 
 def make_streams(pair: bool = False) -> CnnStudent:
     return make_student(pair, "streams")
+
+
+def make_halved(pair: bool = False) -> CnnStudent:
+    return make_student(pair, halvings=1)
+
+
+def make_streams_halved_twice(pair: bool = False) -> CnnStudent:
+    return make_student(pair, "streams", halvings=2)
 
 
 def masked(x: torch.Tensor, lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +80,10 @@ def make_bilstm(pair: bool = False) -> BiLstmStudent:
     return BiLstmStudent(BiLstmConfig(vocab_size=50, width=16, hidden=12, pair=pair, num_labels=3)).eval()
 
 
-@pytest.mark.parametrize("make", [make_student, make_together, make_streams, make_bilstm])
+STUDENTS = [make_student, make_together, make_streams, make_halved, make_streams_halved_twice, make_bilstm]
+
+
+@pytest.mark.parametrize("make", STUDENTS)
 @pytest.mark.parametrize("pair", [False, True])
 def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(
     make: Callable[[bool], PreTrainedModel], pair: bool
@@ -89,7 +101,7 @@ def test_a_text_gets_the_same_logits_alone_and_padded_in_a_batch(
     torch.testing.assert_close(alone, together, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [make_student, make_together, make_streams, make_bilstm])
+@pytest.mark.parametrize("make", STUDENTS)
 def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable[[bool], PreTrainedModel]) -> None:
     student = make(True)
     ids = torch.randint(1, 50, (1, 8))
@@ -97,6 +109,29 @@ def test_a_pair_student_tells_its_texts_apart_and_needs_the_types(make: Callable
     assert not torch.allclose(student(ids, token_type_ids=types).logits, student(ids, token_type_ids=1 - types).logits)
     with pytest.raises(ValueError, match="token_type_ids"):
         student(ids)
+
+
+def test_a_halved_cell_sees_every_token_at_half_of_the_positions() -> None:
+    downsampling = Downsampling(8, 2).eval()
+    mask = torch.tensor([[[1.0, 1, 1, 1, 1, 1, 1, 0]]])
+    x = torch.randn(1, 8, 8) * mask
+    half = halved(mask)
+    assert half.flatten().tolist() == [1, 1, 1, 1]
+    first, second = downsampling(x, x, half)
+    assert first is second
+    assert first.shape == (1, 8, 4)
+    for token in range(7):
+        changed = x.clone()
+        changed[:, :, token] += 1
+        assert not torch.equal(downsampling(x, changed, half)[1], second)
+    two = Downsampling(8, 1, inputs=2).eval()
+    of_one, of_other = two(x, x * 2, half)
+    torch.testing.assert_close(of_one, two.convolutions[0](x, None) * half)
+    torch.testing.assert_close(of_other, two.convolutions[1](x * 2, None) * half)
+
+
+def test_halvings_end_with_the_cells() -> None:
+    assert [len(make_student(halvings=halvings).downsampling) for halvings in (0, 1, 2, 5)] == [0, 1, 2, 2]
 
 
 def test_two_streams_begin_together_and_meet_in_the_cell() -> None:

@@ -45,13 +45,16 @@ ODD = Genotype(
 )
 
 
-def make_student(directory: Path, genotype: Genotype, members: int = 1, pair_inputs: str | None = None) -> CnnStudent:
+def make_student(
+    directory: Path, genotype: Genotype, members: int = 1, pair_inputs: str | None = None, halvings: int = 0
+) -> CnnStudent:
     """A student whose statistics, node weights and state weights are not those it starts with."""
     torch.manual_seed(0)
     config = CnnStudentConfig(
         vocab_size=VOCABULARY,
         width=16,
         members=members,
+        halvings=halvings,
         genotype=genotype.model_dump(mode="json"),
         pair=pair_inputs is not None,
         pair_inputs=pair_inputs or "together",
@@ -85,7 +88,7 @@ def of_pytorch(student: CnnStudent, batch: dict[str, np.ndarray]) -> np.ndarray:
         return student(*(torch.from_numpy(batch[name]) for name in names)).logits.numpy()
 
 
-CASES = {
+CASES: dict[str, tuple] = {
     "one cell": (SEARCHED, 1, None),
     "two members": (SEARCHED, 2, None),
     "pools and two cells": (GENOTYPE, 2, None),
@@ -95,13 +98,19 @@ CASES = {
     "aligned": (SEARCHED, 2, "aligned"),
     "together": (GENOTYPE, 1, "together"),
     "streams": (ODD, 1, "streams"),
+    "half of the positions": (SEARCHED, 2, None, 1),
+    "a quarter in the second cell": (ODD, 1, None, 2),
+    "half of the positions after the first halving": (residual_genotype(3), 1, None, 1),
+    "aligned, half of the positions": (SEARCHED, 2, "aligned", 1),
+    "together, a quarter": (GENOTYPE, 1, "together", 2),
+    "streams, half of the positions": (ODD, 1, "streams", 1),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_both_graphs_have_the_logits_of_pytorch_at_every_batch_and_length(tmp_path: Path, case: str) -> None:
-    genotype, members, pair_inputs = CASES[case]
-    student = make_student(tmp_path / "student", genotype, members, pair_inputs)
+    pair_inputs = CASES[case][2]
+    student = make_student(tmp_path / "student", *CASES[case])
     for for_int8 in (False, True):
         file = tmp_path / f"{for_int8}.onnx"
         export_onnx(tmp_path / "student", file, pair=pair_inputs is not None, max_length=MAX_LENGTH, for_int8=for_int8)
@@ -142,10 +151,10 @@ def test_the_int8_graph_has_nothing_but_the_network(tmp_path: Path, members: int
     assert np.abs(found - expected).mean() < 0.1 * expected.std()
 
 
-@pytest.mark.parametrize("case", ["pools and two cells", "odd", "no operation", "three cells", "aligned", "together"])
+@pytest.mark.parametrize("case", [case for case in CASES if "streams" not in case])
 def test_every_genotype_is_quantised_whole_and_close_to_fp32(tmp_path: Path, case: str) -> None:
-    genotype, members, pair_inputs = CASES[case]
-    student = make_student(tmp_path / "student", genotype, members, pair_inputs)
+    pair_inputs = CASES[case][2]
+    student = make_student(tmp_path / "student", *CASES[case])
     source, int8 = tmp_path / "source.onnx", tmp_path / "int8.onnx"
     export_onnx(tmp_path / "student", source, pair=pair_inputs is not None, max_length=MAX_LENGTH, for_int8=True)
     for scheme in cpu_schemes("pocketbert_cnn"):

@@ -31,6 +31,11 @@ class CnnOptions(Section):
         2,
         description="K_max, the largest number of cells in the search; a random or residual architecture has exactly this many",
     )
+    halvings: Annotated[int, Field(ge=0, le=8)] = Field(
+        0,
+        description="cells, from the first, that see half of the positions of the one before, through a convolution of five with a "
+        "stride of 2; 0: all cells see every token",
+    )
     pair_inputs: Literal["aligned", "together", "streams"] = Field(
         "aligned",
         description="the two inputs of the first cell for a pair of texts: both texts, and each token with its match in the other text "
