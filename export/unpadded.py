@@ -56,7 +56,7 @@ class UnpaddedCnn(nn.Module):
         states = [embedded]
         for number, cell in enumerate(self.cells):
             if number < len(self.downsampling):
-                previous, current = _downsampled(self.downsampling[number].convolutions, previous, current)
+                previous, current = _downsampled(self.downsampling[number], previous, current)
             previous, current = current, _run_cell(cell, previous, current)
             states.append(current)
         if masks:
@@ -88,13 +88,11 @@ def _means_first(readout: nn.Module) -> nn.Linear:
     return layer
 
 
-def _downsampled(convolutions: nn.ModuleList, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """As `Downsampling.forward`: both inputs (B, L, D) → (B, ⌈L / 2⌉, D) each."""
-    found = [
-        _channels_last(partial(run, mask=None), x)
-        for run, x in zip(reversed(convolutions), (second, first), strict=False)
-    ]
-    return found[-1], found[0]
+def _downsampled(downsampling: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """As `Downsampling.forward`: both inputs (B, L, D) → (B, ⌈L / 2⌉, D) each, the same tensor if they are the same."""
+    found = downsampling(first.transpose(1, 2), second.transpose(1, 2), None)
+    ends = {id(x): x.transpose(1, 2) for x in found}
+    return ends[id(found[0])], ends[id(found[1])]
 
 
 Sum = dict[int, float]  # the factor of each tensor by its number

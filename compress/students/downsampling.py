@@ -25,12 +25,13 @@ class Downsampling(nn.Module):
             Convolution(width, KERNEL, 1, groups=members, stride=2) for _ in range(inputs)
         )
 
-    def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, first: Tensor, second: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both inputs (B, D, L) and the mask (B, 1, ⌈L / 2⌉) of the output → (B, D, ⌈L / 2⌉) each, zero where the mask is zero.
 
-        With one convolution the second input becomes both.
+        With one convolution the second input becomes both. No mask: there is no padding.
         """
-        found = [run(x, None) * mask for run, x in zip(reversed(self.convolutions), (second, first), strict=False)]
+        found = [run(x, mask) for run, x in zip(reversed(self.convolutions), (second, first), strict=False)]
+        found = found if mask is None else [x * mask for x in found]
         return found[-1], found[0]
 
     def fold(self) -> None:
