@@ -67,6 +67,7 @@ NOT_RUN = {
     "docker ": "needs a container runtime",
     "kubectl ": "needs a cluster",
     "promtool ": "needs promtool; tests/deploy/test_monitoring.py runs it where it is",
+    "python docs/update_headline.py ": "changes the documents; tests/test_headline.py runs it",
     "python docs/draw_costs.py ": "needs the sources; tests/test_docs.py runs it",
     ".venv-compared/bin/pip install ": "fetches other tools",
     "python docs/measure_compared.py ": "trains other tools",
