@@ -15,8 +15,11 @@ from compress.recipe.sections import BiLstmOptions, CnnOptions, TransformerOptio
 from compress.runtime.errors import UserError
 
 OWN = "recipe"  # folder of the recipe's own student
-# Convolutional students made by hand: members × width, cells of three convolutions.
-_RESIDUAL = ((1, 64, 1), (1, 128, 1), (1, 128, 2), (2, 96, 1), (4, 64, 1), (2, 128, 1), (1, 256, 1), (3, 128, 1))
+# Convolutional students made by hand: members × width, cells of three convolutions, halvings.
+_RESIDUAL = (
+    *((1, 64, 1, 1), (1, 128, 1, 1), (1, 128, 2, 1), (2, 96, 1, 1), (4, 64, 1, 1)),
+    *((2, 128, 1, 1), (2, 128, 1, 0), (1, 256, 1, 1), (3, 128, 1, 1)),
+)
 _COPIED_LAYERS = (1, 2, 3)
 
 
@@ -50,8 +53,8 @@ def default_settings(recipe: Recipe, teacher_layers: int) -> list[str]:
         "",
         *([] if searched else ["student.kind=cnn student.architecture=searched"]),
         *(
-            f"student.kind=cnn student.architecture=residual student.members={m} student.width={w} student.max_cells={c}"
-            for m, w, c in _RESIDUAL
+            f"student.kind=cnn student.architecture=residual student.members={m} student.width={w} student.max_cells={c} student.halvings={h}"
+            for m, w, c, h in _RESIDUAL
         ),
         *(f"student.kind=transformer student.layers={n}" for n in _COPIED_LAYERS if n < teacher_layers),
         "student.kind=bilstm",
@@ -110,6 +113,8 @@ def _shape(student: CnnOptions | TransformerOptions | BiLstmOptions) -> str:
         origin = {"teacher": "of the teacher", "pretrained": "of the encoder"}.get(student.init, student.init)
         return f"transformer, {student.layers} layer{'s' if student.layers > 1 else ''} {origin}"
     size = f"CNN {student.members} × {student.width}" if student.members > 1 else f"CNN {student.width}"
+    if student.halvings:
+        size += f" at 1/{2 ** min(student.halvings, student.max_cells)} of the positions"
     if student.architecture in ("residual", "random"):
         return f"{size}, {student.architecture}, {student.max_cells} cell{'s' if student.max_cells > 1 else ''}"
     return f"{size}, {student.architecture if student.architecture == 'searched' else Path(student.architecture).stem}"

@@ -223,6 +223,7 @@ class _Writer:
     def _student(self) -> Iterator[str]:
         yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
         yield _line("width", 128, "channels of each; 64 to 256")
+        yield _line("halvings", 1, "the cells see half of the positions: faster, and as a rule nearer to the teacher")
         if self.language.english:
             yield _line("dropout", 0.0, "with so many texts there is nothing to regularise")
             yield "token_dropout = 0.0"
