@@ -90,8 +90,8 @@ class Reader:
         file = open_parquet(self._file, self.place)
         self._rows = file.metadata.num_rows
         part, in_part, rows = 0, 0, 0
-        for batch in file.iter_batches(batch_size=min(8 * CHUNK_ROWS, self.part_rows), columns=self.columns):
-            step = min(CHUNK_ROWS, self.part_rows)
+        step = min(CHUNK_ROWS, self.part_rows)
+        for batch in self._batches(file):
             for start in range(0, batch.num_rows, step):
                 piece = batch.slice(start, step)
                 numbers = list(range(self._row + 1, self._row + 1 + piece.num_rows))
@@ -100,6 +100,15 @@ class Reader:
                 rows, in_part = rows + piece.num_rows, in_part + piece.nbytes
                 if rows >= self.part_rows or in_part >= PART_BYTES:
                     part, rows, in_part = part + 1, 0, 0
+
+    def _batches(self, file: Any) -> Iterator[Any]:
+        """The record batches of a Parquet file, one row group after the other.
+
+        A reader of all row groups keeps what it has read of each until the last.
+        """
+        size = min(8 * CHUNK_ROWS, self.part_rows)
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(batch_size=size, row_groups=[group], columns=self.columns)
 
 
 def to_stream(batch: Any) -> bytes:
