@@ -127,7 +127,13 @@ def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
         {split: exact(share, split) for split, share in found["accuracy"].items()}
         for found in (card["teacher"], card["linear"])
     )
-    assert f"PyTorch fp32 | {percent(teacher['test'])} |" in README
+    report = json.loads((ROOT / "docs" / "sentiment" / "report.json").read_text(encoding="utf-8"))
+    judged = next(engine for engine in report["engines"] if engine["spec"]["name"] == "teacher-torch")["accuracy"]
+    in_fp32 = (
+        judged["correct"] / judged["total"]
+    )  # the manifest has it in the precision of the training, which may be bf16
+    assert abs(in_fp32 - teacher["test"]) < 0.003
+    assert f"PyTorch fp32 | {percent(in_fp32)} |" in README
     assert f"ONNX Runtime fp32 | {test['fp32']} | {size['fp32']} |" in README
     assert f"ONNX Runtime INT8** | **{test['int8']}** | **{size['int8']}** |" in README
     assert f"linear model on n-grams has {percent(linear['test'])} %" in " ".join(README.split())
@@ -136,9 +142,9 @@ def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
     assert f"fp32 | {size['fp32']} | {dev['fp32']} | {test['fp32']} |" in FINDINGS
     assert f"INT8 | {size['int8']} | {dev['int8']} | {test['int8']} |" in FINDINGS
     right = exact(models["int8"]["test_accuracy"], "test")
-    closed = f"{100 * (right - linear['test']) / (teacher['test'] - linear['test']):.0f} % of the gap"
+    closed = f"{100 * (right - linear['test']) / (in_fp32 - linear['test']):.0f} % of the gap"
     assert closed in " ".join(README.split())
-    assert f"keeps {100 * right / teacher['test']:.1f} % of the teacher's test accuracy and closes {closed}" in FINDINGS
+    assert f"keeps {100 * right / in_fp32:.1f} % of the teacher's test accuracy and closes {closed}" in FINDINGS
 
 
 def percent(share: float) -> str:
