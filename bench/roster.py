@@ -58,11 +58,14 @@ class Roster:
     def engines(self, names: list[str], skipped: dict[str, str]) -> list[Engine]:
         """The engines of these names, in this order.
 
-        What has to be made takes minutes, so BERT and the rivals come last: any other error is then seen at once.
+        What has to be made takes minutes, so BERT and the rivals come last, and BERT's options are checked before: an error is
+        then seen at once.
 
         :param skipped: gets the rivals that cannot be made, with the reason.
         :raises UserError: as `engine`.
         """
+        if any(self._offers[name].family == "bert" for name in names):
+            self.task.bert()
         made: dict[str, Engine] = {}
         for name in sorted(names, key=lambda n: _MADE_LATE.get(self._offers[n].family, 0)):
             try:

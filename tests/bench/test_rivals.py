@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from compress.data.domains import load_student_corpus
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
+from compress.runtime.errors import UserError
 from tests.conftest import make_tiny_bundle
 from tests.tiny_task import sentences, tiny_recipe, write_tsv
 
@@ -90,6 +92,15 @@ def test_a_rival_that_cannot_be_made_is_left_out_with_the_reason(tmp_path):
     (workspace.root / "teacher" / "model.safetensors").write_bytes(b"broken")
     assert made.engines(["static"], skipped) == []
     assert "SafetensorError" in skipped["static"]  # not foreseen, and the others are measured all the same
+
+
+def test_a_bert_that_is_not_there_is_refused_before_a_rival_is_made(tmp_path):
+    made, _, _, workspace = roster(tiny_recipe(tmp_path))
+    options = BaselineOptions(model="./missing")
+    wrong = Roster(replace(made.task, baseline_options=options))
+    with pytest.raises(UserError, match=r"--bert-base ./missing: no such directory"):
+        wrong.engines(["bert-torch", "linear"], {})
+    assert not (workspace.root / "rivals").exists()
 
 
 def test_pairs_have_rivals_too(tmp_path):
