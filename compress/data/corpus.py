@@ -41,6 +41,11 @@ class Split:
             [self.domains[i] for i in rows] if self.domains is not None else None,
         )
 
+    def with_texts_of(self, other: Split) -> Split:
+        """The examples of both, one behind the other, without domains."""
+        second = None if self.texts_b is None else [*self.texts_b, *(other.texts_b or [])]
+        return Split([*self.texts, *other.texts], second, [*self.labels, *other.labels], None)
+
     @property
     def normalised(self) -> list[tuple[str, ...]]:
         """The one or two texts of each example, normalised."""

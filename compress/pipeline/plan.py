@@ -48,6 +48,7 @@ class Work:
         count = len(texts.splits["train"])
         if self.corpus.source is not None and "teacher" in self.recipe.source_learners:
             count += len(self.corpus.source)
+        count += self._tutored
         held_out = sum(len(split) for name, split in self.corpus.splits.items() if name != "train")
         if options.fine_tuned:
             return held_out * self.speeds.judge
@@ -57,6 +58,26 @@ class Work:
             _steps(options, count) * self.speeds.teach
             + (evaluated + min(count, sample_size(len(self.corpus.labels)))) * self.speeds.judge
         )
+
+    def tutor(self) -> float:
+        """As a teacher's."""
+        return self._of_tutor.teacher()
+
+    def tutor_outputs(self) -> float:
+        """On the training texts and some of the transfer set, which are taken to be as long as the task's own."""
+        return (len(self.corpus.splits["train"]) + self._tutored) * self._of_tutor.speeds.judge / self._faster("auto")
+
+    @property
+    def _of_tutor(self) -> Work:
+        from compress.pipeline.speeds import Speeds
+
+        recipe = self.recipe.of_tutor()
+        return Work(recipe, self.corpus, Speeds(recipe, self.speeds.corpus))
+
+    @property
+    def _tutored(self) -> int:
+        """Texts of the transfer set that the teacher learns from."""
+        return min(self.recipe.tutor.texts, self._transfer) if self.recipe.has_tutor else 0
 
     def linear(self) -> float:
         """Its training."""
@@ -78,11 +99,14 @@ class Work:
 
     def transfer_outputs(self) -> float:
         """Texts of the bank are taken to be as long as the task's own."""
+        return self._transfer * self.speeds.judge / self._faster(self.recipe.transfer.judge)
+
+    def _faster(self, judge: str) -> float:
+        """How much faster than in the precision of its training a model labels with this setting of `transfer.judge`."""
         from compress.training.accelerator import make_accelerator
 
         on_cpu = make_accelerator().device.type == "cpu"
-        faster = INT8 if on_cpu and self.recipe.transfer.judge in ("auto", "int8") else 1.0
-        return self._transfer * self.speeds.judge / faster
+        return INT8 if on_cpu and judge in ("auto", "int8") else 1.0
 
     def search(self) -> float:
         """Its steps."""
@@ -151,6 +175,8 @@ class Work:
 # None: not known beforehand. A language model is one of several kinds, and so is what it writes.
 FORECASTS: dict[str, Callable[[Work], float | None]] = {
     "transfer_set": Work.transfer_set,
+    "tutor": Work.tutor,
+    "tutor_outputs": Work.tutor_outputs,
     "teacher": Work.teacher,
     "linear": Work.linear,
     "language_model": lambda work: None,

@@ -6,6 +6,7 @@ It takes a few seconds. What is found wrong here is wrong with the models that t
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -76,7 +77,7 @@ class TrialExport(Protocol):
 class Weights:
     """The bytes of the weights of a recipe's models."""
 
-    teacher: int
+    teacher: int  # or its tutor, if that is larger
     student: int
 
     def bytes_to_train(self, *, teacher_is_made: bool) -> int:
@@ -98,6 +99,10 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
     rows = random.Random(0).sample(range(len(own)), min(SAMPLE, len(own)))
     sample = _rows(own, rows)
     seeds = torch.random.get_rng_state()
+    if isinstance(recipe.student, TransformerOptions):
+        config = open_config(recipe.teacher)
+        check_objective(recipe.objective, student_config(recipe.student, config), config)
+    tutor = _check_tutor(recipe, corpus, sample) if recipe.has_tutor else 0
     teacher, texts = _check_teacher(recipe, corpus, sample)
     check_augmentation(recipe, _rows(sample, [0]))
     if recipe.transfer.texts and recipe.transfer.bank == "embedded":
@@ -111,7 +116,7 @@ def preflight(recipe: Recipe, corpus: Corpus, trial_export: TrialExport | None =
         with _explained("student.kind", "a student of this kind cannot be exported"):
             trial_export(student.cpu(), encoded, pair=corpus.pair, max_length=recipe.target.max_length)
     torch.random.set_rng_state(seeds)
-    return Weights(_bytes(teacher), _bytes(student))
+    return Weights(max(tutor, _bytes(teacher)), _bytes(student))
 
 
 def _bytes(model: PreTrainedModel) -> int:
@@ -125,12 +130,19 @@ def _rows(split: Split, rows: Sequence[int]) -> Split:
     )
 
 
+def _check_tutor(recipe: Recipe, corpus: Corpus, sample: Split) -> int:
+    """Check the tutor as a teacher; returns the bytes of its weights. Messages name the settings of the section `tutor`."""
+    try:
+        model, _ = _check_teacher(recipe.of_tutor(), corpus, sample)
+    except UserError as error:
+        raise UserError(re.sub(r"\bteacher\.(model|revision|fine_tuned)\b", r"tutor.\1", str(error))) from None
+    return _bytes(model)
+
+
 def _check_teacher(recipe: Recipe, corpus: Corpus, sample: Split) -> tuple[PreTrainedModel, EncodedSplit]:
     """The recipe's model with an untrained head, or its own, and two texts: a short one and one of `max_length` tokens."""
     options, target = recipe.teacher, recipe.target
     config, tokenizer = open_config(options), open_tokenizer(options)
-    if isinstance(recipe.student, TransformerOptions):
-        check_objective(recipe.objective, student_config(recipe.student, config), config)
     encoder = TextEncoder(tokenizer.backend_tokenizer, target.max_length, config.pad_token_id or 0)
     texts = _short_and_long(sample, encoder)
     if options.fine_tuned and (own := head_labels(config, target)) != corpus.labels:

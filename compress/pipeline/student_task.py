@@ -8,12 +8,12 @@ from compress.data.contamination import shared_text_groups
 from compress.data.domains import student_corpus
 from compress.data.teacher_outputs import DEV_FILE, TeacherOutputs, load_token_vectors
 from compress.data.training_texts import TrainingTexts
+from compress.data.transfer_set import load_transfer_set
 from compress.distil.task import StudentTask
 from compress.pipeline.stage import StageContext
 from compress.runtime.encode import TextEncoder
 from compress.teachers.finetune import open_teacher
 from compress.teachers.meta import DomainKnowledge
-from compress.transfer.stage import load_transfer_set
 
 
 def training_texts(context: StageContext) -> TrainingTexts:

@@ -37,6 +37,7 @@ from compress.recipe.sections import (
     StudentOptions,
     TeacherOptions,
     TransferOptions,
+    TutorOptions,
     TwoDomainOptions,
 )
 
@@ -52,6 +53,7 @@ class Recipe(Section):
     )
     data: DataSection = DataOptions()
     teacher: TeacherOptions = TeacherOptions()
+    tutor: TutorOptions = TutorOptions()
     meta: MetaOptions = MetaOptions()
     domains: DomainOptions = DomainOptions()
     augmentation: AugmentationOptions
@@ -153,6 +155,27 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_tutor(self) -> Recipe:
+        """Refuse a tutor where the teacher does not learn from it."""
+        if not self.has_tutor:
+            if "tutor" in self.model_fields_set:
+                raise ValueError("tutor.model: without it there is no tutor; set it, or remove the section")
+            return self
+        if self.teacher.fine_tuned:
+            raise ValueError(
+                "tutor: a teacher that is fine-tuned already learns nothing; remove teacher.fine_tuned, or the tutor"
+            )
+        if self.teacher.method == "meta" or "domains" in self.model_fields_set or self.source is not None:
+            raise ValueError(
+                "tutor: it is not combined with a meta-teacher, the section domains or a source domain yet; remove one of them"
+            )
+        if "texts" in self.tutor.model_fields_set and self.tutor.texts and not self.transfer.any:
+            raise ValueError(
+                "tutor.texts: there is no transfer set to take them from; set transfer.texts, joined or replaced, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_domains(self) -> Recipe:
         """Refuse settings of domains or of a meta-teacher in a recipe that does not have them."""
         meta = self.teacher.method == "meta"
@@ -189,6 +212,15 @@ class Recipe(Section):
         if "cascade" in self.model_fields_set and not self.cascade.wanted:
             raise ValueError("cascade: set within_points or max_share; without them the student answers all texts")
         return self
+
+    @property
+    def has_tutor(self) -> bool:
+        """Whether the teacher learns the answers of a larger model."""
+        return self.tutor.model is not None
+
+    def of_tutor(self) -> Recipe:
+        """The recipe with the tutor in the teacher's place."""
+        return self.model_copy(update={"teacher": self.tutor.as_teacher(), "tutor": TutorOptions()})
 
     @property
     def bounds_architecture(self) -> bool:
@@ -233,6 +265,8 @@ class Recipe(Section):
             del dumped["domains"]
         if not self.cascade.wanted:
             del dumped["cascade"]
+        if not self.has_tutor:
+            del dumped["tutor"]
         return dumped
 
     def dump(self) -> dict[str, Any]:

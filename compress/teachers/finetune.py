@@ -33,6 +33,7 @@ from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_head
 from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
 from compress.teachers.plots import draw_domains, show_prototype_scores
+from compress.teachers.tutor import tutor_loss, tutored_texts
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
 from compress.training.loop import Schedule, fit
@@ -41,12 +42,15 @@ from compress.training.optimizer import Loss, adamw
 EVALUATIONS = 5  # of a training that is given in steps
 
 
-def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path) -> None:
+def make_teacher(
+    recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path, tutor_outputs: Path | None = None
+) -> None:
     """Fine-tune the teacher, or take it as it is. Writes a checkpoint, its tokenizer and `card.json` to `directory`.
 
     A meta-teacher also gets `domains.safetensors`, see `compress.teachers.meta`.
 
     :param corpus: all texts of the task. The recipe's section `domains` chooses the texts for the teacher.
+    :param tutor_outputs: what `make_tutor_outputs` wrote; the teacher then learns a tutor's answers and not the labels.
     :raises UserError: the model cannot be loaded, has no fast tokenizer, or its head does not fit the labels.
     """
     learned_from = teacher_corpus(recipe, corpus)
@@ -63,6 +67,10 @@ def make_teacher(recipe: Recipe, corpus: Corpus, directory: Path, scratch: Path)
         if recipe.teacher.method == "meta":
             card["history"] = _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
             card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
+        elif tutor_outputs is not None:
+            splits["train"] = tutored_texts(tutor_outputs, corpus.splits["train"], encoder)
+            card["history"] = _fit(recipe, model, model, head, splits, partial(tutor_loss, model), scratch)
+            card["tutored"] = {"texts": len(splits["train"])}
         else:
             loss = partial(_label_loss, model)
             card["history"] = _fit(recipe, model, model, head, splits, loss, scratch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,7 +13,8 @@ from compress.augment.example import examples
 from compress.augment.neighbours import make_neighbour_replacement
 from compress.console import console
 from compress.data.contamination import HeldOutIndex
-from compress.data.corpus import UNLABELLED, Corpus, Split
+from compress.data.corpus import Corpus, Split
+from compress.data.transfer_set import write_examples
 from compress.recipe import Recipe
 from compress.runtime.errors import UserError
 from compress.teachers.checkpoint import open_tokenizer, open_weights
@@ -23,7 +23,6 @@ from compress.transfer.joined import joined_texts
 from compress.transfer.pairs import joined_pairs, pairs_of_bank
 from compress.transfer.selection import select_random, select_similar
 
-TEXTS = "texts.jsonl"
 TRIED = 5_000_000  # bytes of a user's bank that are drawn from in a few seconds
 
 
@@ -44,7 +43,7 @@ def check_bank(recipe: Recipe, corpus: Corpus) -> None:
 
 
 def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
-    """Write the transfer set to `texts.jsonl`: on each line the JSON list of the one or two texts of an example.
+    """Choose the texts of the transfer set and write them, see `compress.data.transfer_set`.
 
     What is in the bank and equals a dev or test text, or shares a run of five words with one, is left out.
 
@@ -62,8 +61,7 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
         found += _replaced(recipe, own)
     if not found:
         raise _nothing_similar(recipe.transfer.bank)
-    with (directory / TEXTS).open("w", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(texts, ensure_ascii=False)}\n" for texts in found)
+    write_examples(found, directory)
 
 
 def _nothing_similar(bank: str) -> UserError:
@@ -84,14 +82,6 @@ def _replaced(recipe: Recipe, own: Split) -> Iterator[list[str]]:
     changed = [new.sides for old, new in zip(chosen, augment(chosen, rng), strict=True) if new.sides != old.sides]
     console.print(f"  {len(changed):,} texts with words replaced by near ones")
     yield from changed
-
-
-def load_transfer_set(directory: Path) -> Split:
-    """The texts or pairs that `make_transfer_set` wrote, without labels."""
-    with (directory / TEXTS).open(encoding="utf-8") as file:
-        examples = [json.loads(line) for line in file]
-    seconds = [example[1] for example in examples] if examples and len(examples[0]) > 1 else None
-    return Split([example[0] for example in examples], seconds, [UNLABELLED] * len(examples), None)
 
 
 def _drawn(recipe: Recipe, corpus: Corpus, own: Split) -> Sequence[Sequence[str]]:

@@ -10,6 +10,7 @@ RECIPES = {
     "own": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\nteacher = "own"\n',
     "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
     "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
+    "tutored": '[data]\ntrain = "t.tsv"\n[tutor]\nmodel = "embedded-base"\n[transfer]\njoined = 9\n',
     "meta_transfer": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n[transfer]\njoined = 9\n',
     "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[budget]\ntarget_latency_ms = 1.0\n',
     "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
@@ -20,7 +21,7 @@ RECIPES = {
     "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
 }
 
-LABELLED = "teacher linear augmented teacher_outputs transfer_set search trials architecture student bundle"
+LABELLED = "tutor tutor_outputs teacher linear augmented teacher_outputs transfer_set search trials architecture student bundle"
 EVERYBODY = f"language_model {LABELLED}"
 STUDENT = "teacher_outputs search trials student"
 TRAINED = "search trials student"
@@ -35,7 +36,7 @@ def names(section: str, keys: str) -> list[str]:
 # The stages that read a setting themselves; those that come after them are stale too. Every setting has a line.
 READERS: dict[str, str] = {
     "name": NOBODY,
-    "seed": "teacher augmented transfer_set search trials architecture student bundle",
+    "seed": "tutor tutor_outputs teacher augmented transfer_set search trials architecture student bundle",
     **dict.fromkeys(
         names("target", "source train dev test hub hub_config revision text text_b label domain"), EVERYBODY
     ),
@@ -43,7 +44,7 @@ READERS: dict[str, str] = {
     # Which of the texts have a label plays no part for a language model.
     **dict.fromkeys(names("target", "labels train_limit train_fraction sample"), LABELLED),
     "target.unlabelled": "language_model",
-    "target.max_length": "teacher language_model teacher_outputs transfer_outputs search trials architecture student bundle",
+    "target.max_length": "tutor tutor_outputs teacher language_model teacher_outputs transfer_outputs search trials architecture student bundle",
     **dict.fromkeys(names("source", "source train hub hub_config revision text text_b label domain"), OF_SOURCE),
     **dict.fromkeys(
         names("source", "only_domains quoting separator encoding limit sample decontaminate relabel"), OF_SOURCE
@@ -51,12 +52,15 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
     **dict.fromkeys(names("teacher", "steps max_grad_norm fine_tuned representation head_first"), "teacher"),
     **dict.fromkeys(names("teacher", "model revision"), "teacher language_model"),
+    **dict.fromkeys(names("tutor", "epochs steps batch_size learning_rate weight_decay warmup patience"), "tutor"),
+    **dict.fromkeys(names("tutor", "max_grad_norm model revision fine_tuned"), "tutor"),
+    "tutor.texts": "tutor_outputs",
     "meta.corruption": "teacher",
     "meta.expertise": "teacher_outputs transfer_outputs",
     "meta.transfer": "student",
     "domains.student": f"linear augmented transfer_set {STUDENT} bundle",
     "domains.students": NOBODY,  # a recipe with a student for each domain is run once for every domain
-    "domains.leave_out": "teacher",
+    "domains.leave_out": "tutor teacher",
     **dict.fromkeys(names("augmentation", "epochs learning_rate batch_size"), "language_model augmented"),
     **dict.fromkeys(names("augmentation", "copies alpha mask temperature top_k probability candidates"), "augmented"),
     **dict.fromkeys(names("augmentation", "pos ngram sweeps block metropolis source_share"), "augmented"),
@@ -104,8 +108,8 @@ COPYING = (
     "cbert",
     "replaced",
 )  # their students may have layers of the pre-trained model
-SEARCHED = ("cnn", "l2a", "own", "latency", "transfer")
-TRANSFER = ("transfer", "meta_transfer")
+SEARCHED = ("cnn", "l2a", "own", "latency", "transfer", "tutored")
+TRANSFER = ("transfer", "meta_transfer", "tutored")
 META = ("metakd", "meta_transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("own", "domains.student"): f"teacher {READERS['domains.student']}",  # a teacher of its own for each student
@@ -136,6 +140,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(r, key): NOBODY for r in RECIPES if r not in TRANSFER for key in names("transfer", "bank share select judge")},
     # With any text of it, there is a transfer set, from which student and search learn.
     **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined replaced")},
+    **{(r, "tutor.model"): "teacher" for r in RECIPES if r != "tutored"},  # with a tutor, the teacher learns from it
     **dict.fromkeys(
         # An architecture made by hand has no bounds.
         [("unlabelled", key) for key in names("search", "beta cost trials max_cost max_parameters")],
@@ -144,7 +149,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 # Which results a stage is made from.
 BEFORE = {
-    "teacher": "",
+    "tutor": "",
+    "tutor_outputs": "tutor transfer_set",
+    "teacher": "tutor_outputs",
     "linear": "",
     "language_model": "",
     "augmented": "language_model",

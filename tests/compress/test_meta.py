@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from compress.data.batches import encode_split
 from compress.data.corpus import load_corpus
 from compress.data.teacher_outputs import TeacherOutputs
+from compress.data.transfer_set import load_transfer_set
 from compress.objectives.expertise import mean_state, prototype_scores
 from compress.pipeline.run import compress
 from compress.pipeline.stages import stage_keys
@@ -26,7 +27,6 @@ from compress.teachers import finetune
 from compress.teachers.finetune import make_teacher, open_teacher
 from compress.teachers.meta import DomainKnowledge, MetaLearner, logits_and_features, meta_loss
 from compress.teachers.plots import project
-from compress.transfer.stage import load_transfer_set
 from tests.compress.test_objectives import batch, bert
 from tests.tiny_task import DOMAIN_RECIPE, KilledError, domain_sentences, killed_at, tiny_teacher, write_tsv
 

@@ -12,6 +12,7 @@ import torch
 
 from compress.data.batches import EncodedSplit, LengthBatches, SoftTargets, with_transfer_set
 from compress.data.corpus import load_corpus
+from compress.data.transfer_set import load_transfer_set
 from compress.distil.task import StudentTask
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
@@ -23,7 +24,7 @@ from compress.search.texts import search_texts
 from compress.transfer.bank import read_bank, sentences
 from compress.transfer.joined import joined_texts
 from compress.transfer.selection import importance, select_random, select_similar
-from compress.transfer.stage import load_transfer_set, make_transfer_set
+from compress.transfer.stage import make_transfer_set
 from tests.tiny_task import sentences as labelled_sentences
 from tests.tiny_task import tiny_recipe, write_tsv
 

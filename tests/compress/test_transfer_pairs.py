@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from compress.data.corpus import load_corpus
+from compress.data.transfer_set import load_transfer_set
 from compress.recipe import load_recipe
 from compress.runtime.errors import UserError
 from compress.transfer.pairs import Neighbours, joined_pairs, pairs_of_bank
 from compress.transfer.selection import select_random
-from compress.transfer.stage import load_transfer_set, make_transfer_set
+from compress.transfer.stage import make_transfer_set
 from tests.tiny_task import write_tsv
 
 

@@ -59,6 +59,7 @@ from compress.recipe.sections.teacher import (
     DomainOptions,
     MetaOptions,
     TeacherOptions,
+    TutorOptions,
 )
 from compress.recipe.sections.training import CompressOptions, LengthOptions, TrainOptions
 from compress.recipe.sections.transfer import TransferOptions
@@ -130,6 +131,7 @@ __all__ = [
     "TrainOptions",
     "TransferOptions",
     "TransformerOptions",
+    "TutorOptions",
     "TwoDomainOptions",
     "TwoStageObjective",
     "UndeclaredSettingError",

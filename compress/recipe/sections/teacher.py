@@ -1,4 +1,4 @@
-"""The sections `teacher`, `meta` and `domains`: the uncompressed classifier and its domains."""
+"""The sections `teacher`, `tutor`, `meta` and `domains`: the uncompressed classifier, who teaches it, and its domains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ TEACHER_STEPS = 600  # of a teacher that the recipe does not give a length
 MANY_CLASSES = 20  # with more, the head is fitted before the encoder is trained
 
 
-class TeacherOptions(LengthOptions):
+class FineTuningOptions(LengthOptions):
+    """The fine-tuning of a BERT."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            return {**values, "steps": TEACHER_STEPS}
+        return values
+
+
+class TeacherOptions(FineTuningOptions):
     """The uncompressed classifier."""
 
     model: Annotated[str, Content.MODEL] = Field(
@@ -45,13 +56,6 @@ class TeacherOptions(LengthOptions):
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_length(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
-            return {**values, "steps": TEACHER_STEPS}
-        return values
-
     @model_validator(mode="after")
     def _check_revision(self) -> TeacherOptions:
         if self.revision is not None and self.model in EMBEDDED:
@@ -64,6 +68,34 @@ class TeacherOptions(LengthOptions):
             raise ValueError("representation: a fine-tuned model keeps its own head; leave representation out")
         if self.fine_tuned and self.head_first:
             raise ValueError("head_first: a fine-tuned model keeps its own head; leave head_first out")
+        return self
+
+
+class TutorOptions(FineTuningOptions):
+    """A larger model that is fine-tuned first. The teacher learns its answers instead of the labels (arXiv 1902.03393)."""
+
+    model: Annotated[str | None, Content.MODEL] = Field(
+        None,
+        description="'embedded-base' (MPNet), a local directory or a hub id: a more accurate model than the teacher, and too slow to label "
+        "a whole transfer set; default: none, the teacher learns the labels",
+    )
+    revision: str | None = Field(None, min_length=1, description="as `teacher.revision`")
+    fine_tuned: bool = Field(False, description="as `teacher.fine_tuned`")
+    texts: int = Field(
+        60_000,
+        ge=0,
+        description="texts of the transfer set that it labels for the teacher, besides all labelled training texts; drawn at random",
+    )
+
+    def as_teacher(self) -> TeacherOptions:
+        """The tutor's training is a teacher's."""
+        names = FineTuningOptions.model_fields.keys() | {"model", "revision", "fine_tuned"}
+        return TeacherOptions(**{name: getattr(self, name) for name in names})
+
+    @model_validator(mode="after")
+    def _check_model(self) -> TutorOptions:
+        if self.model is not None:
+            self.as_teacher()  # which checks the revision
         return self
 
 
