@@ -188,6 +188,11 @@ class LoadReport(BaseModel):
                 "work); wait until it is idle and run the command again"
             )
         lines += [f"{stage.title}: {said}" for stage in self.stages if (said := stage.client_limit)]
+        lines += [
+            f"{stage.title}: no request began after the warm-up, so nothing is known; take longer --seconds"
+            for stage in self.stages
+            if not stage.requests
+        ]
         for stage in self.stages:
             if stage.waited:
                 lines.append(
