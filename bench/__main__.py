@@ -228,10 +228,12 @@ def cascade_command(
     from bench.cascade.report import table as cascade_table
     from bench.cascade.report import write_report
     from bench.cascade.run import find_task, measure_cascade
+    from bench.text import check_out
 
     recipe, bundle = find_task(place, settings or [], artifacts)
-    report = measure_cascade(recipe, bundle)
     directory = out or bundle.parent / "cascade"
+    check_out(directory)
+    report = measure_cascade(recipe, bundle)
     write_report(report, directory)
     write_plot(report, directory)
     print_table(*cascade_table(report))
