@@ -241,9 +241,9 @@ def read_load(path: Path) -> LoadReport:
     try:
         return LoadReport.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); `bench http` writes a load.json") from None
+        raise UserError(f"{file}: cannot be read ({error.strerror}); `pocketbert load` writes a load.json") from None
     except ValueError:
-        raise UserError(f"{file}: not a report of `bench http`; give its load.json or the directory") from None
+        raise UserError(f"{file}: not a report of `pocketbert load`; give its load.json or the directory") from None
 
 
 def write_report(report: LoadReport, directory: Path) -> None:
