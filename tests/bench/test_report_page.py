@@ -145,6 +145,15 @@ def test_costs_are_of_the_throughput_in_batches() -> None:
     assert page.values["engines"][1]["cells"][0]["cost"]["memory"] is None
 
 
+def test_the_time_of_a_text_is_that_of_its_batch_however_few_texts_are_in_it() -> None:
+    student = engine("student-int8", 8.0, None, noise=0.0)
+    student.cells[1] = student.cells[1].model_copy(update={"length": None, "input": "own texts", "texts": 100 * 4})
+    cells = Page(to_html(report(student))).values["engines"][0]["cells"]
+    assert [cell["textMs"] for cell in cells] == pytest.approx(
+        [8.0, 2.0]
+    )  # 100 batches of 4 texts, where there is room for 10
+
+
 def test_a_load_report_has_a_plot_and_without_one_there_is_none() -> None:
     without, with_load = Page(to_html(report(*four()))), Page(to_html(report(*four()), [load_report()]))
     hidden = [
