@@ -7,7 +7,9 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
 
 from compress.runtime.errors import UserError
 from compress.runtime.files import write_text
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bench.bootstrap import Interval  # scipy, which whoever only sends load may not have
 
 MISSING = "–"
+Measured = TypeVar("Measured", bound=BaseModel)
 
 
 def check_out(directory: Path) -> None:
@@ -34,6 +37,23 @@ def write_samples(path: Path, content: dict[str, Any]) -> None:
     """Write JSON in one step, each list of numbers in a line of its own: a report has thousands of samples."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
     write_text(path, re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text) + "\n")
+
+
+def read_samples(place: Path, name: str, kind: type[Measured], command: str) -> Measured:
+    """A file of `write_samples`, or the one in a directory.
+
+    :param name: of the file in a directory.
+    :param kind: the model of its content.
+    :param command: what writes such files, for messages.
+    :raises UserError: there is none, or the file is something else.
+    """
+    file = place / name if place.is_dir() else place
+    try:
+        return kind.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); `{command}` writes a {name}") from None
+    except ValueError:
+        raise UserError(f"{file}: not a report of `{command}`; give its {name} or the directory") from None
 
 
 def significant(value: float | None) -> str:
