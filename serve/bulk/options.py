@@ -86,8 +86,8 @@ class BulkOptions:
 
 
 def names_of(columns: str | None) -> tuple[str, ...] | None:
-    """The names in `--columns`."""
-    return None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
+    """The names in `--columns`, each once: no table has two columns of one name."""
+    return None if columns is None else tuple(dict.fromkeys(filter(None, map(str.strip, columns.split(",")))))
 
 
 def model_settings(
