@@ -127,8 +127,7 @@ def machine(environment: Environment) -> dict[str, str]:
     commit = environment.commit.rstrip("+")
     return {
         "cpu": f"{'an' if environment.cpu[0] in 'AEIOU' else 'a'} {environment.cpu}",
-        "simd": f"{vector} and VNNI" if integer else vector,
-        "simd_vnni": f"{vector} and {'' if integer else 'no '}VNNI",
+        "simd": f"{vector} and {'' if integer else 'no '}VNNI",
         "commit": commit[:7] + environment.commit[len(commit) :],  # "+" marks uncommitted changes
     }
 

@@ -61,13 +61,13 @@ PASSAGES = {
         "the standard error of such an accuracy is {error} points.",
     ),
     "docs/measure.md": (
-        "one core of {cpu:words} with {simd_vnni:words}, otherwise idle, commit {commit}, {date} (",
+        "one core of {cpu:words} with {simd:words}, otherwise idle, commit {commit}, {date} (",
         "the same times within some percent: ```sh {bench_command:command} ```",
         "Latency is at batch 1, throughput at batch {batch_size}, tokenisation included; {texts} test texts.",
         "faster at 128 | texts/s, 128 tokens |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n{measure_rows:rows}\n",
         "MPNet in INT8 is {base_above} points more accurate and takes {base_times} times as long.",
         "exported with `--set cascade.within_points={within}`, student and teacher in INT8, {cascade_texts} test texts, one core of "
-        "{cascade_cpu:words} with {cascade_simd_vnni:words} (`{cascade_command:command}`, commit {cascade_commit}, {cascade_date}; ",
+        "{cascade_cpu:words} with {cascade_simd:words} (`{cascade_command:command}`, commit {cascade_commit}, {cascade_date}; ",
         "| ECE | mean, ms | faster than the teacher |\n|---|---:|---:|---:|---:|---:|\n{cascade_rows:rows}\n",
         "On dev the temperature ({temperature}) brings the student's ECE from {ece_dev_before} to {ece_dev_after}, on test from "
         "{ece_test_before} to {ece_test_after}.",
