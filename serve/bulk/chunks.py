@@ -28,7 +28,7 @@ class Chunk:
 
 
 class Reader:
-    """Reads a table once, from the begin, with bounded memory.
+    """Reads a table once, from the start, with bounded memory.
 
     :param part_rows: rows of a part of the output, those that turn out bad included.
     :param columns: those to read of a Parquet file, which holds each for itself. None: all. Of other kinds all are read.

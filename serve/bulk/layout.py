@@ -1,4 +1,4 @@
-"""How a table is laid out: its kind, its columns, and what separates fields. Found from the begin of the file."""
+"""How a table is laid out: its kind, its columns, and what separates fields. Found from the start of the file."""
 
 from __future__ import annotations
 

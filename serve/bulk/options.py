@@ -12,7 +12,7 @@ from compress.runtime.errors import UserError
 ColumnsOption = Annotated[
     str | None, typer.Option(help="columns of the table to keep, separated by commas; '': none; default: all")
 ]
-PrefixOption = Annotated[str, typer.Option(help="begin of the names of the new columns label, score …")]
+PrefixOption = Annotated[str, typer.Option(help="start of the names of the new columns (label, score …)")]
 MaxBadOption = Annotated[int, typer.Option(min=0, help="end the job when more rows than this are bad")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="processes that answer; default: one for each core")]
 RayOption = Annotated[

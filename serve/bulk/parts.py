@@ -29,7 +29,7 @@ from serve.bulk.storage import folder_and_name
 from serve.bulk.worker import Done
 
 JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
-OWN_OF_DIRECTORY = re.compile(r"\.?(part-|_)")  # how the names begin of what a job writes there
+OWN_OF_DIRECTORY = re.compile(r"\.?(part-|_)")  # the start of the names of what a job writes there
 OWN_OF_FILE = re.compile(r"\.?(part-|job\.json|\d+\.json)")
 WRITER = "writer"  # in `job.json`: the run that writes the output
 
