@@ -68,9 +68,9 @@ def http_command(
     client, not the server, was too slow. After Ctrl-C it has what was measured by then.
     """
     rates, loops = rate or [], connections or []
-    if not (rates or loops or ramp):
+    if not rates and not loops and ramp is None:
         raise UserError("say how much load: --rate 100, --connections 8 or --ramp 20")
-    for option, numbers in (("--rate", rates), ("--connections", loops), ("--ramp", [ramp or 1.0])):
+    for option, numbers in (("--rate", rates), ("--connections", loops), ("--ramp", [] if ramp is None else [ramp])):
         if not all(0 < number < math.inf for number in numbers):
             raise UserError(f"{option}: must be above 0, and finite")
     if not (0 < seconds < math.inf and 0 < timeout < math.inf and warm_up < math.inf):

@@ -261,6 +261,7 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
     [
         ([], "say how much load"),
         (["--rate", "0"], "--rate: must be above 0"),
+        (["--rate", "9", "--ramp", "0"], "--ramp: must be above 0"),
         (["--rate", "inf"], "--rate: must be above 0, and finite"),
         (["--rate", "9", "--seconds", "0"], "--seconds"),
         (["--rate", "9", "--rate", "0.4", "--seconds", "2"], "too short for a request at 0.4 requests/s"),
