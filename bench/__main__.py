@@ -141,7 +141,7 @@ def diff_command(
     Exit status 1: something is worse by more than chance and, for times and ratios, by more than the tolerance; or the new report
     is partial. Times of different machines are shown but do not count; speed-ups and accuracies do.
     """
-    from bench.diff import HEADER, diff, only_in_one
+    from bench.diff import HEADER, diff, not_compared
     from bench.report import read_report
 
     reports = read_report(old), read_report(new)
@@ -151,8 +151,8 @@ def diff_command(
         for said in (report.environment.warning, report.partial and f"partial: {report.partial}"):
             if said:
                 console.print(f"{path}: {said}", style="bold yellow", markup=False)
-    if names := only_in_one(*reports):
-        console.print(f"in one report only: {', '.join(names)}")
+    for line in not_compared(*reports):
+        console.print(line, markup=False)
     worse = [f"{each.engine}: {each.figure} is worse" for each in found if each.counts and each.verdict == "worse"]
     _fail([*worse, *([f"{new}: a partial report passes no check"] if reports[1].partial else [])])
 
@@ -228,10 +228,12 @@ def cascade_command(
     from bench.cascade.report import table as cascade_table
     from bench.cascade.report import write_report
     from bench.cascade.run import find_task, measure_cascade
+    from bench.text import check_out
 
     recipe, bundle = find_task(place, settings or [], artifacts)
-    report = measure_cascade(recipe, bundle)
     directory = out or bundle.parent / "cascade"
+    check_out(directory)
+    report = measure_cascade(recipe, bundle)
     write_report(report, directory)
     write_plot(report, directory)
     print_table(*cascade_table(report))

@@ -25,6 +25,7 @@ from bench.report import Report, write_report
 from bench.rivals import Rivals
 from bench.roster import Roster
 from bench.task import Task
+from bench.text import check_out
 from bench.turns import Comparison, fits_in_memory
 from compress.console import console
 from compress.data.corpus import Corpus
@@ -60,6 +61,8 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     :raises KeyboardInterrupt: nothing was measured when it came.
     """
     _check_device(options.device)
+    out = options.out or options.workspace / "bench"
+    check_out(out)
     cpus = choose_cpus(recipe.bench.threads)
     environment = describe(options.device).model_copy(update={"busy_share": busy_share(cpus)})
     corpus = load_student_corpus(recipe)
@@ -113,7 +116,6 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
             skipped=skipped,
             engines=results,
         )
-        out = options.out or options.workspace / "bench"
         write_report(report, out)
         if report.inputs:
             write_plot(report, out)

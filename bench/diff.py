@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.bootstrap import Interval, of_accuracies
-from bench.cells import Cell, EngineResult
+from bench.cells import OWN_TEXTS, Cell, EngineResult
 from bench.figures import Measure, answers, speed_up, time_ratio
 from bench.report import Report
 from bench.text import in_brackets, significant
@@ -74,10 +74,13 @@ def diff(old: Report, new: Report, *, tolerance: float = TOLERANCE) -> list[Diff
     return found
 
 
-def only_in_one(old: Report, new: Report) -> list[str]:
-    """Engines that one report lacks."""
+def not_compared(old: Report, new: Report) -> Iterator[str]:
+    """What only one report has, or each of other texts; a line each."""
     names = [{engine.spec.name for engine in report.engines} for report in (old, new)]
-    return sorted(names[0] ^ names[1])
+    if alone := sorted(names[0] ^ names[1]):
+        yield f"in one report only: {', '.join(alone)}"
+    if OWN_TEXTS in {*old.inputs} & {*new.inputs} and old.own_texts != new.own_texts:
+        yield f"{OWN_TEXTS}: not compared, since there are {old.own_texts} and {new.own_texts} of them; measure with one bench.texts"
 
 
 def _differences(
@@ -96,8 +99,9 @@ def _differences(
         yield Difference(name, "accuracy, %", shown[0], shown[1], change, _verdict(change, 0, 0))
     machines = [(report.environment.cpu, report.environment.gpu, report.threads) for report in (old, new)]
     for cell in before.cells:
-        other = next((c for c in after.cells if (c.input, c.batch_size) == (cell.input, cell.batch_size)), None)
-        if other is not None:
+        other = new.cell(after, cell.input, cell.batch_size)
+        same_texts = cell.input != OWN_TEXTS or old.own_texts == new.own_texts
+        if other is not None and same_texts:
             yield _of_time(name, cell, other, tolerance, machines[0] == machines[1])
             if (found := _of_speed_up(old, new, before, after, cell, tolerance)) is not None:
                 yield found
@@ -134,6 +138,8 @@ def _of_speed_up(
 def _quotient(above: Interval, below: Interval) -> Interval:
     """The interval of a quotient of two figures that were measured independently (MOVER: Zou & Donner, 2008, §2, of logarithms)."""
     value = above.value / below.value
+    if not all(0 < end < math.inf for one in (above, below) for end in (one.low, one.high)):  # too few rounds to tell
+        return Interval(value, 0.0, math.inf)
     down = math.hypot(math.log(above.value / above.low), math.log(below.high / below.value))
     up = math.hypot(math.log(above.high / above.value), math.log(below.value / below.low))
     return Interval(value, value * math.exp(-down), value * math.exp(up))

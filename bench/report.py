@@ -9,8 +9,7 @@ from pydantic import BaseModel
 from bench.cells import Cell, EngineResult
 from bench.environment import Environment
 from bench.roster import LINEAR, REFERENCE, TEACHER
-from bench.text import MISSING, write_samples
-from compress.runtime.errors import UserError
+from bench.text import MISSING, read_samples, write_samples
 from compress.runtime.files import write_text
 
 TIMING = [
@@ -103,13 +102,7 @@ def read_report(path: Path) -> Report:
 
     :raises UserError: there is none, or the file is something else.
     """
-    file = path / "report.json" if path.is_dir() else path
-    try:
-        return Report.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); `bench compare` writes a report.json") from None
-    except ValueError:
-        raise UserError(f"{file}: not a report of `bench compare`; give its report.json or the directory") from None
+    return read_samples(path, "report.json", Report, "pocketbert bench")
 
 
 def write_report(report: Report, directory: Path) -> None:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import BaseModel
+
+from compress.runtime.errors import UserError
 from compress.runtime.files import write_text
 
 if TYPE_CHECKING:
     from bench.bootstrap import Interval  # scipy, which whoever only sends load may not have
 
 MISSING = "–"
+Measured = TypeVar("Measured", bound=BaseModel)
+
+
+def check_out(directory: Path) -> None:
+    """See that the files of a measurement can be written, before it begins. Nothing is made.
+
+    :raises UserError: the directory, or the one in which it would be made, is none or cannot be written.
+    """
+    there = next(one for one in (directory.absolute(), *directory.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {directory}: {there} is not a directory; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out {directory}: this user cannot write in {there}; choose another place")
 
 
 def write_samples(path: Path, content: dict[str, Any]) -> None:
@@ -22,8 +39,25 @@ def write_samples(path: Path, content: dict[str, Any]) -> None:
     write_text(path, re.sub(r"\[\n[\d\s.,e-]+\]", lambda match: " ".join(match[0].split()), text) + "\n")
 
 
+def read_samples(place: Path, name: str, kind: type[Measured], command: str) -> Measured:
+    """A file of `write_samples`, or the one in a directory.
+
+    :param name: of the file in a directory.
+    :param kind: the model of its content.
+    :param command: what writes such files, for messages.
+    :raises UserError: there is none, or the file is something else.
+    """
+    file = place / name if place.is_dir() else place
+    try:
+        return kind.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); `{command}` writes a {name}") from None
+    except ValueError:
+        raise UserError(f"{file}: not a report of `{command}`; give its {name} or the directory") from None
+
+
 def significant(value: float | None) -> str:
-    """Three significant digits, without an exponent."""
+    """Three significant digits, without an exponent; below 0.1 fewer, since there are three places after the point."""
     if value is None:
         return MISSING
     if value >= 100:
@@ -37,7 +71,7 @@ def millions(count: int | None) -> str:
 
 
 def in_brackets(interval: Interval, scale: float = 1.0, digits: int | None = None) -> str:
-    """The ends of an interval, such as ` [0.31–0.52]`; nothing if it is not known.
+    """The ends of an interval, such as ` [0.31 to 0.52]`; nothing if it is not known.
 
     :param scale: 100 for percent.
     :param digits: after the point; None: three significant ones.

@@ -41,12 +41,12 @@ def full(found: dict[str, Any]) -> str:
     student, accuracy = found["ms"]["pocketbert"]["median"], percent(found)
     for name, times in sorted(found["ms"].items(), key=lambda one: -accuracy.get(one[0], 0)):
         ms = times["median"]
-        ratio = f"{student / ms:.2g}× as fast" if ms < student else f"{ms / student:.2g}× slower"
+        ratio = f"{digits(student / ms, 2)}× as fast" if ms < student else f"{digits(ms / student, 2)}× slower"
         trained = seconds(found["made"][name]["cpu_s"]) if name in accuracy and name in found["made"] else "–"
         cells = (
             f"{accuracy[name]:.2f}" if name in accuracy else "time only",
-            f"{found['bytes'][name] / 1e6:.3g}",
-            f"{ms:.2g}",
+            digits(found["bytes"][name] / 1e6, 3),
+            digits(ms, 2),
             "1" if name == "pocketbert" else ratio,
             trained,
         )
@@ -76,6 +76,11 @@ def versions(found: dict[str, Any]) -> str:
         ", ".join(f"{name} {number}" for name, number in one["versions"].items()) for one in found["made"].values()
     )
     return "; ".join(sets) + ".\n"
+
+
+def digits(number: float, most: int) -> str:
+    """A number with so many digits that count, never as 1e+02."""
+    return f"{float(f'{number:.{most}g}'):,.0f}" if number >= 10**most - 0.5 else f"{number:.{most}g}"
 
 
 def seconds(time: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-PAGE = DOCS / "costs.md"
+PAGE, MEASURED = DOCS / "costs.md", DOCS / "sentiment"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 DAY = 86_400
 
@@ -39,9 +39,9 @@ class Model:
     memory: float
 
 
-def read(name: str) -> Any:
+def read(folder: Path, name: str) -> Any:
     """A measured file."""
-    return json.loads((DOCS / "sentiment" / name).read_text(encoding="utf-8"))
+    return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
 def mean_ms(engine: dict[str, Any], texts: str) -> tuple[float, float]:
@@ -51,10 +51,10 @@ def mean_ms(engine: dict[str, Any], texts: str) -> tuple[float, float]:
     return alone, in_batch
 
 
-def models(texts: str) -> list[Model]:
+def models(folder: Path, texts: str) -> list[Model]:
     """The models, for the task's own texts or for texts of 128 tokens, at which no cascade was measured."""
-    engines = {one["spec"]["name"]: one for one in read("report.json")["engines"]}
-    cascade, measured = read("cascade.json"), read("costs.json")
+    engines = {one["spec"]["name"]: one for one in read(folder, "report.json")["engines"]}
+    cascade, measured = read(folder, "cascade.json"), read(folder, "costs.json")
     own = texts == "own texts"
 
     def of(name: str, title: str, memory: float | None = None) -> Model:
@@ -77,9 +77,9 @@ def models(texts: str) -> list[Model]:
     return [*found, minilm, of("bert-onnx-int8", f"{base}, INT8"), of("bert-torch", f"{base}, PyTorch fp32")]
 
 
-def costs(texts: str, assumed: Assumed) -> str:
+def costs(folder: Path, texts: str, assumed: Assumed) -> str:
     """What the texts of a day cost with each model: as a table without HTTP, and as requests of one text."""
-    measured = read("costs.json")
+    measured = read(folder, "costs.json")
     bulk, http = (
         (spent["all"] - spent["model"] - spent["tokenise"]) / 1000
         for spent in (measured["rows"]["csv"], measured["request"])
@@ -88,7 +88,7 @@ def costs(texts: str, assumed: Assumed) -> str:
         "| | accuracy | ms of CPU a text, bulk / HTTP | cores, bulk / HTTP | GB of memory, bulk / HTTP | $ a day, bulk / HTTP |",
         "|---|---|---|---|---|---|",
     ]
-    for model in models(texts):
+    for model in models(folder, texts):
         ms = (model.in_batch + bulk, model.alone + http)
         cores = [assumed.texts * one / 1000 / DAY / assumed.busy for one in ms]
         memory = [one * model.memory / 1e9 for one in cores]
@@ -137,6 +137,23 @@ def digits(number: float) -> str:
     return f"{number:.1f}" if number >= 10 else f"{number:.2f}" if number >= 0.1 else f"{number:.3f}"
 
 
+def tables(folder: Path, assumed: Assumed) -> dict[str, str]:
+    """The tables of the page by their names, from the measured figures in a folder."""
+    measured = read(folder, "costs.json")
+    return {
+        "own": costs(folder, "own texts", assumed),
+        "long": costs(folder, "128 tokens", assumed),
+        "where": where(measured),
+        "network": network(measured, assumed),
+    }
+
+
+def page(text: str, folder: Path) -> str:
+    """The page with the tables of the measured figures in a folder."""
+    made = tables(folder, Assumed())
+    return TABLE.sub(lambda match: f"{match[1]}\n{made[match[2]]}\n", text)
+
+
 def main() -> None:
     """Write the page, or print the tables."""
     parser = argparse.ArgumentParser(description="What texts cost, from measured figures.")
@@ -149,19 +166,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, help=meaning)
     given = vars(parser.parse_args())
     output = given.pop("output")
-    assumed = Assumed(**{name: value for name, value in given.items() if value is not None})
-    measured = read("costs.json")
-    tables = {
-        "own": costs("own texts", assumed),
-        "long": costs("128 tokens", assumed),
-        "where": where(measured),
-        "network": network(measured, assumed),
-    }
-    if any(value is not None for value in given.values()):
-        print("\n".join(tables.values()))
-        return
-    page = TABLE.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n", PAGE.read_text(encoding="utf-8"))
-    output.write_text(page, encoding="utf-8")
+    own = {name: value for name, value in given.items() if value is not None}
+    if own:
+        print("\n".join(tables(MEASURED, Assumed(**own)).values()))
+    else:
+        output.write_text(page(PAGE.read_text(encoding="utf-8"), MEASURED), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from headline_evidence import BASE, BASE_INT8, BASE_TITLE, ENGINES, INPUT, INPUTS, LINEAR, STUDENT, TEACHER, Evidence
+from headline_evidence import (
+    BASE,
+    BASE_INT8,
+    BASE_TITLE,
+    ENGINES,
+    EXPORTED,
+    INPUT,
+    INPUTS,
+    LINEAR,
+    STUDENT,
+    TEACHER,
+    Evidence,
+    known,
+)
 
 from bench.cascade.report import CascadeReport, Row
 from bench.environment import Environment
@@ -20,14 +33,12 @@ RECIPE = "recipes/sentiment.toml"
 README_ROWS = {
     BASE: f"{BASE_TITLE} (a BERT of 12 layers, fine-tuned), PyTorch fp32",
     TEACHER: "teacher (MiniLM, fine-tuned), PyTorch fp32",
-    "student-fp32": "student, ONNX Runtime fp32",
-    STUDENT: "student, ONNX Runtime INT8",
+    **{name: ENGINES[name] for name in ("student-fp32", STUDENT)},
 }
 VECTORS = {"avx512f": "AVX512", "avx2": "AVX2", "asimd": "NEON"}  # the best first
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """Words of a document that figures could make wrong, and whether they are right."""
 
     file: str
@@ -48,14 +59,13 @@ def figures(evidence: Evidence) -> dict[str, str]:
 
 def _of_the_report(evidence: Evidence) -> dict[str, str]:
     report, teacher, student = evidence.report, evidence.percent(TEACHER), evidence.percent(STUDENT)
-    right = evidence.engine(STUDENT).accuracy
-    assert right is not None, "`read_evidence` has looked"
+    texts = known(evidence.engine(STUDENT).accuracy).total
     return {
         **machine(report.environment),
         "date": report.created[:10],
         "bench_command": typed(report.command, "compare", "bench"),
         "batch_size": str(report.batch_size),
-        "texts": f"{right.total:,}",
+        "texts": f"{texts:,}",
         "readme_rows": rows(readme_row(evidence, name) for name in README_ROWS),
         "measure_rows": rows(measure_row(evidence, name) for name in ENGINES),
         "linear": f"{evidence.percent(LINEAR):.2f}",
@@ -65,19 +75,19 @@ def _of_the_report(evidence: Evidence) -> dict[str, str]:
         "teacher_share": f"{100 * student / teacher:.1f}",
         "base_share": f"{100 * student / evidence.percent(BASE):.1f}",
         "below_teacher": f"{teacher - student:.1f}",
-        "error": f"{100 * standard_error(student / 100, right.total):.1f}",
+        "error": f"{100 * standard_error(student / 100, texts):.1f}",
         "base_above": f"{evidence.percent(BASE_INT8) - student:.1f}",
         "base_times": f"{evidence.p50(BASE_INT8) / evidence.p50(STUDENT):.0f}",
     }
 
 
 def _of_the_student(evidence: Evidence) -> dict[str, str]:
-    card, sizes = evidence.manifest["provenance"], evidence.manifest["provenance"]["sizes"]
+    card = evidence.manifest["provenance"]
     calibration = evidence.manifest["models"]["int8"]["calibration"]
     before, after = calibration["ece_before"], calibration["ece_after"]
     return {
         "seed": str(card["seed"]),
-        **{f"{split}_texts": f"{sizes[split]:,}" for split in ("train", "dev")},
+        **{f"{split}_texts": f"{card['sizes'][split]:,}" for split in ("train", "dev")},
         "shared": f"{card['contamination'][0]['shared']:,}",
         "findings_rows": findings_rows(evidence),
         "temperature": f"{calibration['temperature']:.2f}",
@@ -117,8 +127,7 @@ def machine(environment: Environment) -> dict[str, str]:
     commit = environment.commit.rstrip("+")
     return {
         "cpu": f"{'an' if environment.cpu[0] in 'AEIOU' else 'a'} {environment.cpu}",
-        "simd": f"{vector} and VNNI" if integer else vector,
-        "simd_vnni": f"{vector} and {'' if integer else 'no '}VNNI",
+        "simd": f"{vector} and {'' if integer else 'no '}VNNI",
         "commit": commit[:7] + environment.commit[len(commit) :],  # "+" marks uncommitted changes
     }
 
@@ -128,15 +137,11 @@ def typed(command: str, module_name: str, name: str) -> str:
 
     :raises UserError: it does not measure the default recipe.
     """
-    words = shlex.split(command)
-    short = ["pocketbert", name]
-    for start in (["python", "-m", "bench", module_name], short):
-        if words[: len(start)] == start:
-            words = short + words[len(start) :]
+    words = shlex.split(command.replace(f"python -m bench {module_name} ", f"pocketbert {name} "))
     if "--out" in words:
         place = words.index("--out")
         del words[place : place + 2]
-    if words[:3] != [*short, RECIPE]:
+    if words[:3] != ["pocketbert", name, RECIPE]:
         raise UserError(f"`{command}`: not a measurement of {RECIPE}; give its file as the first argument")
     return shlex.join(words)
 
@@ -173,7 +178,7 @@ def measure_row(evidence: Evidence, name: str) -> list[str]:
     report, engine = evidence.report, evidence.engine(name)
     of_student = engine.spec.family == "student"  # only there has the share its interval
     share = share_text(report, engine) if of_student else f"{evidence.gap_share(name):.2f}"
-    batched = report.cell(engine, INPUT, report.batch_size)
+    batched = known(report.cell(engine, INPUT, report.batch_size))
     cells = [
         ENGINES[name],
         millions(engine.parameters),
@@ -182,41 +187,36 @@ def measure_row(evidence: Evidence, name: str) -> list[str]:
         {TEACHER: "1", LINEAR: "0"}.get(name, share.replace("-", "−")),
         *(significant(evidence.p50(name, texts)) for texts in INPUTS),
         "1×" if name == BASE else f"{significant(evidence.faster(name))}×",
-        significant(batched.summary.total_texts_per_s / report.threads if batched else None),
+        significant(batched.summary.total_texts_per_s / report.threads),
     ]
     return bold(cells) if name == STUDENT else cells
 
 
 def findings_rows(evidence: Evidence) -> str:
     """Size and accuracy of linear model, teacher and student."""
-    card, sizes = evidence.manifest["provenance"], evidence.manifest["provenance"]["sizes"]
-
-    def accuracies(dev: float, test: float) -> list[str]:
-        """Both in %, from the manifest's shares, which are rounded: through the number of right answers."""
-        shares = ((dev, sizes["dev"]), (test, sizes["test"]))
-        return [f"{100 * round(share * texts) / texts:.2f}" for share, texts in shares]
-
-    found = [
-        [title, "", *accuracies(**card[name]["accuracy"])]
-        for title, name in (
-            ("linear model (TF-IDF and logistic regression)", "linear"),
-            ("teacher (MiniLM, fine-tuned)", "teacher"),
-        )
-    ]
+    manifest = evidence.manifest
+    found = []
+    for title, name in (
+        ("linear model (TF-IDF and logistic regression)", "linear"),
+        ("teacher (MiniLM, fine-tuned)", "teacher"),
+    ):
+        accuracy = manifest["provenance"][name]["accuracy"]
+        found.append([title, "", accuracy["dev"], accuracy["test"]])
     for title, precision in (("student, fp32", "fp32"), ("student, INT8", "int8")):
-        model = evidence.manifest["models"][precision]
-        size = short(evidence.manifest["files"][model["file"]]["bytes"] / 1e6)
-        found.append([title, size, *accuracies(model["dev_accuracy"], model["test_accuracy"])])
-    return rows(found).replace("|  |", "| |")
+        model = manifest["models"][precision]
+        size = short(manifest["files"][model["file"]]["bytes"] / 1e6)
+        found.append([title, size, model["dev_accuracy"], model["test_accuracy"]])
+    cells = ([title, size, f"{100 * dev:.2f}", f"{100 * test:.2f}"] for title, size, dev, test in found)
+    return rows(cells).replace("|  |", "| |")
 
 
 def cascade_row(cascade: CascadeReport, row: Row, within: str) -> list[str]:
     """What the table of docs/measure.md has of a threshold."""
     title = re.sub(r"(\d)% of dev", r"\1 % of dev", row.title)
-    exported = title.startswith("as exported")
+    exported = title.startswith(EXPORTED)
     teacher = cascade.rows[-1]
     cells = [
-        title.replace("as exported", f"within {within} points"),
+        title.replace(EXPORTED, f"within {within} points"),
         f"{100 * row.share:.{0 if row.share in (0, 1) else 1}f} %",
         f"{100 * row.accuracy:.2f}",
         f"{row.ece:.3f}",

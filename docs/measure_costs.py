@@ -183,6 +183,8 @@ def served(bundle: Path, texts: list[str], folder: Path) -> float:
     server = subprocess.Popen(command)
     try:
         while not answers(f"{url}/readyz"):
+            if server.poll() is not None:
+                sys.exit(f"`{' '.join(command)}` ended before it answered")
             time.sleep(0.2)
         [worker] = psutil.Process(server.pid).children()
         load = [sys.executable, "-m", "bench", "http", url, "--connections", "16", "--seconds", "5"]

@@ -5,7 +5,7 @@ Usage: python docs/update_headline.py ARTIFACTS           writes
        python docs/update_headline.py ARTIFACTS --check   shows what would change; exit status 1 if anything would
 
 ARTIFACTS is the folder of a run, such as artifacts/sentiment, or a flat one, such as docs/sentiment. What it lacks stays as it is. All is
-made in a copy first: if a passage of a document is not found, or two files are of different runs, nothing is changed.
+made in memory first: if a passage of a document is not found, or two files are of different runs, nothing is changed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import argparse
 import difflib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # the packages, and the two modules beside this one
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # the packages, and the modules beside this one
 
+import draw_costs  # noqa: E402
+import draw_results  # noqa: E402
 from headline_evidence import Evidence, read_evidence  # noqa: E402
 from headline_figures import claims, figures  # noqa: E402
 
 from compress.runtime.errors import UserError  # noqa: E402
 from compress.runtime.files import replacing  # noqa: E402
 
+KEPT, PICTURE, COSTS = "docs/sentiment", "docs/results.svg", "docs/costs.md"
 # The files that are kept in docs/sentiment, and where the commands of the product write them, in the folder of a run.
 EVIDENCE = {
     "manifest.json": "bundle",
@@ -43,7 +45,6 @@ EVIDENCE = {
     "search_cost.json": ".",
     "base_teacher.json": ".",
 }
-DRAWN = {"docs/results.svg": "docs/draw_results.py", "docs/costs.md": "docs/draw_costs.py"}
 
 # What stands in the documents. {name} is a figure of `headline_figures.figures`; {name:kind} says that it is more than one word (`KINDS`).
 # All else must be there, word by word, once; where a line ends does not matter.
@@ -60,13 +61,13 @@ PASSAGES = {
         "the standard error of such an accuracy is {error} points.",
     ),
     "docs/measure.md": (
-        "one core of {cpu:words} with {simd_vnni:words}, otherwise idle, commit {commit}, {date} (",
+        "one core of {cpu:words} with {simd:words}, otherwise idle, commit {commit}, {date} (",
         "the same times within some percent: ```sh {bench_command:command} ```",
         "Latency is at batch 1, throughput at batch {batch_size}, tokenisation included; {texts} test texts.",
         "faster at 128 | texts/s, 128 tokens |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n{measure_rows:rows}\n",
         "MPNet in INT8 is {base_above} points more accurate and takes {base_times} times as long.",
         "exported with `--set cascade.within_points={within}`, student and teacher in INT8, {cascade_texts} test texts, one core of "
-        "{cascade_cpu:words} with {cascade_simd_vnni:words} (`{cascade_command:command}`, commit {cascade_commit}, {cascade_date}; ",
+        "{cascade_cpu:words} with {cascade_simd:words} (`{cascade_command:command}`, commit {cascade_commit}, {cascade_date}; ",
         "| ECE | mean, ms | faster than the teacher |\n|---|---:|---:|---:|---:|---:|\n{cascade_rows:rows}\n",
         "On dev the temperature ({temperature}) brings the student's ECE from {ece_dev_before} to {ece_dev_after}, on test from "
         "{ece_test_before} to {ece_test_after}.",
@@ -84,7 +85,6 @@ PASSAGES = {
     ),
 }
 KINDS = {None: r"[^\s|]+", "words": r"[^|`()]{1,80}?", "command": r"[^`]+?", "rows": r"\|[^\n]*(?:\n\|[^\n]*)*"}
-FIGURE = re.compile(r"\{(\w+)(?::(\w+))?\}")
 # What no command can write, and the file after whose change it is to be done.
 LEFT = (
     ("report.json", "`python docs/photograph_page.py`: docs/report-page.png shows the report; needs Chromium"),
@@ -107,78 +107,72 @@ def main(arguments: list[str], root: Path = DOCS.parent) -> int:
     given = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return update(given.artifacts, root, Path(folder), check=given.check)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+            kept = Path(folder) / "sentiment"
+            missing = gather(given.artifacts, root / KEPT, kept)
+            evidence = read_evidence(kept)
+            made = contents(root, kept, evidence)
+    except (UserError, LookupError) as error:
+        print(f"error: {error if isinstance(error, UserError) else f'the evidence has no {error}'}", file=sys.stderr)
         return 2
-
-
-def update(artifacts: Path, root: Path, made: Path, *, check: bool) -> int:
-    """Make all in the folder `made`, then show or install what is new there; the exit status."""
-    missing = copy_tree(root, made, artifacts)
-    evidence = read_evidence(made / "docs" / "sentiment")
-    fill_documents(made, figures(evidence))
-    for script in DRAWN.values():
-        draw(made / script)
-    changed = [file for file in outputs() if not same(made / file, root / file)]
+    changed = [file for file in outputs() if (root / file).read_bytes() != made[file]]
     for name in missing:
-        print(f"not in {artifacts}, left as it is: {name}")
+        print(f"not in {given.artifacts}, left as it is: {name}")
     for file in changed:
-        print(f"{'would change' if check else 'changed'}: {file}")
-        if check:
-            print("\n".join(changed_lines(root / file, made / file)))
+        if given.check:
+            print("\n".join([f"would change: {file}", *changed_lines(root / file, made[file])]))
         else:
-            install(made / file, root / file)
+            print(f"changed: {file}")
+            with replacing(root / file) as temporary:
+                temporary.write_bytes(made[file])
     print("\n".join(left_to_do(changed, evidence)) if changed else "nothing to change")
-    return 1 if check and changed else 0
+    return int(given.check and bool(changed))
 
 
 def outputs() -> list[str]:
     """All files that this command writes."""
-    return [*(f"docs/sentiment/{name}" for name in EVIDENCE), *PASSAGES, *DRAWN]
+    return [*(f"{KEPT}/{name}" for name in EVIDENCE), *PASSAGES, PICTURE, COSTS]
 
 
-def copy_tree(root: Path, made: Path, artifacts: Path) -> list[str]:
-    """Copy what is written and what draws it, with the evidence of a run in the place of the present one.
+def gather(artifacts: Path, present: Path, folder: Path) -> list[str]:
+    """Put the evidence of a run into a new folder, and the present one where the run has none.
 
     :returns: what the run does not have.
-    :raises UserError: there is no evidence in the folder, or only a part of that of one command.
+    :raises UserError: there is no evidence in the run, or only a part of that of one command.
     """
-    for file in (*outputs(), *DRAWN.values()):
-        (made / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / file, made / file)
-    found = {name: place for name, folder in EVIDENCE.items() if (place := find(artifacts, folder, name))}
+    places = {name: (artifacts / command / name, artifacts / name) for name, command in EVIDENCE.items()}
+    found = {name: file for name, files in places.items() if (file := next(filter(Path.is_file, files), None))}
     missing = [name for name in EVIDENCE if name not in found]
     if not found:
         raise UserError(f"{artifacts}: none of {', '.join(EVIDENCE)} is there")
-    parts = [name for name in missing if EVIDENCE[name] in {EVIDENCE[one] for one in found} - {"."}]
-    if parts:
+    commands = {EVIDENCE[name] for name in found} - {"."}
+    if parts := [name for name in missing if EVIDENCE[name] in commands]:
         raise UserError(f"{artifacts}: has no {', '.join(parts)}, but other files of the same command")
-    for name, place in found.items():
-        shutil.copyfile(place, made / "docs" / "sentiment" / name)
-    report = made / "docs" / "sentiment" / "report.md"  # of the two pictures the small one is kept
-    text = report.read_text(encoding="utf-8")
-    report.write_text(text.replace("](latency_accuracy.svg)", "](latency_accuracy.png)"), encoding="utf-8")
+    shutil.copytree(present, folder)
+    for name, file in found.items():
+        shutil.copyfile(file, folder / name)
+    text = (folder / "report.md").read_text(encoding="utf-8")  # of the two pictures the small one is kept
+    (folder / "report.md").write_text(
+        text.replace("](latency_accuracy.svg)", "](latency_accuracy.png)"), encoding="utf-8"
+    )
     return missing
 
 
-def find(artifacts: Path, folder: str, name: str) -> Path | None:
-    """A file of a run, in the folder of its command or in none."""
-    return next((place for place in (artifacts / folder / name, artifacts / name) if place.is_file()), None)
+def contents(root: Path, kept: Path, evidence: Evidence) -> dict[str, bytes]:
+    """What each of `outputs` is to hold.
 
-
-def fill_documents(made: Path, figures: dict[str, str]) -> None:
-    """Write the figures into the documents.
-
-    :raises UserError: a passage is not there, or there more than once.
+    :param kept: the folder of the evidence.
+    :raises UserError: a passage is not in its document, or more than once.
     """
-    for file in PASSAGES:
-        text = filled(file, (made / file).read_text(encoding="utf-8"), figures)
-        (made / file).write_text(text, encoding="utf-8")
+    before = {file: (root / file).read_text(encoding="utf-8") for file in (*PASSAGES, COSTS)}
+    known = figures(evidence)
+    texts = {file: filled(file, before[file], known) for file in PASSAGES}
+    texts |= {PICTURE: draw_results.picture(evidence.manifest), COSTS: draw_costs.page(before[COSTS], kept)}
+    files = {f"{KEPT}/{name}": (kept / name).read_bytes() for name in EVIDENCE}
+    return files | {file: text.encode("utf-8") for file, text in texts.items()}
 
 
 def filled(file: str, text: str, figures: dict[str, str]) -> str:
-    """A document with the figures in its passages.
+    """A document with the figures in its passages. Where a figure is right already, its ends of lines stay.
 
     :raises UserError: a passage is not there, or there more than once.
     """
@@ -187,57 +181,24 @@ def filled(file: str, text: str, figures: dict[str, str]) -> str:
         if len(matches) != 1:
             times = "not found" if not matches else f"found {len(matches)} times"
             raise UserError(f"{file}: {times}: {' '.join(passage.split())}")
-        text = with_figures(text, matches[0], [name for name, _ in FIGURE.findall(passage)], figures)
+        names = re.findall(r"\{(\w+)", passage)
+        for group, name in reversed(list(enumerate(names, start=1))):  # from the end, so that places before it stay
+            start, end = matches[0].span(group)
+            if text[start:end].split() != figures[name].split():
+                text = text[:start] + figures[name] + text[end:]
     return text
 
 
 def pattern(passage: str) -> re.Pattern[str]:
-    """What finds a passage with any figures; each is a group."""
-    parts, end = [], 0
-    for figure in FIGURE.finditer(passage):
-        parts += [literal(passage[end : figure.start()]), f"({KINDS[figure[2]]})"]
-        end = figure.end()
-    return re.compile("".join([*parts, literal(passage[end:])]))
+    """What finds a passage with any figures, each of which is a group, and with any ends of lines."""
+    words = re.sub(r"(?:\\\s)+", r"\\s+", re.escape(passage))
+    return re.compile(re.sub(r"\\\{\w+(?::(\w+))?\\\}", lambda figure: f"({KINDS[figure[1]]})", words))
 
 
-def literal(words: str) -> str:
-    """A pattern of these words, with any ends of lines between them."""
-    return r"\s+".join(map(re.escape, re.split(r"\s+", words)))
-
-
-def with_figures(text: str, found: re.Match[str], names: list[str], figures: dict[str, str]) -> str:
-    """The text with these figures in the groups of a match. One that is right already keeps its ends of lines."""
-    for group, name in reversed(list(enumerate(names, start=1))):  # from the end, so that places before it stay
-        if found[group].split() != figures[name].split():
-            text = text[: found.start(group)] + figures[name] + text[found.end(group) :]
-    return text
-
-
-def draw(script: Path) -> None:
-    """Run a script that draws from the evidence beside it.
-
-    :raises UserError: it fails.
-    """
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"docs/{script.name}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-
-
-def same(made: Path, present: Path) -> bool:
-    """Whether two files have the same bytes."""
-    return made.read_bytes() == present.read_bytes()
-
-
-def install(made: Path, present: Path) -> None:
-    """Put a finished file in its place. No file is ever half written."""
-    with replacing(present) as temporary:
-        shutil.copyfile(made, temporary)
-
-
-def changed_lines(present: Path, made: Path) -> Iterator[str]:
+def changed_lines(present: Path, made: bytes) -> Iterator[str]:
     """The lines of a page that differ, the old ones with - and the new ones with +; nothing of other files."""
     if present.suffix == ".md":
-        before, after = (file.read_text(encoding="utf-8").splitlines() for file in (present, made))
+        before, after = present.read_text(encoding="utf-8").splitlines(), made.decode("utf-8").splitlines()
         lines = difflib.unified_diff(before, after, n=0, lineterm="")
         yield from (f"  {line}" for line in lines if not line.startswith(("---", "+++", "@@")))
 
@@ -246,7 +207,7 @@ def left_to_do(changed: list[str], evidence: Evidence) -> Iterator[str]:
     """The steps that are left for a person."""
     yield "left for a person:"
     yield from (f"- {claim.file}: no longer true: {claim.words}" for claim in claims(evidence) if not claim.holds)
-    yield from (f"- {step}" for name, step in LEFT if f"docs/sentiment/{name}" in changed)
+    yield from (f"- {step}" for name, step in LEFT if f"{KEPT}/{name}" in changed)
     yield "- `make docs` and the tests; then read the pages once: words beside a figure may say less or more than it does now"
 
 

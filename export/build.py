@@ -172,7 +172,7 @@ class StudentExport:
         if unmet := unmet_constraints(budget, result, TIMING_TOLERANCE):
             raise UserError(
                 f"the student ({default}) does not meet the budget, and no bundle is made: {'; '.join(unmet.values())}. What may help: "
-                f"{'; '.join(CURES[setting] for setting in unmet)}. `python -m bench front` compares students of several kinds"
+                f"{'; '.join(CURES[setting] for setting in unmet)}. `pocketbert front` compares students of several kinds"
             )
 
     def _dev_result(self, default: str, *, timed: bool) -> DevResult:

@@ -194,7 +194,7 @@ def describe_route(route: Route) -> str:
     chosen = route.chosen
     return (
         f"scores up to {chosen.threshold:.4f}, {chosen.share:.1%} of dev, go to the teacher: accuracy {chosen.accuracy:.2%} "
-        f"(student {route.curve[0].accuracy:.2%}, teacher {route.curve[-1].accuracy:.2%}), in the mean {chosen.ms:.3g} ms "
+        f"(student {route.curve[0].accuracy:.2%}, teacher {route.curve[-1].accuracy:.2%}), {chosen.ms:.3g} ms on average "
         f"({route.student_ms:.3g}, {route.teacher_ms:.3g})"
     )
 

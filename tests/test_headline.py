@@ -32,7 +32,7 @@ def headline() -> Any:
 def tree(headline: Any, tmp_path: Path) -> Path:
     """A copy of what the command reads and writes."""
     root = tmp_path / "tree"
-    for file in (*headline.outputs(), *headline.DRAWN.values()):
+    for file in headline.outputs():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, root / file)
     return root
@@ -276,13 +276,35 @@ def test_the_machine_is_that_of_the_report(headline: Any) -> None:
     other = {"cpu": "Neoverse-V2", "simd": ["asimd", "asimddp"], "commit": "0123456789ab+"}
     assert machine(found.model_copy(update=other)) == {
         "cpu": "a Neoverse-V2",
-        "simd": "NEON",
-        "simd_vnni": "NEON and no VNNI",
+        "simd": "NEON and no VNNI",
         "commit": "0123456+",
     }
     faster = {"cpu": "Intel Xeon", "simd": ["avx2", "avx512f", "avx512_vnni"]}
     shown = machine(found.model_copy(update=faster))
-    assert (shown["cpu"], shown["simd"], shown["simd_vnni"]) == ("an Intel Xeon", "AVX512 and VNNI", "AVX512 and VNNI")
+    assert (shown["cpu"], shown["simd"]) == ("an Intel Xeon", "AVX512 and VNNI")
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong", "lacking"),
+    [
+        ("bundle/manifest.json", lambda found: found["models"].pop("fp32"), "fp32"),
+        ("cascade/cascade.json", lambda found: found["rows"].pop(2), "10% of dev"),  # only docs/costs.md shows it
+    ],
+)
+def test_evidence_without_what_a_page_shows_changes_nothing(
+    file: str,
+    wrong: Any,
+    lacking: str,
+    headline: Any,
+    tree: Path,
+    artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(artifacts / file, wrong)
+    before = contents(tree)
+    assert headline.main([str(artifacts)], tree) == 2
+    assert contents(tree) == before
+    assert capsys.readouterr().err == f"error: the evidence has no '{lacking}'\n"
 
 
 def test_a_folder_without_evidence_is_said(headline: Any, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ class StaticEngine(Engine):
 
     @classmethod
     def offers(cls, task: Task) -> Iterator[Offer]:
-        """It, if there is a teacher to distil it from."""
+        """It, whatever the task is. To make it takes the teacher."""
         yield Offer("static", "rival", lambda: cls.of_task(task))
 
     @classmethod

@@ -82,7 +82,10 @@ def make_candidates(path: Path, overrides: list[str], wanted: Sequence[str]) -> 
     keys = stage_keys(load_variant(path, overrides, []))
     made: list[Candidate] = []
     for text in dict.fromkeys(wanted):
-        settings = tuple(shlex.split(text))
+        try:
+            settings = tuple(shlex.split(text))
+        except ValueError:
+            raise UserError(f"--candidate '{text}': a quotation mark is not closed") from None
         try:
             recipe = load_variant(path, overrides, list(settings))
         except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -67,17 +68,21 @@ def http_command(
     client, not the server, was too slow. After Ctrl-C it has what was measured by then.
     """
     rates, loops = rate or [], connections or []
-    if not (rates or loops or ramp):
+    if not rates and not loops and ramp is None:
         raise UserError("say how much load: --rate 100, --connections 8 or --ramp 20")
-    for option, numbers in (("--rate", rates), ("--connections", loops), ("--ramp", [ramp or 1.0])):
-        if any(not number > 0 for number in numbers):
-            raise UserError(f"{option}: must be above 0")
-    if not (seconds > 0 and timeout > 0):
-        raise UserError("--seconds, --timeout: must be above 0")
+    for option, numbers in (("--rate", rates), ("--connections", loops), ("--ramp", [] if ramp is None else [ramp])):
+        if not all(0 < number < math.inf for number in numbers):
+            raise UserError(f"{option}: must be above 0, and finite")
+    if not (0 < seconds < math.inf and 0 < timeout < math.inf and warm_up < math.inf):
+        raise UserError("--seconds, --timeout: must be above 0, and finite, as --warm-up must be")
     from bench.load.drive import Plan
     from bench.load.report import summary, write_report
-    from bench.load.run import LoadOptions, run_load
+    from bench.load.run import LOWEST, LoadOptions, run_load
+    from bench.text import check_out
 
+    if slow := [rate for rate in (*rates, *([LOWEST] if ramp else [])) if rate * seconds < 1]:
+        raise UserError(f"--seconds {seconds:g}: too short for a request at {min(slow):g} requests/s; take longer")
+    check_out(out)
     asked = read_texts(texts) if texts else list(TEXTS)
     target = Target.make(url, body, asked, header or [])
     plan = Plan(seconds=seconds, warm_up_s=warm_up, timeout_s=timeout, most_connections=most_connections)

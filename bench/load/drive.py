@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import ssl
 import time
@@ -93,7 +94,9 @@ class Driver:
         self._open = 0  # connections, those being opened included
         self._under_way = 0  # requests without an outcome
         self._due = 0  # requests of the open loop that have been due
-        self._total = round((plan.rate or 0) * (plan.warm_up_s + plan.seconds))
+        self._total = math.ceil(
+            (plan.rate or 0) * (plan.warm_up_s + plan.seconds) - 1e-9
+        )  # all that are due before the end
         self._sending = True
 
     async def run(self) -> None:

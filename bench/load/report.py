@@ -13,8 +13,7 @@ from bench.environment import Environment
 from bench.latency import percentile
 from bench.load.connection import ANSWERED
 from bench.load.drive import UNFINISHED, Plan, Samples
-from bench.text import MISSING, markdown_table, significant, write_samples
-from compress.runtime.errors import UserError
+from bench.text import MISSING, markdown_table, read_samples, significant, write_samples
 from compress.runtime.files import write_text
 
 QUANTILES = (50.0, 90.0, 99.0, 99.9)
@@ -188,6 +187,11 @@ class LoadReport(BaseModel):
                 "work); wait until it is idle and run the command again"
             )
         lines += [f"{stage.title}: {said}" for stage in self.stages if (said := stage.client_limit)]
+        lines += [
+            f"{stage.title}: no request began after the warm-up, so nothing is known; take longer --seconds"
+            for stage in self.stages
+            if not stage.requests
+        ]
         for stage in self.stages:
             if stage.waited:
                 lines.append(
@@ -232,13 +236,7 @@ def read_load(path: Path) -> LoadReport:
 
     :raises UserError: there is none, or the file is something else.
     """
-    file = path / "load.json" if path.is_dir() else path
-    try:
-        return LoadReport.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); `bench http` writes a load.json") from None
-    except ValueError:
-        raise UserError(f"{file}: not a report of `bench http`; give its load.json or the directory") from None
+    return read_samples(path, "load.json", LoadReport, "pocketbert load")
 
 
 def write_report(report: LoadReport, directory: Path) -> None:

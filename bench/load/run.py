@@ -43,7 +43,7 @@ def run_load(target: Target, options: LoadOptions, progress: Progress) -> LoadRe
 
     def stage(plan: Plan) -> Stage:
         done = Stage.make(plan, *measure(target, plan, progress))
-        if done.requests:
+        if done.requests or done.complete:
             stages.append(done)
         if not done.complete:
             raise KeyboardInterrupt

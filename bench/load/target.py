@@ -48,15 +48,19 @@ class Target:
         :param headers: such as "Authorization: Bearer …".
         :raises UserError: the URL, the template or a header cannot be used, or the host is not known.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise UserError(f"{url!r}: write spaces and letters beyond ASCII as %-codes, such as %20")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
             raise UserError(f"{url}: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{url}: not a URL of a server; write it as http://HOST:PORT/PATH")
+        if parts.username is not None:
+            raise UserError(f"{parts.hostname}: no name or password in the URL; send --header 'Authorization: Basic …'")
         path = (parts.path or PATH) + (f"?{parts.query}" if parts.query else "")
-        fields = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "pocketbert-load", "Accept": "*/*"}
+        fields = {"Host": parts.netloc, "User-Agent": "pocketbert-load", "Accept": "*/*"}
         if body:
             fields["Content-Type"] = "application/json"
         fields = _with_headers(fields, headers)
@@ -168,8 +172,8 @@ def _request(head: str, body: bytes) -> bytes:
 def _look_up(host: str, port: int) -> tuple[str, int]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise UserError(f"{host}: not a host that this machine knows ({error.strerror})") from None
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{host}: not a host that this machine knows ({getattr(error, 'strerror', error)})") from None
     # "localhost" is ::1 first, where many servers do not listen: the first address that takes a connection.
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as attempt:

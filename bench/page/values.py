@@ -97,9 +97,8 @@ def quantiles(cell: Cell) -> dict[str, float | None]:
 
 
 def text_ms(cell: Cell) -> float | None:
-    """The median time of a batch, for one of its texts."""
-    median = cell.summary.total_ms["p50"]
-    return None if median is None else median / cell.batch_size
+    """Milliseconds for a text: at batch 1 the median; in batches the mean, since the last batch of the own texts may be smaller."""
+    return cell.summary.total_ms["p50"] if cell.batch_size == 1 else 1e3 / cell.summary.total_texts_per_s
 
 
 def cost(report: Report, engine: EngineResult, cell: Cell) -> dict[str, float | None]:

@@ -33,7 +33,7 @@ def measure_latency(
     """p50 in ms at batch 1 over the task's own texts, tokenisation included, and the precision that was timed.
 
     A student is timed in INT8 if its bundle has it, else in the bundle's default precision. A teacher is timed in
-    PyTorch fp32. Each has a process of its own with one pinned thread, as in `bench compare`.
+    PyTorch fp32. Each has a process of its own with one pinned thread, as in `pocketbert bench`.
 
     :param progress: is told in a few words what is being measured.
     :raises UserError: the model cannot be opened.

@@ -168,7 +168,8 @@ class _Invocation:
         ] = {}  # of one teacher only: runs with the same teacher are neighbours
         for item in planned:
             entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
-            if not entries or entries[0].key != item.key or self.table.method[item.run.method].stop is not None:
+            finished = _state(self.table, item.run, item.key, self.results) == "finished"
+            if not finished or self.table.method[item.run.method].stop is not None:
                 continue
             kept = is_kept(workspace, teacher=False) and is_kept(workspace, teacher=True)
             if all(entry.agreement is not None for entry in entries) or not kept:

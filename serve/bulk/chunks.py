@@ -11,7 +11,7 @@ from typing import IO, Any
 from compress.runtime.errors import UserError, one_line
 from serve.bulk.layout import Layout, open_parquet, unzipped
 from serve.bulk.lines import joined_records, lines_of
-from serve.bulk.storage import open_input, size
+from serve.bulk.source import open_input, size
 
 CHUNK_ROWS, CHUNK_BYTES = 512, 1 << 20  # a chunk ends at the first of them
 PART_BYTES = 64 << 20  # of input; a part of long texts ends there, since it is held in memory
@@ -28,7 +28,7 @@ class Chunk:
 
 
 class Reader:
-    """Reads a table once, from the begin, with bounded memory.
+    """Reads a table once, from the start, with bounded memory.
 
     :param part_rows: rows of a part of the output, those that turn out bad included.
     :param columns: those to read of a Parquet file, which holds each for itself. None: all. Of other kinds all are read.

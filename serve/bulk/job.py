@@ -20,7 +20,8 @@ from serve.bulk.layout import Layout, find_layout, import_parquet, named_layout,
 from serve.bulk.options import BulkOptions
 from serve.bulk.parts import Output, Part
 from serve.bulk.rows import read_chunk
-from serve.bulk.storage import identity, is_url, local_path, open_input
+from serve.bulk.source import identity, open_input
+from serve.bulk.urls import is_url, local_path
 from serve.bulk.worker import EXTRAS, Answers, Done, Engine, OwnProcesses, Setup
 
 SHOWN = 3  # bad rows in a message

@@ -1,4 +1,4 @@
-"""How a table is laid out: its kind, its columns, and what separates fields. Found from the begin of the file."""
+"""How a table is laid out: its kind, its columns, and what separates fields. Found from the start of the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compress.data.text_files import likely_encoding, refuse_other_kinds
 from compress.recipe.sections.data import JSON_LINES
 from compress.runtime.errors import UserError
 from serve.bulk.lines import Line, joined_records, lines_of
-from serve.bulk.storage import open_input
+from serve.bulk.source import open_input
 
 HEAD_BYTES = 1 << 20  # what the layout is found from
 ENOUGH_SOUND = 0.9  # share of the rows; the others are bad rows of a table in the usual layout

@@ -20,7 +20,7 @@ def lines_of(stream: IO[bytes], encoding: str | None, place: str, *, cut: bool =
     """The lines of a stream without its byte-order mark. Those of another encoding come as UTF-8.
 
     :param encoding: None: UTF-8, which is not checked here.
-    :param cut: whether the stream is the begin of a file, which may end within a character.
+    :param cut: whether the stream is the start of a file, which may end within a character.
     :raises UserError: a line is too long, or a byte is in no character of the encoding.
     """
     decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)()

@@ -28,7 +28,7 @@ from compress.runtime.errors import UserError, one_line
 from export.bundle import MANIFEST, Bundle
 from serve.bulk.chunks import Chunk, Reader
 from serve.bulk.options import BulkOptions
-from serve.bulk.storage import is_url
+from serve.bulk.urls import is_url
 from serve.bulk.worker import Answered, Answers, Setup, Worker, own_cores
 
 CHUNKS = 8  # of a task, which then takes about a second: Ray has some milliseconds of work with each

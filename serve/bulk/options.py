@@ -12,7 +12,7 @@ from compress.runtime.errors import UserError
 ColumnsOption = Annotated[
     str | None, typer.Option(help="columns of the table to keep, separated by commas; '': none; default: all")
 ]
-PrefixOption = Annotated[str, typer.Option(help="begin of the names of the new columns label, score …")]
+PrefixOption = Annotated[str, typer.Option(help="start of the names of the new columns (label, score …)")]
 MaxBadOption = Annotated[int, typer.Option(min=0, help="end the job when more rows than this are bad")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="processes that answer; default: one for each core")]
 RayOption = Annotated[
@@ -86,8 +86,8 @@ class BulkOptions:
 
 
 def names_of(columns: str | None) -> tuple[str, ...] | None:
-    """The names in `--columns`."""
-    return None if columns is None else tuple(filter(None, (name.strip() for name in columns.split(","))))
+    """The names in `--columns`, each once: no table has two columns of one name."""
+    return None if columns is None else tuple(dict.fromkeys(filter(None, map(str.strip, columns.split(",")))))
 
 
 def model_settings(

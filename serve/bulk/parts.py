@@ -25,11 +25,11 @@ from compress.runtime.errors import UserError
 from serve.bulk.chunks import from_stream
 from serve.bulk.layout import Layout, import_parquet
 from serve.bulk.rows import Bad, Writer
-from serve.bulk.storage import folder_and_name, folder_inside
+from serve.bulk.storage import folder_and_name
 from serve.bulk.worker import Done
 
 JOB, BAD, RECORDS = "job.json", "bad.jsonl", "_job"
-OWN_OF_DIRECTORY = re.compile(r"\.?(part-|_)")  # how the names begin of what a job writes there
+OWN_OF_DIRECTORY = re.compile(r"\.?(part-|_)")  # the start of the names of what a job writes there
 OWN_OF_FILE = re.compile(r"\.?(part-|job\.json|\d+\.json)")
 WRITER = "writer"  # in `job.json`: the run that writes the output
 
@@ -82,8 +82,8 @@ class Output:
     def __init__(self, place: str, layout: Layout, schema: bytes | None, *, single: bool, unit: str) -> None:
         self.place, self.layout, self.schema, self.single, self.unit = place.rstrip("/"), layout, schema, single, unit
         self._parent, self._name = folder_and_name(self.place)
-        self._parts = folder_inside(self._parent, f"{self._name}.parts" if single else self._name)
-        self._records = self._parts if single else folder_inside(self._parts, RECORDS)
+        self._parts = self._parent.inside(f"{self._name}.parts" if single else self._name)
+        self._records = self._parts if single else self._parts.inside(RECORDS)
         self._writer = uuid.uuid4().hex
         self.bad_place = f"{self.place}.{BAD}" if single else f"{self.place}/_{BAD}"
 

@@ -235,6 +235,11 @@ def test_a_bundle_of_another_task_is_refused(task, error):
     assert "another task's bundle" in error("--only", "student-fp32")
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measured(task, error):
+    message = error("--only", "student-fp32", "--out", f"{task.recipe}/report")
+    assert message == f"--out {task.recipe}/report: {task.recipe} is not a directory; choose another place"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_that_is_not_there_is_an_error(error):
     assert error("--device", "cuda").startswith("--device cuda: ")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from bench.__main__ import app
 from bench.conditions import FIGURES, Condition
-from bench.diff import diff
+from bench.diff import diff, not_compared
 from bench.figures import share_of_gap, speed_up
 from bench.markdown import to_markdown
 from bench.report import Report, read_report, write_report
@@ -129,6 +129,28 @@ def test_a_faster_machine_makes_no_program_faster():
     assert all(d.verdict == "same" for d in found if d.counts)
 
 
+def test_times_of_other_texts_are_not_compared_and_that_is_said():
+    old, new = report(*four(seed=1)), report(*four(seed=2, student_ms=2))
+    for each, number in ((old, 40), (new, 60)):
+        each.own_texts = number
+        for engine_ in each.engines:
+            engine_.cells = [cell.model_copy(update={"input": "own texts", "length": None}) for cell in engine_.cells]
+    assert [d.figure for d in diff(old, new) if d.figure != "accuracy, %"] == []
+    (line,) = not_compared(old, new)
+    assert line.startswith("own texts: not compared, since there are 40 and 60 of them")
+    new.own_texts = 40
+    assert "p50 ms, own texts" in {figure for _, figure in verdicts(old, new)}
+    assert list(not_compared(old, new)) == []
+
+
+def test_one_sample_says_nothing_about_a_speed_up():
+    old, new = report(*four(seed=1)), report(*four(seed=2, student_ms=2))
+    for each in (old, new):
+        for cell in (cell for engine_ in each.engines for cell in engine_.cells):
+            cell.rounds, cell.tokenise_ms, cell.model_ms = [], cell.tokenise_ms[:1], cell.model_ms[:1]
+    assert verdicts(old, new) == {}
+
+
 def test_reports_that_cannot_be_compared_are_refused(tmp_path):
     with pytest.raises(UserError, match="different texts"):
         diff(report(*four()), report(*four(), texts="others"))
@@ -143,7 +165,7 @@ def test_reports_that_cannot_be_compared_are_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_report(tmp_path / "missing.json")
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(UserError, match=r"not a report of `bench compare`"):
+    with pytest.raises(UserError, match=r"not a report of `pocketbert bench`"):
         read_report(tmp_path)
 
 

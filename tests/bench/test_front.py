@@ -106,6 +106,7 @@ def test_a_wrong_candidate_is_refused_before_anything_is_made(tmp_path: Path) ->
     for text, message in {
         "student.wdith=3": r"--candidate 'student\.wdith=3': .*unknown key",
         "teacher.epochs=1": "compared on one task, with one teacher",
+        "student.kind='cnn": "a quotation mark is not closed",
         "members": "--candidate 'members': members: write it as",
     }.items():
         with pytest.raises(UserError, match=message):

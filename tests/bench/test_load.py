@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from bench.__main__ import app
 from bench.load.drive import UNFINISHED, Plan, Samples, measure
 from bench.load.report import LoadReport, Stage, to_markdown
-from bench.load.run import _command, find_highest
+from bench.load.run import LoadOptions, _command, find_highest, run_load
 from bench.load.target import BODY, TEXTS, Target, read_texts
 from compress.runtime.errors import UserError
 from tests.bench.load_server import KnownServer, running
@@ -261,7 +261,12 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
     [
         ([], "say how much load"),
         (["--rate", "0"], "--rate: must be above 0"),
+        (["--rate", "9", "--ramp", "0"], "--ramp: must be above 0"),
+        (["--rate", "inf"], "--rate: must be above 0, and finite"),
         (["--rate", "9", "--seconds", "0"], "--seconds"),
+        (["--rate", "9", "--rate", "0.4", "--seconds", "2"], "too short for a request at 0.4 requests/s"),
+        (["--ramp", "20", "--seconds", "0.5"], "too short for a request at 1 requests/s"),
+        (["--rate", "9", "--out", f"{__file__}/report"], "test_load.py is not a directory"),
         (["--rate", "9", "--body", '{"text": {text}}'], "--body: with a text in it it is not JSON"),
         (["--rate", "9", "--body", '{"a": "{text}", "b": "{text_b}"}'], "text 1 is no pair"),
         (["--rate", "9", "--header", "nonsense"], "--header: 'nonsense'"),
@@ -280,8 +285,41 @@ def test_a_server_that_refuses_the_request_says_why_before_anything_is_measured(
             target.probe(PATIENCE)
     with pytest.raises(UserError, match="nothing takes connections there"):
         Target.make(server.url, BODY, ["a text"], [])
-    with pytest.raises(UserError, match="not a URL of a server"):
-        Target.make("ftp://127.0.0.1", BODY, ["a text"], [])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://127.0.0.1", "not a URL of a server"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://a..b", r"a\.\.b: not a host that this machine knows"),
+        ("http://127.0.0.1/ä", "as %-codes"),
+        ("http://me:s3cret@127.0.0.1", "127.0.0.1: no name or password in the URL; send --header"),
+    ],
+)
+def test_a_url_that_cannot_be_asked_is_said_in_one_line_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        Target.make(url, BODY, ["a text"], [])
+    assert "\n" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_loop_without_a_request_after_its_warm_up_is_in_the_report_with_a_warning(tmp_path: Path) -> None:
+    with running(KnownServer(delay=1.0)) as server:
+        plan = Plan(seconds=0.2, warm_up_s=0.1)
+        report = run_load(
+            Target.make(server.url, BODY, ["a text"], []), LoadOptions([], [1], None, BODY, 1, plan), print
+        )
+    assert [stage.requests for stage in report.stages] == [0]
+    (warning,) = [line for line in report.warnings if "no request" in line]
+    assert warning.startswith("closed, 1 connection: no request began after the warm-up")
+    assert "Careful" in to_markdown(report)
+
+
+def test_every_request_that_is_due_before_the_end_is_sent() -> None:
+    with running(KnownServer()) as server:
+        stage = run(server, Plan(rate=10, seconds=0.1, warm_up_s=0.04))  # due at 0 and, of those that count, at 100 ms
+    assert (len(stage.planned_ms), stage.requests) == (2, 1)
 
 
 def test_bodies_and_texts(tmp_path: Path) -> None:

@@ -145,6 +145,15 @@ def test_costs_are_of_the_throughput_in_batches() -> None:
     assert page.values["engines"][1]["cells"][0]["cost"]["memory"] is None
 
 
+def test_the_time_of_a_text_is_that_of_its_batch_however_few_texts_are_in_it() -> None:
+    student = engine("student-int8", 8.0, None, noise=0.0)
+    student.cells[1] = student.cells[1].model_copy(update={"length": None, "input": "own texts", "texts": 100 * 4})
+    cells = Page(to_html(report(student))).values["engines"][0]["cells"]
+    assert [cell["textMs"] for cell in cells] == pytest.approx(
+        [8.0, 2.0]
+    )  # 100 batches of 4 texts, where there is room for 10
+
+
 def test_a_load_report_has_a_plot_and_without_one_there_is_none() -> None:
     without, with_load = Page(to_html(report(*four()))), Page(to_html(report(*four()), [load_report()]))
     hidden = [
@@ -170,8 +179,8 @@ def test_the_command_makes_pages_of_old_reports_and_says_what_is_no_report(tmp_p
     cells = [text for tag, text in page.texts if tag in ("th", "td")]
     assert all(cells.count(title) >= 2 for title in titles if title != "Majority class")
     for arguments, said in (
-        ([str(tmp_path)], "`bench compare` writes a report.json"),
-        ([str(OLD), "--load", str(OLD)], "not a report of `bench http`"),
+        ([str(tmp_path)], "`pocketbert bench` writes a report.json"),
+        ([str(OLD), "--load", str(OLD)], "not a report of `pocketbert load`"),
         ([str(OLD), "--out", "/proc/x/page.html"], "cannot be written"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):

@@ -38,7 +38,7 @@ def test_the_odd_strings_are_always_the_same_and_of_many_kinds(file: Path) -> No
     found = list(odd_strings(tokenizer, 0, 2_000))
     assert found == list(odd_strings(tokenizer, 0, 2_000)) != list(odd_strings(tokenizer, 1, 2_000))
     everything = "".join(found)
-    for part in ("[SEP]", "##", "\x00", "\u200b", "a" * 100, ""):
+    for part in ("[SEP]", "##", "\x00", "\u200b", "a" * 100):
         assert part in everything
     assert len({character for character in everything if ord(character) > 0x1000}) > 1_000
     tokenizer.enable_truncation(512)

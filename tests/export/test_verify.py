@@ -16,8 +16,9 @@ import onnx
 import pytest
 
 from compress.runtime.errors import UserError
+from export.accuracy import standard_error
 from export.bundle import MANIFEST, Bundle, file_entry
-from export.evaluation import read_labelled
+from export.evaluation import allowed_drop, read_labelled
 from export.golden import GOLDEN, check_golden, teacher_examples
 from export.manifest import Engine
 from export.session import BundleSession, teacher_session
@@ -217,6 +218,22 @@ def test_small_differences_between_cpus_pass_and_large_ones_do_not(bundle: Path)
         check_golden(session, shifted(0.02 * largest))
     with pytest.raises(UserError, match="has no logits of this precision"):
         check_golden(session, golden.model_copy(update={"logits": {}}))
+
+
+@pytest.mark.parametrize(("dev", "others"), [(100, 5_000), (5_000, 100), (400, 400)])
+def test_a_model_that_is_as_good_as_at_export_is_refused_by_chance_as_often_as_two_standard_errors_say(
+    dev: int, others: int
+) -> None:
+    rng, refused, draws = np.random.default_rng(0), 0, 4_000
+    for on_dev, found in zip(
+        rng.binomial(dev, 0.85, draws) / dev, rng.binomial(others, 0.85, draws) / others, strict=True
+    ):
+        refused += 100 * (on_dev - found) > allowed_drop(0.0, on_dev, standard_error(on_dev, dev), others)
+    assert 0.005 < refused / draws < 0.05  # 2.3 % of a normal distribution are above two standard errors
+
+
+def test_on_dev_itself_the_budget_is_all() -> None:
+    assert allowed_drop(0.5, 0.85, 0.04, None) == 0.5
 
 
 def test_what_is_wrong_in_the_table_is_named_with_its_line(bundle: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_texts_that_are_not_utf_8_are_said_and_a_byte_order_mark_is_no_text(
 def test_a_table_with_its_answers(command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     table, out = tmp_path / "t.csv", tmp_path / "out.csv"
     table.write_text("id,text\n1,good\n2,bad\n3,\n")
-    done = command("predict", tiny_bundle, "--file", table, "--out", out, "--workers", "1", "--columns", "id")
+    done = command("predict", tiny_bundle, "--file", table, "--out", out, "--workers", "1", "--columns", "id, id")
     assert [line.rsplit(",", 1)[0] for line in out.read_text().splitlines()] == ["id,label", "1,positive", "2,negative"]
     assert "2 rows answered" in done.err
     assert "labels: positive 50.0%, negative 50.0%" in done.err

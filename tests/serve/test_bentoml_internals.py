@@ -13,7 +13,7 @@ import pytest
 from serve.bentoml_internals import serve_address
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("compress", "export", "serve", "bench", "tests")
+PACKAGES = ("compress", "export", "serve", "bench", "pocketbert", "tests")
 
 
 def test_one_module_alone_imports_private_parts_of_bentoml() -> None:
