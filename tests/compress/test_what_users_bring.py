@@ -59,7 +59,18 @@ def refused(recipe: Recipe, folder: Path) -> str:
         ("[data]\ntext = 'body'\n", ":2: data.text: no table of this task"),
         ("[data]\ntrain = 't.jsonl'\nseparator = ';'\n", ":3: data.separator: no table of this task"),
         ("[data]\ntrain = 't.parquet'\nencoding = 'latin-1'\n", ":3: data.encoding: no table of this task"),
+        ("[data]\ndomain = 'shop'\n", ":2: data.domain: no table of this task"),
+        (
+            "[data.target]\ntrain = 't.csv'\n[data.source]\ntrain = 's.parquet'\nseparator = ';'\n",
+            ":5: data.source.separator: no table of this task",
+        ),
         ("[transfer]\nbank = 'b.txt'\n", ":2: transfer.bank: without transfer.texts"),
+        ("[transfer]\nbank = 'b.txt'\njoined = 9\n", ":2: transfer.bank: no text is drawn from a bank without"),
+        ("[transfer]\nreplaced = 9\nselect = 'random'\n", ":3: transfer.select: no text is drawn from a bank without"),
+        (
+            "[student]\narchitecture = 'random'\n[search]\nmax_parameters = 9\n",
+            ":4: search.max_parameters: a random architecture keeps to search.max_cost only",
+        ),
         ("[student]\nkind = 'transformer'\ninit = 'random'\ncopied = 'last'\n", "no layers are copied"),
         ("[student]\nkind = 'transformer'\nlayers = 2\ncopied = [1, 1]\n", "a layer is named twice"),
         ("[teacher]\nfine_tuned = true\nhead_first = true\n", "head_first: a fine-tuned model keeps"),
