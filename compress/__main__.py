@@ -100,7 +100,8 @@ def show_plan(
         runs = {name: (own, domain_workspace(workspace, name)) for name, own in domain_recipes(loaded).items()}
     for name, (own, place) in runs.items():
         task = TaskTexts(own)
-        if force or not place.is_current(STUDENT.name, stage_keys(own)[STUDENT.name]):
+        key = stage_keys(own)[STUDENT.name]  # before the texts are read: it names a missing file by its setting
+        if force or not place.is_current(STUDENT.name, key):
             from compress.pipeline.preflight import preflight
 
             check(own, task.corpus)

@@ -30,7 +30,7 @@ ArtifactsOption = Annotated[Path, typer.Option(help="directory for the results; 
 DEFAULT_RECIPE = Path("recipes/sentiment.toml")
 # How libraries that do not raise an OSError say that they could not write: safetensors, and the zip writer of torch.
 FULL_DISK = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "unexpected pos ")
-NOT_ACCESSIBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.ENOTDIR)
+NOT_ACCESSIBLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
 OWN_PACKAGES = ("bench", "compress", "export", "pocketbert", "serve")
 
 
@@ -105,7 +105,8 @@ def _tell(line: str) -> None:
 
 
 def machine_fault(error: BaseException | None) -> str | None:
-    """One line about the machine if an exception comes from it: a full disk, a place that cannot be read or written. Else None.
+    """One line about the machine if an exception comes from it: a full disk, too many open files, a place that cannot be read or
+    written. Else None.
 
     :param error: also the exceptions that it was raised from or in the handling of are looked at.
     """
@@ -116,6 +117,8 @@ def machine_fault(error: BaseException | None) -> str | None:
         ):
             place = getattr(error, "filename", None)
             return f"{f'{place}: ' if place else ''}the disk is full; make room and run the same command again, which carries on"
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            return f"{error.filename or 'a file'}: {error.strerror}; allow this process more of them (ulimit -n)"
         if isinstance(error, OSError) and error.errno in NOT_ACCESSIBLE:
             return f"{error.filename or 'a file'}: {error.strerror}; choose a place that this user can read and write"
         if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):

@@ -20,12 +20,17 @@ def spans(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
     for example in stream:
         sides = example.sides
         side = int(rng.random() < 0.5) if len(sides) > 1 else 0
-        sides[side] = _span(sides[side], rng)
+        sides[side] = random_span(sides[side], SHORTEST, LONGEST, rng)
         yield augmented(sides)
 
 
-def _span(text: str, rng: random.Random) -> str:
+def random_span(text: str, shortest: float, longest: float, rng: random.Random) -> str:
+    """Consecutive words of a text, at least one; the text itself if it has none.
+
+    :param shortest: least share of the words that it has.
+    :param longest: largest share of them.
+    """
     words = split_words(text)
-    size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
+    size = max(1, round(len(words) * rng.uniform(shortest, longest)))
     start = rng.randint(0, max(0, len(words) - size))
     return join_words(words[start : start + size]) or text

@@ -95,13 +95,19 @@ def load_corpus(options: DataOptions, source: SourceOptions | None = None) -> Co
     """Read and check a task's data, remove contamination, split it and number the labels.
 
     :param source: further labelled texts of another domain. Dev and test are always of the target domain.
-    :raises UserError: what `read_splits` and `check_labels` raise, a single class, or a label in dev, test or the source that
-        train does not have.
+    :raises UserError: what `read_splits` and `check_labels` raise, a single class, a label in dev, test or the source that train
+        does not have, or no text is left of train or the source.
     """
     splits, unknown = _read_all_splits(options)
     summary = summarise({name: splits[name] for name in ("train", "dev", "test") if name in splits}, options.labels)
     decontaminator = _Decontaminator([row for name in ("dev", "test") for row in splits.get(name, [])])
+    before = len(splits["train"])
     splits["train"] = decontaminator.remove(splits["train"], "training", options)
+    if before and not splits["train"]:
+        raise UserError(
+            f"{options.section}.decontaminate: all {before:,} training texts overlap with dev or test texts; none is left to learn from: "
+            "give other tables, or set it to exact or off"
+        )
     if options.limit:
         # A random sample, since tables are often sorted by label. It keeps the order of the table.
         splits |= {

@@ -99,15 +99,34 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
     :raises UserError: as `commit_of`, or its files cannot be read.
     """
     import datasets
-    from datasets.packaged_modules.cache.cache import Cache
 
     name, place = repository.name, f"{repository.setting}: {repository.name}"
-    if repository.revision is not None and is_local(name):
+    local = is_local(name)
+    if repository.revision is not None and local:
         raise UserError(f"{place}: is a directory, and only a data set of the hub has revisions")
     try:
-        if is_local(name):
-            return datasets.load_dataset(name, config)
-        commit = commit_of(repository)
+        return datasets.load_dataset(name, config) if local else _load_commit(repository, config)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises many unrelated types
+        if found := re.search(r"(?:Available|available configs): (\[.*\])", str(error)):
+            raise UserError(
+                f"{repository.setting}_config: {name} has the configurations {found[1]}; give one"
+            ) from None
+        cure = f"; {_LOAD_ONCE}" if not local and _out_of_reach() else ""
+        raise UserError(f"{place}: cannot be loaded ({one_line(error)}){cure}") from None
+
+
+def _load_commit(repository: HubRepository, config: str | None) -> Any:
+    """All splits of a data set of the hub at the commit of this run.
+
+    :raises UserError: as `commit_of`, or the commit is neither on the hub nor in the cache.
+    """
+    import datasets
+    from datasets.packaged_modules.cache.cache import Cache
+
+    name, commit = repository.name, commit_of(repository)
+    try:
         if _out_of_reach() is None:
             builder = datasets.load_dataset_builder(name, config, revision=commit)
         else:
@@ -121,19 +140,11 @@ def load_hub_dataset(repository: HubRepository, config: str | None) -> Any:
                 raise ConnectionError
         builder.download_and_prepare()
         return builder.as_dataset()
-    except UserError:
-        raise
     except ConnectionError:
         raise UserError(
-            f"{place}: its commit {commit[:10]} is not in the cache of `datasets`, and the hub does not give it now; {_LOAD_ONCE}"
+            f"{repository.setting}: {name}: its commit {commit[:10]} is not in the cache of `datasets`, and the hub does not give it now; "
+            f"{_LOAD_ONCE}"
         ) from None
-    except Exception as error:  # as above
-        if found := re.search(r"(?:Available|available configs): (\[.*\])", str(error)):
-            raise UserError(
-                f"{repository.setting}_config: {name} has the configurations {found[1]}; give one"
-            ) from None
-        cure = f"; {_LOAD_ONCE}" if _out_of_reach() else ""
-        raise UserError(f"{place}: cannot be loaded ({one_line(error)}){cure}") from None
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -76,9 +76,9 @@ def is_parquet(path: Path) -> bool:
 
 
 def column_names(path: Path, options: TextOptions) -> list[str]:
-    """The names of all columns of a table, in the order of the file.
+    """The names of all columns of a table, in the order of the file; none of a .jsonl file without objects.
 
-    :raises UserError: as `read_file`, or the table is empty.
+    :raises UserError: as `read_file`, or another table is empty.
     """
     suffix = table_kind(path)
     if suffix in SEPARATORS:
@@ -97,9 +97,8 @@ def column_names(path: Path, options: TextOptions) -> list[str]:
         except (ValueError, OSError) as error:
             raise UserError(f"{path}: cannot be read as .parquet ({str(error).splitlines()[0]})") from None
     names: dict[str, None] = {}
-    for number, line in enumerate(read_text(path, options).split("\n"), 1):
-        if line.strip():
-            names.update(dict.fromkeys(json_object(line, f"{path}: line {number}", whole=number == 1)))
+    for _, row in _json_rows(path, options):
+        names.update(dict.fromkeys(row))
     return list(names)
 
 
@@ -241,12 +240,7 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {setting: [] for setting in wanted}
     names: dict[str, None] = {}
-    lines = read_text(path, options).split("\n")
-    whole = not any(lines[1:])
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = json_object(line, f"{path}: line {number}", whole=whole)
+    for number, row in _json_rows(path, options):
         names.update(dict.fromkeys(row))
         numbers.append(number)
         for setting, column in wanted.items():
@@ -255,6 +249,15 @@ def _read_json_lines(path: Path, options: TextOptions, wanted: dict[str, str]) -
         raise UserError(f"{path}: the table is empty")
     check_columns(list(names), wanted, options, str(path))
     return Table(str(path), "line", numbers, columns)
+
+
+def _json_rows(path: Path, options: TextOptions) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line that is not blank, from 1, and its object."""
+    lines = read_text(path, options).split("\n")
+    whole = not any(lines[1:])
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, json_object(line, f"{path}: line {number}", whole=whole)
 
 
 def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:

@@ -125,9 +125,7 @@ def _bytes(model: PreTrainedModel) -> int:
 
 def _rows(split: Split, rows: Sequence[int]) -> Split:
     """Some rows of a split, all with the first label."""
-    return Split(
-        [split.texts[i] for i in rows], split.texts_b and [split.texts_b[i] for i in rows], [0] * len(rows), None
-    )
+    return replace(split.take(rows), labels=[0] * len(rows), domains=None)
 
 
 def _check_tutor(recipe: Recipe, corpus: Corpus, sample: Split) -> int:

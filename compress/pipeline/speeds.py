@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, encode_split
-from compress.data.corpus import Corpus, Split
+from compress.data.corpus import Corpus
 from compress.data.single_tokens import MOST_TOKENS
 from compress.distil.task import StudentTask
 from compress.pipeline.build_student import make_bilstm
@@ -103,7 +103,7 @@ class Speeds:
         with TemporaryDirectory() as directory:
             encoder = save_tokenizer(self.recipe, self._teacher, Path(directory))
         rows = random.Random(0).sample(range(len(train)), min(SAMPLE, len(train)))
-        texts = encode_split(_rows_of(train, rows), encoder)
+        texts = encode_split(train.take(rows), encoder)
         mean = sum(texts.lengths) / len(texts)
         return texts.subset(sorted(range(len(texts)), key=lambda row: abs(texts.lengths[row] - mean)))
 
@@ -160,11 +160,6 @@ class Speeds:
             averaged.update_parameters(model)
 
         return _repeated(both)
-
-
-def _rows_of(split: Split, rows: list[int]) -> Split:
-    texts_b = None if split.texts_b is None else [split.texts_b[row] for row in rows]
-    return Split([split.texts[row] for row in rows], texts_b, [split.labels[row] for row in rows], None)
 
 
 def _optimised(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:

@@ -83,22 +83,26 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     """The table and the text of a recipe's file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+        table = tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        if _is_named_as_table(path):
+            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
+        if isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
+        raise UserError(f"{path}: not valid TOML: {error}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory; name the recipe in it, a TOML file") from None
     except OSError as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        if path.suffix in (*DELIMITED, *JSON_LINES):
-            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
-        raise UserError(f"{path}: not valid TOML: {error}") from None
     table.setdefault("name", path.stem)
     return table, text
+
+
+def _is_named_as_table(path: Path) -> bool:
+    """Whether the name of a file ends as that of a table, also of a compressed one."""
+    return any(suffix.lower() in (*DELIMITED, *JSON_LINES, ".parquet") for suffix in path.suffixes)
 
 
 def _is_searched(table: dict[str, Any]) -> bool:

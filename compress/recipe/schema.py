@@ -123,25 +123,37 @@ class Recipe(Section):
             )
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
+        if self.search.max_parameters is not None and getattr(self.student, "architecture", None) == "random":
+            raise ValueError(
+                "search.max_parameters: a random architecture keeps to search.max_cost only; leave max_parameters out"
+            )
         return self
 
     @model_validator(mode="after")
     def _check_tables(self) -> Recipe:
         """Refuse settings of tables in a recipe that has no such table."""
         bank = [Path(self.transfer.bank)] if self.transfer.bank != "embedded" else []
-        if unused := self.target.unused_setting(bank):
-            raise ValueError(
-                f"{self.target.section}.{unused}: no table of this task is read with it; leave it out, or name the table in train"
-            )
+        unused = {self.target.section: self.target.unused_setting(bank)}
+        if self.source is not None:
+            unused[self.source.section] = self.source.unused_setting()
+        for section, name in unused.items():
+            if name is not None:
+                raise ValueError(
+                    f"{section}.{name}: no table of this task is read with it; leave it out, or name the table in train"
+                )
         return self
 
     @model_validator(mode="after")
     def _check_transfer(self) -> Recipe:
-        """Refuse a transfer set where the student has no teacher."""
+        """Refuse a transfer set where the student has no teacher, and settings of one that there is not."""
         given = self.transfer.model_fields_set
         if given and given.isdisjoint(("texts", "joined", "replaced")):
             raise ValueError(
                 f"transfer.{min(given)}: without transfer.texts, joined or replaced there is no transfer set; set how many texts to take"
+            )
+        if (unread := given & {"bank", "select"}) and "texts" not in given:
+            raise ValueError(
+                f"transfer.{min(unread)}: no text is drawn from a bank without transfer.texts; set how many, or leave it out"
             )
         if self.transfer.any and self.objective.method == "none":
             raise ValueError(

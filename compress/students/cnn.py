@@ -4,8 +4,8 @@ During training, the logits after every cell are matched to a layer of the teach
 computed.
 
 Differences from the paper: BatchNorm comes before the ReLU (see operations.py), there are no position embeddings (see
-network.py), a read-out also pools the maximum (see layers.py), and by default both inputs of the first cell see both
-texts of a pair (see input_layer.py).
+network.py), a read-out also pools the maximum (see layers.py), by default both inputs of the first cell see both texts of a
+pair (see input_layer.py), and cells may see half of the positions (see downsampling.py).
 """
 
 from __future__ import annotations

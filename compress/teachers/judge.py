@@ -10,8 +10,9 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,17 +121,20 @@ def judge_texts(judges: Judges, setting: Literal["auto"] | Precision, texts: Enc
     """
     chosen = judges.scratch / "judge.json"
 
-    def precision() -> Precision:
+    def decided() -> tuple[Precision, int]:
+        """The precision, and the tokens of a batch: the parts that are there were divided so, be it on another device."""
         if chosen.is_file():
-            return json.loads(chosen.read_text(encoding="utf-8"))["precision"]
-        found = choose(judges, texts, dev) if setting == "auto" else setting
+            earlier = json.loads(chosen.read_text(encoding="utf-8"))
+            return earlier["precision"], earlier["batch_tokens"]
+        found, tokens = choose(judges, texts, dev) if setting == "auto" else setting, _batch_tokens()
         if found == "int8":
             judges.open(found)  # only the first process writes the graph
-        write_json(chosen, {"precision": found})
-        return found
+        write_json(chosen, {"precision": found, "batch_tokens": tokens})
+        return found, tokens
 
-    judge = judges.open(processes.broadcast_result(precision))
-    parts = list(_parts(texts.lengths))
+    precision, tokens = processes.broadcast_result(decided)
+    judge = judges.open(precision)
+    parts = list(_parts(texts.lengths, tokens))
     files = [judges.scratch / f"logits-{number}.npy" for number in range(len(parts))]
     done = processes.broadcast_result(lambda: sum(file.is_file() for file in files))
     out = torch.zeros(len(texts), judges.classes)
@@ -147,23 +151,25 @@ def _judge_parts(judge: Judge, texts: EncodedSplit, parts: list[Batches], files:
     first, step = processes.rank(), processes.size()  # each process takes a share of a part's batches
     own = [rows for batches in parts for rows in batches[first::step]]
     started = time.monotonic()
-    answers = with_progress(
-        zip(own, _answers(judge, texts, own), strict=True),
-        sum(texts.lengths[row] for row in _rows(own)),
-        "teacher",
-        unit="tokens",
-        size=lambda answer: sum(texts.lengths[row] for row in answer[0]),
-    )
-    for batches, file in zip(parts, files, strict=True):
-        for rows, logits in islice(answers, len(batches[first::step])):
-            out[rows] = logits
-        part = _rows(batches)
-        values = out[part]
-        processes.all_reduce([values])
-        out[part] = values
-        if processes.is_first():
-            _write(values, file)
-    assert next(answers, None) is None, "all batches belong to a part"  # ends the progress bar
+    # Closed after an error too: else the process would compute all batches that are in line before it ends.
+    with closing(_answers(judge, texts, own)) as found:
+        answers = with_progress(
+            zip(own, found, strict=True),
+            sum(texts.lengths[row] for row in _rows(own)),
+            "teacher",
+            unit="tokens",
+            size=lambda answer: sum(texts.lengths[row] for row in answer[0]),
+        )
+        for batches, file in zip(parts, files, strict=True):
+            for rows, logits in islice(answers, len(batches[first::step])):
+                out[rows] = logits
+            part = _rows(batches)
+            values = out[part]
+            processes.all_reduce([values])
+            out[part] = values
+            if processes.is_first():
+                _write(values, file)
+        assert next(answers, None) is None, "all batches belong to a part"  # ends the progress bar
     if own:
         speed = sum(map(len, own)) * step / (time.monotonic() - started)
         console.print(f"  judged in {judge.precision}: {speed:,.0f} texts/s")
@@ -210,7 +216,7 @@ def _compare(logits: Tensor, expected: Tensor, labels: Tensor) -> tuple[bool, st
 
 def _seconds(judge: Judge, texts: EncodedSplit) -> float:
     """Seconds that the judge takes for the texts, after a first batch that is not counted."""
-    batches = list(_batches(texts.lengths))
+    batches = list(_batches(texts.lengths, _batch_tokens()))
     judge.logits(texts.batch(batches[0]))
     started = time.monotonic()
     list(_answers(judge, texts, batches))
@@ -219,19 +225,23 @@ def _seconds(judge: Judge, texts: EncodedSplit) -> float:
 
 def _all_answers(judge: Judge, texts: EncodedSplit) -> Tensor:
     """Logits (N, C)."""
-    batches = list(_batches(texts.lengths))
+    batches = list(_batches(texts.lengths, _batch_tokens()))
     return torch.cat(list(_answers(judge, texts, batches)))[torch.argsort(_rows(batches))]
 
 
-def _answers(judge: Judge, texts: EncodedSplit, batches: Batches) -> Iterator[Tensor]:
-    """The logits (B, C) of each batch, in order."""
+def _answers(judge: Judge, texts: EncodedSplit, batches: Batches) -> Generator[Tensor, None, None]:
+    """The logits (B, C) of each batch, in order. Closed before its end, it computes no batch that has not begun."""
     with ThreadPoolExecutor(judge.at_once) as pool:
         yield from pool.map(lambda rows: judge.logits(texts.batch(rows)), batches)
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of texts of similar length, as many as make a batch of the device's number of tokens."""
-    limit = BATCH_TOKENS["cpu" if make_accelerator().device.type == "cpu" else "gpu"]
+def _batch_tokens() -> int:
+    """The most tokens of a batch on this device."""
+    return BATCH_TOKENS["cpu" if make_accelerator().device.type == "cpu" else "gpu"]
+
+
+def _batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Rows of texts of similar length, as many as make a batch of at most `limit` tokens."""
     rows: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if rows and (len(rows) + 1) * lengths[row] > limit:
@@ -242,10 +252,10 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield rows
 
 
-def _parts(lengths: Sequence[int]) -> Iterator[Batches]:
-    """The batches in groups of about `PART` texts."""
+def _parts(lengths: Sequence[int], limit: int) -> Iterator[Batches]:
+    """The batches of at most `limit` tokens in groups of about `PART` texts."""
     part: Batches = []
-    for rows in _batches(lengths):
+    for rows in _batches(lengths, limit):
         part.append(rows)
         if sum(map(len, part)) >= PART:
             yield part

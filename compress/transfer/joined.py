@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from compress.data.words import join_words, split_words
+from compress.augment.spans import random_span
+from compress.data.words import join_words
 
 SPANS = (2, 3)  # fewest and most spans of a joined text
 SHORTEST, LONGEST = 0.2, 0.7  # share of the words of a text that its span has
@@ -15,11 +16,4 @@ def joined_texts(texts: Sequence[str], count: int, rng: random.Random) -> Iterat
     """`count` texts, each of two or three spans of different texts in random order."""
     for _ in range(count if texts else 0):
         parts = rng.sample(texts, min(rng.randint(*SPANS), len(texts)))
-        yield join_words([_span(part, rng) for part in parts])
-
-
-def _span(text: str, rng: random.Random) -> str:
-    words = split_words(text)
-    size = max(1, round(len(words) * rng.uniform(SHORTEST, LONGEST)))
-    start = rng.randint(0, max(0, len(words) - size))
-    return join_words(words[start : start + size])
+        yield join_words([random_span(part, SHORTEST, LONGEST, rng) for part in parts])

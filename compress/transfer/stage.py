@@ -48,7 +48,7 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
     What is in the bank and equals a dev or test text, or shares a run of five words with one, is left out.
 
     :param corpus: what the student is for.
-    :raises UserError: the bank cannot be read, or has no text to use.
+    :raises UserError: the bank cannot be read or has no text to use, or no text can be made of the task's own.
     """
     own = corpus.splits["train"]
     found: list[Sequence[str]] = [*_drawn(recipe, corpus, own)] if recipe.transfer.texts else []
@@ -60,7 +60,12 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
     if recipe.transfer.replaced:
         found += _replaced(recipe, own)
     if not found:
-        raise _nothing_similar(recipe.transfer.bank)
+        if recipe.transfer.texts:
+            raise _nothing_similar(recipe.transfer.bank)
+        raise UserError(
+            "transfer: nothing could be made of the task's own texts by joined or replaced; set transfer.texts for texts of a bank, or "
+            "remove the section"
+        )
     write_examples(found, directory)
 
 

@@ -79,7 +79,7 @@ def test_a_sample_of_train_has_every_class(tmp_path: Path) -> None:
     for options in ({"train_limit": 5}, {"limit": 5}, {"train_fraction": 0.02}):
         split = load(tmp_path, table, dev=dev, **options).splits["train"]
         assert set(split.labels) == {0, 1, 2, 3}
-        assert len(split) == 6 if "train_fraction" in options else 5
+        assert len(split) == (6 if "train_fraction" in options else 5)
     with pytest.raises(UserError, match=r"data\.train_limit: 3 texts are fewer than the 4 classes"):
         load(tmp_path, table, dev=dev, train_limit=3)
     # A sample that has every class by itself stays what it is: it depends on the seed only.

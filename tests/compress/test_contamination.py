@@ -108,6 +108,11 @@ def test_what_is_found_is_counted_and_removed_as_the_recipe_says(
     assert f'data.decontaminate = "{decontaminate}"' in str(found)
 
 
+def test_a_train_of_which_nothing_is_left_is_named_with_what_removed_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^data\.decontaminate: all 3 training texts overlap with dev or test"):
+        load(tmp_path, EQUAL + SHARED, "overlap")
+
+
 def test_unlabelled_texts_are_looked_at_too(tmp_path: Path) -> None:
     more = write_tsv(tmp_path / "u.tsv", [SHARED[0][:1], FOUR[0][:1]], ("text",))
     files = {"train": write_tsv(tmp_path / "t.tsv", CLEAN), "dev": write_tsv(tmp_path / "d.tsv", DEV)}

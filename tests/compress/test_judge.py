@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from compress.data.batches import EncodedSplit, encode_split
+from compress.data.batches import Batch, EncodedSplit, encode_split
 from compress.data.corpus import Split
 from compress.runtime.encode import IntArray
 from compress.runtime.errors import UserError
@@ -70,6 +71,7 @@ def test_a_killed_run_goes_on_with_the_part_that_it_had_not_finished(
         with pytest.raises(KilledError):
             judge_texts(judges, "int8", texts, texts)
     assert len(list((tmp_path / "killed").glob("logits-*.npy"))) == 2
+    monkeypatch.setattr(judge, "BATCH_TOKENS", {"cpu": 900, "gpu": 900})  # as if it went on on another device
     asked: list[int] = []
 
     def counted(teacher: Path, file: Path) -> judge.Int8Model:
@@ -84,6 +86,25 @@ def test_a_killed_run_goes_on_with_the_part_that_it_had_not_finished(
     again = judge_texts(Judges(teacher, tmp_path / "killed", counted), "int8", texts, texts)
     assert torch.equal(again, whole)  # ranges of INT8 depend on a batch, so the batches were the same
     assert 90 <= sum(asked) < 150
+
+
+def test_after_an_error_no_batch_is_begun_that_was_in_line(texts: EncodedSplit, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def slow(batch: Batch) -> torch.Tensor:
+        asked.append(len(batch))
+        time.sleep(0.01)
+        return torch.zeros(len(batch), 2)
+
+    parts = [[[row]] for row in range(len(texts))]
+    with pytest.raises(FileNotFoundError) as caught:
+        judge._judge_parts(
+            judge.Judge("fp32", slow), texts, parts, [tmp_path / "absent" / "x"] * len(parts), torch.zeros(300, 2)
+        )
+    assert caught.value.filename  # a known error, as to who prints it, keeps alive what it has passed
+    begun = len(asked)
+    time.sleep(0.3)
+    assert len(asked) == begun < 300
 
 
 def test_int8_is_taken_if_it_is_faster_and_agrees_with_fp32_on_dev(

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,16 @@ def test_missing_recipe(tmp_path: Path) -> None:
 
 
 def test_what_is_no_recipe_is_said(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("text,label\na good film,yes\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"t\.csv: is a table; `pocketbert init .*t\.csv` writes a recipe"):
-        load_recipe(tmp_path / "t.csv")
+    table = "text,label\na good café,yes\n"
+    for name, content in (
+        ("t.csv", table.encode()),
+        ("t.CSV", table.encode("latin-1")),
+        ("t.csv.gz", gzip.compress(table.encode())),
+        ("t.parquet", b"PAR1\x15\x04\xff"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name}: is a table; `pocketbert init .*{name}` writes a recipe"):
+            load_recipe(tmp_path / name)
     with pytest.raises(UserError, match="is a directory; name the recipe in it"):
         load_recipe(tmp_path)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from compress.pipeline.check import check
 from compress.recipe import load_recipe
 from compress.recipe.sections import DataOptions
 from compress.runtime.errors import UserError
-from tests.tiny_task import sentences
+from tests.tiny_task import ROOT, sentences
 
 ROWS = [("the lamp was dull", "neg"), ("the chair was bright", "pos"), ("a slow kettle", "neg"), ("a calm door", "pos")]
 CSV = "text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS)
@@ -216,6 +219,36 @@ def test_a_hub_dataset_is_checked_like_a_file(tmp_path: Path) -> None:
         load_corpus(saved([[0], [0, 1]], datasets.Sequence(names)))
     with pytest.raises(UserError, match="no column 'stars'"):
         load_corpus(saved([0, 1], names).model_copy(update={"label": "stars"}))
+
+
+def test_a_directory_whose_files_are_elsewhere_or_damaged_is_one_line_without_a_network(tmp_path: Path) -> None:
+    """The client of the hub reads `HF_HUB_OFFLINE` when it is imported, so it has a process of its own."""
+    files = '- {config_name: a, data_files: [{split: train, path: "hf://datasets/lab/x@main/t.csv"}]}'
+    for name, file, content in (
+        ("away", "README.md", f"---\nconfigs:\n{files}\n---\n"),
+        ("cut", "train.parquet", "PAR1"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(content, encoding="utf-8")
+    code = """
+import sys
+from compress.data.corpus import load_corpus
+from compress.recipe.sections import DataOptions
+from compress.runtime.errors import UserError
+for folder in sys.argv[1:]:
+    try:
+        load_corpus(DataOptions(hub=folder))
+    except UserError as error:
+        print(error)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", code, str(tmp_path / "away"), str(tmp_path / "cut")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name, line in zip(("away", "cut"), lines, strict=True):
+        assert line.startswith(f"data.hub: {tmp_path / name}: cannot be loaded (")
+    assert "network" not in lines[1]  # which would not mend a damaged file
 
 
 def test_a_recipe_of_a_windows_editor_is_read(tmp_path: Path) -> None:

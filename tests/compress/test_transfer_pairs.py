@@ -75,6 +75,17 @@ def test_joined_pairs_are_of_texts_of_different_pairs() -> None:
     assert joined_pairs(["a"], ["b"], 5, random.Random(0)) == []
 
 
+def test_where_there_is_no_bank_none_is_blamed_for_a_set_without_texts(tmp_path: Path) -> None:
+    """All second texts are equal, so that no pair of two others can be made."""
+    rows = [(question, "the same answer", "xy"[i % 2]) for i, question in enumerate(QUESTIONS)]
+    write_tsv(tmp_path / "train.tsv", rows, ("a", "b", "label"))
+    data = '[data]\ntrain = "train.tsv"\ndev = "train.tsv"\ntext = "a"\ntext_b = "b"\n'
+    (tmp_path / "task.toml").write_text(f"{data}[transfer]\njoined = 9\n", encoding="utf-8")
+    recipe = load_recipe(tmp_path / "task.toml")
+    with pytest.raises(UserError, match=r"^transfer: nothing could be made of the task's own texts"):
+        make_transfer_set(recipe, load_corpus(recipe.target), tmp_path)
+
+
 @pytest.mark.parametrize("bank", ["single.txt", "pairs.tsv"])
 def test_a_task_on_pairs_gets_pairs_without_what_is_in_dev(tmp_path: Path, bank: str) -> None:
     dev = ("where is the old red house of mine", "who can sell a house")

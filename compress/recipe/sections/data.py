@@ -102,7 +102,7 @@ class TextOptions(Section):
         kinds = {suffix for path in (*files, *further) for suffix in map(str.lower, path.suffixes)}
         readers = {"separator": DELIMITED, "quoting": DELIMITED, "encoding": (*DELIMITED, *JSON_LINES, ".txt")}
         if self.source == "embedded" and not kinds:
-            readers |= dict.fromkeys(("text", "text_b", "label"), ())
+            readers |= dict.fromkeys(("text", "text_b", "label", "domain"), ())
         given = [key for key in readers if getattr(self, key) != type(self).model_fields[key].default]
         return next((key for key in given if kinds.isdisjoint(readers[key])), None) if self.source != "hub" else None
 
