@@ -38,6 +38,7 @@ CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
 BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; joined, and as many with replaced words
+BANK_PAIRS, OWN_PAIRS = 50_000, 100_000  # for a task on pairs, which takes longer
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
 COMMENT_COLUMN = 36
 
@@ -152,12 +153,11 @@ class _Writer:
         yield "seed = 0"
         yield from ("", "[data]", *self._data())
         yield from ("", "[teacher]", *self._teacher())
-        if not self.corpus.pair:
-            yield from ("", "[transfer]", *self._transfer(), "", "[student]", *self._student())
+        yield from ("", "[transfer]", *self._transfer(), "", "[student]", *self._student())
         yield ""
         yield "[compress]"
         yield _line("preset", "adabert", "a searched convolutional network; or tinybert, distilbert, bilstm, …")
-        if self.language.english and not self.corpus.pair:
+        if self.language.english and not self.corpus.pair:  # else the usual 10,000
             yield _line("steps", 20_000, "of the student's training; with 10_000 it is half as long")
         yield ""
         yield "[export]"
@@ -210,13 +210,19 @@ class _Writer:
             yield _line(
                 "bank", "embedded", "English talk, news, tweets and debates; or a file of your own texts without labels"
             )
-            yield _line("texts", BANK_TEXTS, "the ones most like yours")
+            if self.corpus.pair:
+                yield _line("texts", BANK_PAIRS, "pairs of texts that resemble each other, the ones most like yours")
+            else:
+                yield _line("texts", BANK_TEXTS, "the ones most like yours")
         else:
             yield '# bank = "texts.txt"                a file of your own texts without labels, a text a line'
             yield "# texts = 80_000"
-        yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
-        replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
-        yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
+        if self.corpus.pair:
+            yield _line("joined", OWN_PAIRS, "a first text of yours beside the second one of another of your pairs")
+        else:
+            yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
+            replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
+            yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
         if self.language.english:
             yield _line("share", 0.8, "of what the student hears; the rest are your labelled texts")
 
