@@ -63,7 +63,7 @@ class Guard:
     def __init__(self, app: Starlette, bentoml: ASGIApp, settings: Settings) -> None:
         self.bentoml = bentoml
         self.drain = Drain(settings.drain_seconds)
-        self._token = settings.token and b"Bearer " + settings.token.get_secret_value().encode()
+        self._token = settings.token and settings.token.get_secret_value().encode()
         for path in ADMITTED:  # rates and percentiles are known from the first request on, not from the second
             _counter(path, 200)
             _histogram(path)
@@ -136,7 +136,9 @@ class Guard:
                 if found := pattern.fullmatch(value):
                     REQUEST.set({**REQUEST.get(), field: found[1].decode()})
         asks = scope["path"].startswith(WITH_TOKEN) and scope["method"] != "OPTIONS"
-        if self._token and asks and not hmac.compare_digest(authorization, self._token):
+        scheme, _, given = authorization.partition(b" ")
+        known = scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token or b"")  # RFC 9110 §11.1: in any case
+        if self._token and asks and not known:
             cure = "authorization: send the header `Authorization: Bearer TOKEN` with the server's token"
             return _json(401, cure, {"www-authenticate": "Bearer"})
         return None

@@ -122,6 +122,7 @@ def test_a_token_is_asked_for_where_the_model_is(predictor: Predictor) -> None:
         assert ask(guard, "/admin/reload", method="POST", **given)[0] == 401
         assert ask(guard, "/docs", **given)[0] == ask(guard, "/livez", **given)[0] == 200
     assert classify(guard, authorization=f"Bearer {TOKEN}".encode())[0] == 200
+    assert classify(guard, authorization=f"bearer {TOKEN}".encode())[0] == 200  # the name of the scheme in any case
 
 
 def test_no_bundle_can_be_changed_without_a_token(predictor: Predictor) -> None:
