@@ -137,7 +137,9 @@ class Guard:
                     REQUEST.set({**REQUEST.get(), field: found[1].decode()})
         asks = scope["path"].startswith(WITH_TOKEN) and scope["method"] != "OPTIONS"
         scheme, _, given = authorization.partition(b" ")
-        known = scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token or b"")  # RFC 9110 §11.1: in any case
+        known = scheme.lower() == b"bearer" and hmac.compare_digest(
+            given, self._token or b""
+        )  # RFC 9110 §11.1: in any case
         if self._token and asks and not known:
             cure = "authorization: send the header `Authorization: Bearer TOKEN` with the server's token"
             return _json(401, cure, {"www-authenticate": "Bearer"})

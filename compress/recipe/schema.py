@@ -88,6 +88,16 @@ class Recipe(Section):
         """The data of the source domain: the section `data.source`, or None."""
         return self.data.source if isinstance(self.data, TwoDomainOptions) else None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_length_of_tutored(cls, values: Any) -> Any:
+        """A teacher with a tutor has many more texts than those with labels: by default it sees each once."""
+        teacher, tutor = (values.get(name, {}) for name in ("teacher", "tutor"))
+        if not isinstance(teacher, dict) or not isinstance(tutor, dict) or tutor.get("model") is None:
+            return values
+        has_length = any(teacher.get(name) is not None for name in ("epochs", "steps"))
+        return values if has_length else {**values, "teacher": {**teacher, "epochs": 1}}
+
     @model_validator(mode="after")
     def _check_combination(self) -> Recipe:
         """Refuse combinations of student, objective and augmentation that do not work, with the reason."""

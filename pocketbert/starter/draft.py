@@ -203,6 +203,10 @@ class _Writer:
         steps = _teacher_steps(self.corpus)
         if steps > TEACHER_STEPS:
             yield _line("steps", steps, f"the usual {TEACHER_STEPS} are few for so many classes or rows")
+        yield ""
+        yield "# [tutor]  # a larger BERT whose answers the teacher learns: a more accurate student, and one to two hours more of training"
+        example = '"embedded-base"' if self.language.english else '"FacebookAI/xlm-roberta-base"'
+        yield f"# model = {example}         # or a directory of a trained one, with fine_tuned = true"
 
     def _transfer(self) -> Iterator[str]:
         yield "# Further texts that the teacher labels and the student learns from: more are better, and take longer."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from compress.data.transfer_set import load_transfer_set, save_transfer_set
 from compress.pipeline.preflight import preflight
 from compress.pipeline.run import compress
 from compress.pipeline.workspace import Workspace
-from compress.recipe import load_recipe
+from compress.recipe import load_recipe, recipe_from
+from compress.recipe.sections import TEACHER_STEPS
 from compress.runtime.errors import UserError
 from compress.teachers.finetune import open_encoder, open_teacher
 from compress.teachers.judge import Judges
@@ -138,6 +140,20 @@ def test_a_tutor_that_cannot_be_used_is_refused_by_its_own_name(
     recipe = load_recipe(file, [f"tutor.model={large}"])
     with pytest.raises(UserError, match=message):
         preflight(recipe, load_corpus(recipe.target))
+
+
+def test_a_tutored_teacher_takes_one_pass_unless_the_recipe_says_otherwise() -> None:
+    data = '[data]\nsource = "embedded"\n'
+    for teacher, length in (
+        ("", (1, None)),
+        ("[teacher]\nsteps = 9\n", (None, 9)),
+        ("[teacher]\nepochs = 2\n", (2, None)),
+    ):
+        options = recipe_from(
+            tomllib.loads(f'name = "t"\n{data}{teacher}[tutor]\nmodel = "embedded-base"\n'), "t"
+        ).teacher
+        assert (options.epochs, options.steps) == length
+    assert recipe_from(tomllib.loads(f'name = "t"\n{data}'), "t").teacher.steps == TEACHER_STEPS
 
 
 def test_settings_of_a_tutor_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_pairs_are_known_by_their_names(folder: Path) -> None:
     path = table(folder / "t.tsv", rows, ("premise", "hypothesis", "gold_label"), "\t")
     recipe = draft_recipe(path).write()
     assert (recipe.target.text, recipe.target.text_b, recipe.target.label) == ("premise", "hypothesis", "gold_label")
-    assert recipe.transfer.texts and recipe.transfer.joined and not recipe.transfer.replaced
+    assert (recipe.transfer.texts, recipe.transfer.joined, recipe.transfer.replaced) == (50_000, 100_000, 0)
 
 
 def test_texts_that_are_not_english_get_a_teacher_that_reads_them(folder: Path) -> None:

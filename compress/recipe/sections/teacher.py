@@ -72,7 +72,9 @@ class TeacherOptions(FineTuningOptions):
 
 
 class TutorOptions(FineTuningOptions):
-    """A larger model that is fine-tuned first. The teacher learns its answers instead of the labels (arXiv 1902.03393)."""
+    """A larger model that is fine-tuned first. The teacher learns its answers instead of the labels (arXiv 1902.03393), by default one pass
+    over the texts that the tutor has labelled.
+    """
 
     model: Annotated[str | None, Content.MODEL] = Field(
         None,
