@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -70,10 +71,10 @@ def http_command(
     if not (rates or loops or ramp):
         raise UserError("say how much load: --rate 100, --connections 8 or --ramp 20")
     for option, numbers in (("--rate", rates), ("--connections", loops), ("--ramp", [ramp or 1.0])):
-        if any(not number > 0 for number in numbers):
-            raise UserError(f"{option}: must be above 0")
-    if not (seconds > 0 and timeout > 0):
-        raise UserError("--seconds, --timeout: must be above 0")
+        if any(not 0 < number < inf for number in numbers):
+            raise UserError(f"{option}: must be above 0, and finite")
+    if not (0 < seconds < inf and 0 < timeout < inf and warm_up < inf):
+        raise UserError("--seconds, --timeout: must be above 0, and finite, as --warm-up must")
     from bench.load.drive import Plan
     from bench.load.report import summary, write_report
     from bench.load.run import LoadOptions, run_load

@@ -48,11 +48,11 @@ class Target:
         :param headers: such as "Authorization: Bearer …".
         :raises UserError: the URL, the template or a header cannot be used, or the host is not known.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
-            raise UserError(f"{url}: {error}") from None
+            raise UserError(f"{url}: {error}; write it as http://HOST:PORT/PATH") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{url}: not a URL of a server; write it as http://HOST:PORT/PATH")
         path = (parts.path or PATH) + (f"?{parts.query}" if parts.query else "")

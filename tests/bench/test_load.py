@@ -261,6 +261,9 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
     [
         ([], "say how much load"),
         (["--rate", "0"], "--rate: must be above 0"),
+        (["--rate", "inf"], "--rate: must be above 0, and finite"),
+        (["--rate", "9", "--seconds", "inf"], "--seconds, --timeout: must be above 0, and finite"),
+        (["--rate", "9", "--warm-up", "inf"], "and finite, as --warm-up must"),
         (["--rate", "9", "--seconds", "0"], "--seconds"),
         (["--rate", "9", "--body", '{"text": {text}}'], "--body: with a text in it it is not JSON"),
         (["--rate", "9", "--body", '{"a": "{text}", "b": "{text_b}"}'], "text 1 is no pair"),
@@ -282,6 +285,9 @@ def test_a_server_that_refuses_the_request_says_why_before_anything_is_measured(
         Target.make(server.url, BODY, ["a text"], [])
     with pytest.raises(UserError, match="not a URL of a server"):
         Target.make("ftp://127.0.0.1", BODY, ["a text"], [])
+    for url in ("http://[::1", "http://localhost:99999"):
+        with pytest.raises(UserError, match="write it as http://HOST:PORT/PATH"):
+            Target.make(url, BODY, ["a text"], [])
 
 
 def test_bodies_and_texts(tmp_path: Path) -> None:
