@@ -86,6 +86,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
     except UnicodeDecodeError as error:
+        _refuse_table(path)
         raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory; name the recipe in it, a TOML file") from None
@@ -93,12 +94,24 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: not a readable text file ({error})") from None
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        if path.suffix in (*DELIMITED, *JSON_LINES):
-            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers of thousands of digits, and arrays of thousands of levels
+        _refuse_table(path)
+        fault = error if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long, or arrays are too deep"
+        raise UserError(f"{path}: not valid TOML: {fault}") from None
     table.setdefault("name", path.stem)
     return table, text
+
+
+def _refuse_table(path: Path) -> None:
+    """See that a file that is no recipe is not a table by its name.
+
+    :raises UserError: it is.
+    """
+    if any(suffix.lower() in (*DELIMITED, *JSON_LINES, ".parquet") for suffix in path.suffixes[-2:]):
+        raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it")
 
 
 def _is_searched(table: dict[str, Any]) -> bool:

@@ -38,6 +38,8 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
         ("[data]\nsource = 'embedded'\ntrain = 'x.tsv'\n", ["source"]),
         ("name = 'a/b'\n", [":1", "name"]),
         ("[compress\n", ["not valid TOML", "line 1"]),
+        ("seed = " + "9" * 5_000, ["not valid TOML: a number is too long"]),
+        ("x = " + "[" * 5_000 + "]" * 5_000, ["not valid TOML", "arrays are too deep"]),
         ("extra = 1\n", [":1", "extra", "unknown key"]),
         ("seed = 1\nstudent = {kind = 'cnn', wdith = 3}\n", [":2", "student.wdith", "unknown key"]),
         ("student = 'cnn'\n", [":1", "student: must be a section", "'cnn'"]),
@@ -74,6 +76,10 @@ def test_what_is_no_recipe_is_said(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\na good film,yes\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"t\.csv: is a table; `pocketbert init .*t\.csv` writes a recipe"):
         load_recipe(tmp_path / "t.csv")
+    for name, content in (("e.csv", "text;label\nschön;ja\n".encode("latin-1")), ("e.parquet", b"PAR1\xff")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name}: is a table; `pocketbert init .*{name}` writes a recipe"):
+            load_recipe(tmp_path / name)
     with pytest.raises(UserError, match="is a directory; name the recipe in it"):
         load_recipe(tmp_path)
 
