@@ -107,9 +107,9 @@ def read_report(path: Path) -> Report:
     try:
         return Report.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); `bench compare` writes a report.json") from None
+        raise UserError(f"{file}: cannot be read ({error.strerror}); `pocketbert bench` writes a report.json") from None
     except ValueError:
-        raise UserError(f"{file}: not a report of `bench compare`; give its report.json or the directory") from None
+        raise UserError(f"{file}: not a report of `pocketbert bench`; give its report.json or the directory") from None
 
 
 def write_report(report: Report, directory: Path) -> None:

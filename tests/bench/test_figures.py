@@ -143,7 +143,7 @@ def test_reports_that_cannot_be_compared_are_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_report(tmp_path / "missing.json")
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(UserError, match=r"not a report of `bench compare`"):
+    with pytest.raises(UserError, match=r"not a report of `pocketbert bench`"):
         read_report(tmp_path)
 
 

@@ -170,7 +170,7 @@ def test_the_command_makes_pages_of_old_reports_and_says_what_is_no_report(tmp_p
     cells = [text for tag, text in page.texts if tag in ("th", "td")]
     assert all(cells.count(title) >= 2 for title in titles if title != "Majority class")
     for arguments, said in (
-        ([str(tmp_path)], "`bench compare` writes a report.json"),
+        ([str(tmp_path)], "`pocketbert bench` writes a report.json"),
         ([str(OLD), "--load", str(OLD)], "not a report of `bench http`"),
         ([str(OLD), "--out", "/proc/x/page.html"], "cannot be written"),
     ):
