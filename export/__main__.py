@@ -44,7 +44,7 @@ def run(
     artifacts: ArtifactsOption = Path("artifacts"),
     force: Annotated[bool, typer.Option(help="export anew even if the bundle is up to date")] = False,
 ) -> None:
-    """Export the student, check its accuracy and write the bundle. This is the command if none is named."""
+    """Export the student, check its accuracy and write the bundle."""
     from compress.recipe import load_recipe
     from export.facts import cascade_lines, comparison
 

@@ -81,7 +81,7 @@ def build_bundle(
     keys = stage_keys(recipe)
     if not workspace.is_current(STUDENT.name, keys[STUDENT.name]):
         raise UserError(
-            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `pocketbert compress` with it first"
+            f"{workspace.root / STUDENT.name}: no finished student of this recipe; run `pocketbert compress` with it and the same --set first"
         )
     stage = bundle_stage(target, refuse=refuse)
     return Bundle(run_stage(stage, recipe, workspace, stage.key(recipe, keys), TaskTexts(recipe), force=force))

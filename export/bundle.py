@@ -125,7 +125,7 @@ def _created(manifest: Path) -> str:
     """The time in the manifest. The time of the file is not used, because copying changes it. "" if it cannot be read."""
     try:
         return str(json.loads(manifest.read_text(encoding="utf-8"))["created"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -145,11 +145,15 @@ def _read_manifest(directory: Path) -> tuple[Manifest, str]:
         raise UserError(f"{directory}: no {MANIFEST}, so no bundle; make one with `{HOW_TO_MAKE}`") from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); export the bundle again") from None
     found = content.get("format") if isinstance(content, dict) else None
+    if found is None:
+        raise UserError(f"{path}: is not the manifest of a bundle; export the bundle again")
     if found != FORMAT:
-        raise UserError(f"{path}: bundle format {found}, this version reads format {FORMAT}; export the bundle again")
+        newer = isinstance(found, int) and found > FORMAT
+        cure = "install a newer pocketbert, or export the bundle with this one" if newer else "export the bundle again"
+        raise UserError(f"{path}: bundle format {found}, this version reads format {FORMAT}; {cure}")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:

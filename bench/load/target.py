@@ -54,7 +54,7 @@ class Target:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
-            raise UserError(f"{url}: {error}") from None
+            raise UserError(f"{url}: {error}; write it as http://HOST:PORT/PATH") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"{url}: not a URL of a server; write it as http://HOST:PORT/PATH")
         if parts.username is not None:

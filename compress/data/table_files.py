@@ -269,8 +269,7 @@ def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
     try:
         row = json.loads(line, object_pairs_hook=_unique, parse_constant=lambda constant: None)
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{place}: cannot be read as JSON ({reason}){_json_cure(line)}") from None
+        raise UserError(f"{place}: cannot be read as JSON ({_json_fault(error)}){_json_cure(line)}") from None
     if not isinstance(row, dict):
         cure = "write the objects of the list one a line" if whole else 'a line must be an object such as {"text": …}'
         raise UserError(f"{place}: not a JSON object but {_json_kind(row)}; {cure}")
@@ -279,6 +278,14 @@ def json_object(line: str, place: str, *, whole: bool) -> dict[str, Any]:
             if half := re.search("[\ud800-\udfff]", json.dumps([name, value], ensure_ascii=False)):
                 raise UserError(f"{place}: column {name!r} holds half of a character (\\u{ord(half[0]):04x}); mend it")
     return row
+
+
+def _json_fault(error: Exception) -> str:
+    """What is wrong with a line, without the words of Python's settings."""
+    if isinstance(error, RecursionError):
+        return "lists or objects stand in one another too deeply"
+    reason = str(error).splitlines()[0]
+    return "a number has thousands of digits" if "integer string conversion" in reason else reason
 
 
 def _json_cure(line: str) -> str:

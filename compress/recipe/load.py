@@ -86,23 +86,31 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `pocketbert init DATA.csv` writes one for your table") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        if _is_named_as_table(path):
-            raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it") from None
-        if isinstance(error, UnicodeDecodeError):
-            raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        _refuse_table(path)
+        raise UserError(f"{path}: not in UTF-8 ({error}); save it in this encoding") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory; name the recipe in it, a TOML file") from None
     except OSError as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers of thousands of digits, and arrays of thousands of levels
+        _refuse_table(path)
+        fault = error if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long, or arrays are too deep"
+        raise UserError(f"{path}: not valid TOML: {fault}") from None
     table.setdefault("name", path.stem)
     return table, text
 
 
-def _is_named_as_table(path: Path) -> bool:
-    """Whether the name of a file ends as that of a table, also of a compressed one."""
-    return any(suffix.lower() in (*DELIMITED, *JSON_LINES, ".parquet") for suffix in path.suffixes)
+def _refuse_table(path: Path) -> None:
+    """See that a file that is no recipe is not a table by its name.
+
+    :raises UserError: it is.
+    """
+    if any(suffix.lower() in (*DELIMITED, *JSON_LINES, ".parquet") for suffix in path.suffixes):
+        raise UserError(f"{path}: is a table; `pocketbert init {path}` writes a recipe for it")
 
 
 def _is_searched(table: dict[str, Any]) -> bool:

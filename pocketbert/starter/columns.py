@@ -85,6 +85,10 @@ def choose_columns(
             close = get_close_matches(name, cells, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             raise UserError(f"{option} {name}: {place} has no such column, only {_list(list(cells))}{meant}")
+        if name is not None and [text, text_b, label].count(name) > 1:
+            raise UserError(
+                f"{option} {name}: this column is named twice; name another one for the texts or the labels"
+            )
     columns = [describe(name, values) for name, values in cells.items()]
     rows = len(next(iter(cells.values())))
     if text is None and text_b is None:

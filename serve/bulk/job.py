@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compress import __version__
@@ -25,6 +25,17 @@ from serve.bulk.urls import is_url, local_path
 from serve.bulk.worker import EXTRAS, Answers, Done, Engine, OwnProcesses, Setup
 
 SHOWN = 3  # bad rows in a message
+OTHER_KINDS = (
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".json",
+    ".txt",
+    ".xml",
+    ".feather",
+    ".arrow",
+    ".zip",
+)  # no names of directories
 
 
 @dataclass
@@ -67,7 +78,7 @@ def run_bulk(bundle: Path | None, options: BulkOptions, shown: Shown = lambda st
     options = replace(options, source=local_path(options.source), target=local_path(options.target))
     opened = Bundle(find_bundle(bundle).absolute())
     setup = _setup(opened, options)
-    _check_apart(options)
+    _check_output(options)
     single = named_layout(options.target) is not None
     unit = "row" if setup.source.kind == "parquet" else "line"
     output = Output(options.target, setup.target, setup.schema, single=single, unit=unit)
@@ -141,11 +152,19 @@ def _check_bad(state: State, parts: list[Part], output: Output, most: int) -> No
     )
 
 
-def _check_apart(options: BulkOptions) -> None:
-    """See that the output does not take the place of the table, which is read until the end and by a job that carries on.
+def _check_output(options: BulkOptions) -> None:
+    """See that the output is of a kind that can be written, and does not take the place of the table.
 
-    :raises UserError: it does.
+    The table is read until the end, and by a job that carries on.
+
+    :raises UserError: it is not, or does.
     """
+    ending = PurePosixPath(options.target).suffix.lower()
+    if ending in OTHER_KINDS:
+        raise UserError(
+            f"{options.target}: {ending} is no kind of table that can be written; use .csv, .tsv, .jsonl or .parquet, or a name "
+            "without an ending for a directory of parts"
+        )
     table, output = (
         place.rstrip("/") if is_url(place) else os.path.realpath(place) for place in (options.source, options.target)
     )

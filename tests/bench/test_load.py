@@ -263,6 +263,8 @@ def test_ctrl_c_leaves_a_partial_report(tmp_path: Path) -> None:
         (["--rate", "0"], "--rate: must be above 0"),
         (["--rate", "9", "--ramp", "0"], "--ramp: must be above 0"),
         (["--rate", "inf"], "--rate: must be above 0, and finite"),
+        (["--rate", "9", "--seconds", "inf"], "--seconds, --timeout: must be above 0, and finite"),
+        (["--rate", "9", "--warm-up", "inf"], "and finite, as --warm-up must be"),
         (["--rate", "9", "--seconds", "0"], "--seconds"),
         (["--rate", "9", "--rate", "0.4", "--seconds", "2"], "too short for a request at 0.4 requests/s"),
         (["--ramp", "20", "--seconds", "0.5"], "too short for a request at 1 requests/s"),

@@ -39,6 +39,8 @@ def test_empty_recipe_is_the_default_task(tmp_path: Path) -> None:
         ("[data]\nsource = 'embedded'\ntrain = 'x.tsv'\n", ["source"]),
         ("name = 'a/b'\n", [":1", "name"]),
         ("[compress\n", ["not valid TOML", "line 1"]),
+        ("seed = " + "9" * 5_000, ["not valid TOML: a number is too long"]),
+        ("x = " + "[" * 5_000 + "]" * 5_000, ["not valid TOML", "arrays are too deep"]),
         ("extra = 1\n", [":1", "extra", "unknown key"]),
         ("seed = 1\nstudent = {kind = 'cnn', wdith = 3}\n", [":2", "student.wdith", "unknown key"]),
         ("student = 'cnn'\n", [":1", "student: must be a section", "'cnn'"]),

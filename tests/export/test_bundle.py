@@ -73,6 +73,21 @@ def test_a_missing_file(bundle: Path) -> None:
 def test_another_format_version(bundle: Path) -> None:
     edit_manifest(bundle, format=FORMAT + 1)
     assert f"format {FORMAT + 1}" in refusal(bundle)
+    assert "install a newer pocketbert" in refusal(bundle)
+
+
+def test_json_that_is_no_manifest(bundle: Path) -> None:
+    edit_manifest(bundle, format=None)
+    assert "is not the manifest of a bundle" in refusal(bundle)
+
+
+def test_a_manifest_of_deep_json_is_refused_and_is_not_the_newest(bundle: Path) -> None:
+    folder = bundle.parent / "artifacts"
+    good = make_tiny_bundle(folder / "good" / "bundle")
+    deep = make_tiny_bundle(folder / "deep" / "bundle")
+    (deep / "manifest.json").write_text("[" * 100_000)
+    assert "cannot be read" in refusal(deep)
+    assert newest_bundle(folder) == good
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '"text"', "\xff"])

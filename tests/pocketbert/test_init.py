@@ -180,6 +180,14 @@ def test_columns_that_are_not_plain_are_asked_for(folder: Path) -> None:
         draft_recipe(path, label="moood")
 
 
+def test_a_column_that_is_named_twice_is_refused(folder: Path) -> None:
+    path = table(folder / "t.csv", ROWS, ("text", "label"))
+    with pytest.raises(UserError, match="--text text: this column is named twice"):
+        draft_recipe(path, text="text", label="text")
+    with pytest.raises(UserError, match="--text-b label: this column is named twice"):
+        draft_recipe(path, text="text", text_b="label", label="label")
+
+
 def test_scores_and_names_of_rows_are_no_labels() -> None:
     texts = [f"a text of some length, number {i}" for i in range(50)]
     cells = {"id": [str(i) for i in range(50)], "text": texts, "value": [str(i / 7) for i in range(50)]}

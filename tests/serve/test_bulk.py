@@ -247,6 +247,14 @@ def test_half_a_character_at_the_end_of_the_table_is_said(tiny_bundle: Path, tmp
         bulk(tiny_bundle, table, tmp_path / "out.csv")
 
 
+def test_a_file_of_another_kind_is_not_made_a_directory(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.csv", cells(3))
+    for name in ("out.xlsx", "out.JSON"):
+        with pytest.raises(UserError, match=rf"{name}: .* is no kind of table that can be written; use \.csv"):
+            bulk(tiny_bundle, table, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
 def test_the_folder_of_the_output_must_be_there(tiny_bundle: Path, tmp_path: Path) -> None:
     table = write(tmp_path / "in.csv", cells(3))
     for target in ("resluts/out.csv", "resluts/parts"):

@@ -39,7 +39,7 @@ class ExportOptions(Section):
 
 
 class BenchOptions(Section):
-    """The measurements of `python -m bench compare`."""
+    """The measurements of `pocketbert bench`."""
 
     threads: Positive = Field(1, description="CPU threads of each engine")
     lengths: list[Annotated[int, Field(ge=4, le=512)]] = Field(
