@@ -147,6 +147,17 @@ def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
     assert f"keeps {100 * right / in_fp32:.1f} % of the teacher's test accuracy and closes {closed}" in FINDINGS
 
 
+def test_the_spread_of_seeds_is_that_of_the_runs() -> None:
+    found = json.loads((ROOT / "docs" / "sentiment" / "seeds.json").read_text(encoding="utf-8"))
+    for kind, split in (("default", "test"), ("default", "dev"), ("tutored", "test"), ("tutored", "dev")):
+        values = [run["int8"][split] for run in found[kind]]
+        assert len(values) == 3
+        said = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        assert said in FINDINGS, (kind, split, said)
+    best = statistics.mean(run["int8"]["test"] for run in found["tutored"])
+    assert f"raises the same student to {best:.1f} %" in " ".join(README.split())
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
