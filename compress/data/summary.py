@@ -131,19 +131,19 @@ def _about_texts(
     if conflicts:
         a, b = conflicts[0]
         yield (
-            f"{len(conflicts):,} training texts have several labels, such as {a.label!r} in {a.place} and {b.label!r} in {b.place}; "
+            f"training texts with several labels: {len(conflicts):,}, such as {a.label!r} in {a.place} and {b.label!r} in {b.place}; "
             "no model can learn both"
         )
     if blank:
         name, row = blank[0]
         shown = next(text for text in row.texts if _is_blank(text))
-        yield f"{len(blank):,} texts are a single character or have no letter or digit, such as {shown[:20]!r} ({name}, {row.place})"
+        yield f"texts of a single character, or without a letter or digit: {len(blank):,}, such as {shown[:20]!r} ({name}, {row.place})"
     for what, found in (("a NUL character", "\0"), ("a replacement character, where a decoder failed,", "\ufffd")):
         rows = [
             (name, row) for name, some in splits.items() for row in some if any(found in text for text in row.texts)
         ]
         if rows:
-            yield f"{len(rows):,} texts hold {what} such as the one of {rows[0][0]}, {rows[0][1].place}"
+            yield f"texts with {what} such as the one of {rows[0][0]}, {rows[0][1].place}: {len(rows):,}"
     numbers = [row for row in splits["train"] if not any(map(str.isalpha, "".join(row.texts)))]
     if len(numbers) > MOSTLY * len(splits["train"]):
         yield (

@@ -141,10 +141,10 @@ WARNINGS = [
     ([("an odd text", "odd")], {}, "dev has no text of 1 of 3 classes: 'odd'"),
     ([("an odd text", "odd")], {}, "1 of 3 classes have one training text only: 'odd'"),
     ([("an odd text", "positive"), ("An odd text!", "negative")], {}, "'positive' in line 302 and 'negative' in line 303"),
-    ([("?", "positive"), ("a", "negative")], {}, "2 texts are a single character or have no letter or digit, such as '?' (train, line 302)"),
+    ([("?", "positive"), ("a", "negative")], {}, "texts of a single character, or without a letter or digit: 2, such as '?' (train, line 302)"),
     ([(str(n), "positive") for n in range(4_000)], {}, "4,000 training texts have no letters, such as '0' in line 302"),
     ([("das cafÃ© war schÃ¶n", "positive")], {}, "1 training texts are UTF-8 that was read as another encoding before"),
-    ([("a\0b", "positive")], {}, "1 texts hold a NUL character such as the one of train, line 302"),
+    ([("a\0b", "positive")], {}, "texts with a NUL character such as the one of train, line 302: 1"),
     ([('"he said ""no"""', "positive")], {}, "1 texts stand in quotation marks"),
 ]  # fmt: skip
 

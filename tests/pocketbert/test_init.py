@@ -155,8 +155,8 @@ def test_what_looks_like_a_mistake_is_said(folder: Path) -> None:
     warnings = "\n".join(draft_recipe(table(folder / "t.csv", rows, ("text", "label"))).warnings)
     assert "labels 'Positive', 'positive' are different classes" in warnings
     assert 'relabel = {"Positive" = "positive"}' in warnings
-    assert "training texts have several labels" in warnings
-    assert "have no letter or digit" in warnings
+    assert "training texts with several labels: " in warnings
+    assert "or without a letter or digit: " in warnings
 
 
 def test_columns_that_are_not_plain_are_asked_for(folder: Path) -> None:
