@@ -148,7 +148,7 @@ def test_the_figures_of_the_default_recipe_are_those_of_its_manifest() -> None:
 
 
 def test_the_spread_of_seeds_is_that_of_the_runs() -> None:
-    found = json.loads((ROOT / "docs" / "sentiment" / "seeds.json").read_text(encoding="utf-8"))
+    found = json.loads((ROOT / "docs" / "seeds.json").read_text(encoding="utf-8"))
     for kind, split in (("default", "test"), ("default", "dev"), ("tutored", "test"), ("tutored", "dev")):
         values = [run["int8"][split] for run in found[kind]]
         assert len(values) == 3
