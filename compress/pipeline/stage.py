@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +29,7 @@ from compress.runtime.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compress.teachers.judge import Int8Teacher
+    from compress.teachers.judge import Int8Model, Int8Teacher
 
 
 class Texts(Enum):
@@ -164,6 +164,13 @@ class StageContext:
         kinds = list(self.stage.texts(self.task.recipe))
         assert kinds, f"the record of {self.stage.name} asks for no texts"
         return self.task.visible(kinds)
+
+    @property
+    def open_int8(self) -> Callable[[Path, Path], Int8Model] | None:
+        """How a finished teacher of the task is opened as INT8, see `Judges`; None: there is no exporter."""
+        if self.int8 is None:
+            return None
+        return partial(self.int8, pair=self.corpus.pair, max_length=self.recipe.target.max_length)
 
     def declares(self, key: str) -> bool:
         """Whether the stage's record names this setting; some are named in some recipes only."""

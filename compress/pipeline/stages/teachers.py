@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from compress.data.domains import student_corpus
 from compress.pipeline.stage import Stage, StageContext, Texts
@@ -46,8 +45,7 @@ def make_tutor_outputs(context: StageContext) -> None:
     further = own.take([])
     if (transfer_set := context.results.get("transfer_set")) is not None:
         further = sample_transfer_set(transfer_set, recipe.tutor.texts, recipe.seed)
-    open_int8 = None if context.int8 is None else partial(context.int8, pair=corpus.pair, max_length=length)
-    judges = Judges(tutor, context.scratch, open_int8)
+    judges = Judges(tutor, context.scratch, context.open_int8)
     make_tutor_outputs(judges, open_encoder(tutor, length), own, further, dev, context.directory)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from compress.data.domains import student_corpus
 from compress.pipeline.stage import Stage, StageContext, Texts
@@ -151,10 +150,7 @@ def make_transfer_outputs(context: StageContext) -> None:
     if recipe.weights_examples:  # they follow from the teacher's hidden states, which only the model itself has
         make_teacher_outputs(teacher, texts, context.directory, probes=False, weights=True)
         return
-    open_int8 = None
-    if context.int8 is not None:
-        open_int8 = partial(context.int8, pair=corpus.pair, max_length=recipe.target.max_length)
-    judges = Judges(teacher, context.scratch, open_int8)
+    judges = Judges(teacher, context.scratch, context.open_int8)
     dev = encode_split(corpus.splits["dev"], encoder)
     logits = judge_texts(judges, recipe.transfer.judge, texts, dev)
     TeacherOutputs(texts.fingerprint, SoftTargets(logits)).save(context.directory)
