@@ -26,7 +26,7 @@ def test_it_is_measured_on_the_texts_of_the_default_task() -> None:
 def test_others_are_better_where_the_page_says_so() -> None:
     ms = {name: times["median"] for name, times in FOUND["ms"].items()}
     assert ms["model2vec"] < ms["pocketbert"]
-    assert 10 * ms["fasttext"] < ms["pocketbert"]
+    assert 4 * ms["fasttext"] < ms["pocketbert"]
     assert max(FOUND["made"][name]["cpu_s"] for name in ("tfidf", "fasttext", "model2vec")) < 120
 
     def few(tool: str) -> float:
