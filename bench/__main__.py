@@ -39,6 +39,12 @@ def compare_command(
         Path, typer.Argument(help="The task; its teacher and bundle must have been made.")
     ] = DEFAULT_RECIPE,
     bundle: Annotated[Path | None, typer.Option(help="Measure this bundle instead of artifacts/NAME/bundle.")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="BUNDLE", help="Measure the default model of this other bundle of the task too; give several."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. bench.seconds=1.")
     ] = None,
@@ -98,12 +104,14 @@ def compare_command(
     from bench.conditions import Condition
     from bench.markdown import brief, notes
     from compress.recipe import load_recipe
+    from export.bundle import find_bundle
 
     task = load_recipe(recipe, settings)
     options = CompareOptions(
         workspace=Path("artifacts") / task.name,
         source=(recipe, settings or []),
         bundle=bundle,
+        beside=tuple(map(find_bundle, beside or ())),
         out=out,
         only=_names(only),
         skip=_names(skip),

@@ -43,6 +43,7 @@ class CompareOptions:
     workspace: Path  # artifacts/NAME: holds teacher and bundle; the report goes there
     source: tuple[Path, list[str]]  # the recipe's file and its changed settings, for rivals that are students
     bundle: Path | None = None  # instead of the workspace's
+    beside: tuple[Path, ...] = ()  # further bundles of the task, whose default models are measured too
     out: Path | None = None  # instead of WORKSPACE/bench
     only: list[str] = field(default_factory=list)
     skip: list[str] = field(default_factory=list)
@@ -70,7 +71,8 @@ def compare(recipe: Recipe, options: CompareOptions) -> tuple[Report, Path]:
     workspace = Workspace(options.workspace)
     rivals = Rivals(recipe, corpus, workspace, options.source)
     teacher, length = options.workspace / "teacher", recipe.target.max_length
-    roster = Roster(Task(teacher, bundle, corpus, length, options.device, options.baseline, rivals))
+    task = Task(teacher, bundle, corpus, length, options.device, options.baseline, rivals, options.beside)
+    roster = Roster(task)
     names = roster.choose(options.rivals, options.only, options.skip)
     student = f"student-{roster.task.manifest.default}"
     for condition in options.conditions:

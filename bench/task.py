@@ -28,6 +28,7 @@ class Task:
     :param max_length: teacher and BERT baseline cut a text after so many tokens.
     :param device: "cpu" or "cuda".
     :param known_rivals: how rivals are made; None if none is wanted.
+    :param beside: further bundles, to be measured beside this one.
     """
 
     teacher: Path
@@ -37,6 +38,7 @@ class Task:
     device: str
     baseline_options: BaselineOptions
     known_rivals: Rivals | None = None
+    beside: tuple[Path, ...] = ()
 
     def bert(self) -> Classifier:
         """The uncompressed BERT.
@@ -82,24 +84,26 @@ class Task:
             nanotoken=self._nanotoken(self._teacher_tokenizer),
         )
 
-    def student(self, precision: str) -> Classifier:
-        """The bundle's student.
+    def student(self, precision: str, beside: Path | None = None) -> Classifier:
+        """The bundle's student, or that of another bundle.
 
         :param precision: one of the bundle's; it decides what is said about the accuracy gate.
-        :raises UserError: the bundle has other labels than the data.
+        :param beside: one of `self.beside`.
+        :raises UserError: there is no bundle, or it has other labels than the data.
         """
-        if self.manifest.labels != self.corpus.labels:
+        place = beside or self.bundle
+        manifest = Bundle(place).manifest
+        if manifest.labels != self.corpus.labels:
             raise UserError(
-                f"{self.bundle}: its labels are {self.manifest.labels}, the data's {self.corpus.labels}: "
-                "another task's bundle"
+                f"{place}: its labels are {manifest.labels}, the data's {self.corpus.labels}: another task's bundle"
             )
-        failed = self.manifest.models[precision].passed is False
+        failed = manifest.models[precision].passed is False
         return Classifier(
             family="student",
-            title="Student",
-            tokenizer=self.bundle / TOKENIZER,
-            pad_token_id=self.manifest.pad_token_id,
-            max_length=self.manifest.max_length,
+            title="Student" if beside is None else f"Student of {run_of(place)}",
+            tokenizer=place / TOKENIZER,
+            pad_token_id=manifest.pad_token_id,
+            max_length=manifest.max_length,
             scored=True,
             note="lost more accuracy than the recipe's budget" if failed else "",
         )
@@ -170,3 +174,9 @@ class Task:
             return None
         fast, own = self.manifest.fast_tokenizer, self.manifest.files[TOKENIZER].sha256
         return fast.version if fast and sha256_file(tokenizer) == own else None
+
+
+def run_of(bundle: Path) -> str:
+    """How a bundle is called beside others: NAME for artifacts/NAME/bundle, else its own folder."""
+    place = bundle.absolute()
+    return place.parent.name if place.name == "bundle" else place.name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.engines.base import Engine, FloatArray, Model, Offer, precision_title
+from bench.engines.base import Classifier, Engine, FloatArray, Model, Offer, precision_title
 from bench.engines.onnx import count_weights
 from compress.runtime.encode import IntArray
 from export.bundle import Bundle
@@ -29,6 +30,8 @@ class BundleEngine(Engine):
         for precision, entry in task.manifest.models.items():
             if is_for(task.device, precision, entry):
                 yield Offer(f"student-{precision}", "student", partial(cls.of_student, task, precision))
+        for number, place in enumerate(task.beside, start=1):
+            yield Offer(f"beside-{number}", "student", partial(cls.of_beside, task, number, place))
         for number in LAYERS if task.device == "cpu" else ():
             if number < task.teacher_layers:
                 yield Offer(f"layers-{number}", "rival", partial(cls.of_layers, task, number), by_default=False)
@@ -40,14 +43,24 @@ class BundleEngine(Engine):
         :param precision: one of the bundle's.
         :raises UserError: the bundle has other labels than the data.
         """
-        software = "ONNX Runtime" if task.manifest.models[precision].runtime == "onnxruntime" else "TensorRT"
-        return cls.of(
-            task.student(precision),
-            name=f"student-{precision}",
-            runner=f"{software} {precision_title(precision)}",
-            path=task.bundle.absolute(),
-            precision=precision,
-        )
+        return cls._of_bundle(f"student-{precision}", task.bundle, precision, task.student(precision))
+
+    @classmethod
+    def of_beside(cls, task: Task, number: int, place: Path) -> BundleEngine:
+        """The default model of another bundle of the task.
+
+        :param number: counts such bundles from 1.
+        :raises UserError: there is no bundle, or it has other labels than the data.
+        """
+        precision = Bundle(place).manifest.default
+        return cls._of_bundle(f"beside-{number}", place, precision, task.student(precision, place))
+
+    @classmethod
+    def _of_bundle(cls, name: str, place: Path, precision: str, student: Classifier) -> BundleEngine:
+        runtime = Bundle(place).manifest.models[precision].runtime
+        software = "ONNX Runtime" if runtime == "onnxruntime" else "TensorRT"
+        runner = f"{software} {precision_title(precision)}"
+        return cls.of(student, name=name, runner=runner, path=place.absolute(), precision=precision)
 
     @classmethod
     def of_layers(cls, task: Task, number: int) -> BundleEngine:

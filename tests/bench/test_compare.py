@@ -235,6 +235,31 @@ def test_a_bundle_of_another_task_is_refused(task, error):
     assert "another task's bundle" in error("--only", "student-fp32")
 
 
+def test_another_bundle_is_measured_beside_the_task_s_own(task, bench):
+    other = task.workspace.parent / "other"
+    shutil.copytree(task.bundle, other / "bundle")
+    bench("--only", "student-int8,beside-*", "--beside", str(other), "--beside", str(other / "bundle"))
+    own, *beside = read_report(task.workspace / "bench").engines
+    assert [engine.spec.name for engine in beside] == ["beside-1", "beside-2"]
+    default = json.loads((other / "bundle" / "manifest.json").read_text())["default"]
+    assert {engine.spec.title for engine in beside} == {
+        f"Student of other · ONNX Runtime {default.replace('int8', 'INT8')}"
+    }
+    assert {engine.accuracy.right for engine in beside} == {own.accuracy.right}  # the same model
+    assert "| Student of other · ONNX Runtime" in (task.workspace / "bench" / "report.md").read_text()
+
+
+def test_a_bundle_beside_must_be_of_the_same_task(task, error):
+    other = task.workspace.parent / "other"
+    task.rewrite_manifest(golden=None)
+    shutil.copytree(task.bundle, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"labels": ["cold", "warm"]}))
+    message = error("--only", "student-fp32,beside-1", "--beside", str(other))
+    assert message.startswith(f"{other}: its labels are")
+    assert error("--beside", "nowhere").startswith("nowhere: ")
+
+
 def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measured(task, error):
     message = error("--only", "student-fp32", "--out", f"{task.recipe}/report")
     assert message == f"--out {task.recipe}/report: {task.recipe} is not a directory; choose another place"
