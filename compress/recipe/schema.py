@@ -125,15 +125,27 @@ class Recipe(Section):
             )
         if isinstance(self.augmentation, L2aOptions) and self.augmentation.source_share and self.source is None:
             raise ValueError("augmentation.source_share: there is no source domain to sample from; add [data.source]")
+        return self
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Recipe:
+        """Refuse a search of what is not searched, and settings of one without effect."""
+        kind, search = self.student.kind, self.search
         if "search" in self.model_fields_set and kind == "cnn" and not self.bounds_architecture:
             raise ValueError("search: the recipe gives an architecture, so none is searched; remove the section")
-        if self.search.inherit and getattr(self.student, "members", 1) > 1:
+        if unused := search.unused_setting():
+            raise ValueError(
+                f'search.{unused}: has no effect with search.space = "{search.space}" and search.trials = {search.trials}; leave it out'
+            )
+        if search.space == "wide" and not search.trials:
+            raise ValueError("search.trials: the wide space is searched by trials alone, so there must be some")
+        if search.inherit and getattr(self.student, "members", 1) > 1:
             raise ValueError(
                 "search.inherit: the weights of the search are those of one network; set student.members = 1"
             )
         if "search" in self.model_fields_set and kind != "cnn":
             raise ValueError(f'search: only student.kind = "cnn" is searched, not {kind}; remove the section')
-        if self.search.max_parameters is not None and getattr(self.student, "architecture", None) == "random":
+        if search.max_parameters is not None and getattr(self.student, "architecture", None) == "random":
             raise ValueError(
                 "search.max_parameters: a random architecture keeps to search.max_cost only; leave max_parameters out"
             )

@@ -67,7 +67,7 @@ def choose_architecture(
             chosen = "  ← taken" if one["genotype"] == str(genotype) else ""
             console.print(f"  {one['cost']:5.0%}{milliseconds}  loss {one['loss']:.4f}{chosen}")
     draw_cell(genotype, directory, f"{title}: cell × {genotype.cells}")
-    content = {"genotype": genotype.model_dump(mode="json"), "architecture": options.architecture, **report}
+    content = {"genotype": genotype.dump(), "architecture": options.architecture, **report}
     write_json(directory / "genotype.json", content)
 
 

@@ -78,13 +78,7 @@ def operation_costs(width: int, length: int, device: str = "cpu") -> dict[str, f
     :param device: "cpu" or "cuda".
     :raises UserError: this ONNX Runtime cannot use the device.
     """
-    key: dict[str, str | int] = {
-        "cpu": _cpu_name(),
-        "onnxruntime": onnxruntime.__version__,
-        "width": width,
-        "length": length,
-        "format": 3,
-    }
+    key: dict[str, str | int] = {**machine(), "width": width, "length": length, "format": 3}
     if device == "cuda":
         key["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "unknown to torch"
     path = cache_directory() / "costs" / f"{fingerprint(key)[:16]}.json"
@@ -97,6 +91,11 @@ def operation_costs(width: int, length: int, device: str = "cpu") -> dict[str, f
     sizes = {name: _kernel(name)[0] * width * width for name in OPERATIONS}
     slowest, largest = max(times.values()), max(sizes.values())
     return {name: round((times[name] / slowest + sizes[name] / largest) / 2, 4) for name in OPERATIONS}
+
+
+def machine() -> dict[str, str]:
+    """What decides the times on a CPU, to keep them under."""
+    return {"cpu": _cpu_name(), "onnxruntime": onnxruntime.__version__}
 
 
 def _kept(path: Path) -> dict[str, float] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,73 +15,13 @@ from compress.console import console
 from compress.recipe.sections import CnnOptions, SearchOptions
 from compress.runtime.errors import UserError
 from compress.search.adabert import read_search
-from compress.search.derive import Bound, ParetoFront, architecture_cost, cost_bound
+from compress.search.derive import ParetoFront, architecture_cost
+from compress.search.latency import LatencyMeter, Measure, StudentFactory, count_weights
 from compress.search.trials import Trial, best_of, pareto_front, read_trials
-from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.genotype import OPERATIONS, Genotype, identity_genotype
 from compress.students.operations import build_operation
 
-Measure = Callable[[CnnStudent], float]  # median milliseconds of the INT8 form of a student at batch size 1
 BISECTION_STEPS = 7  # of the cost, to find the highest one that is fast enough
-
-
-@dataclass(frozen=True)
-class StudentFactory:
-    """Builds untrained students of one task, to count their parameters and to measure their latency."""
-
-    options: CnnOptions
-    vocabulary: int  # number of token ids
-    num_labels: int
-    pair: bool
-
-    def build(self, genotype: Genotype) -> CnnStudent:
-        """An untrained student."""
-        return CnnStudent(
-            CnnStudentConfig(
-                vocab_size=self.vocabulary,
-                width=self.options.width,
-                members=self.options.members,
-                halvings=self.options.halvings,
-                genotype=genotype.model_dump(mode="json"),
-                pair=self.pair,
-                pair_inputs=self.options.pair_inputs,
-                num_labels=self.num_labels,
-            )
-        )
-
-    def parameters(self, genotype: Genotype) -> int:
-        """Number of parameters, with embeddings and all read-outs."""
-        with torch.device("meta"):
-            return _count(self.build(genotype))
-
-    def cost_bound(self, max_cost: float) -> Bound:
-        """The bound on the cost of one cell's edges that keeps the student within `max_cost`."""
-        return cost_bound(max_cost, self.options.max_cells, self.options.halvings)
-
-    def parameter_bound(self, max_parameters: int) -> Bound:
-        """The bound on the parameters of one cell's edges that keeps the student within `max_parameters`."""
-        depths = range(1, self.options.max_cells + 1)
-        without_edges = {cells: self.parameters(identity_genotype(cells)) for cells in depths}
-        return lambda cells: (max_parameters - without_edges[cells]) / cells
-
-
-class LatencyMeter:
-    """Milliseconds of each architecture. Each is measured once."""
-
-    def __init__(self, measure: Measure, students: StudentFactory) -> None:
-        self.measure, self.students = measure, students
-        self.measured: dict[Genotype, float] = {}
-
-    def milliseconds(self, genotype: Genotype, *, shown: bool = True) -> float:
-        """Measure the architecture, or return the earlier measurement.
-
-        :param shown: prints a new measurement.
-        """
-        if genotype not in self.measured:
-            self.measured[genotype] = self.measure(self.students.build(genotype))
-            if shown:
-                console.print(f"  {self.measured[genotype]:.3g} ms: {genotype}")
-        return self.measured[genotype]
 
 
 class Selector(ABC):
@@ -91,6 +30,10 @@ class Selector(ABC):
     @abstractmethod
     def best(self, max_cost: float) -> Genotype | None:
         """The best architecture that also costs at most `max_cost`, or None."""
+
+    @abstractmethod
+    def cheapest(self) -> Genotype | None:
+        """The architecture that costs the least, within the bound on the parameters only, or None."""
 
     @abstractmethod
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
@@ -113,6 +56,10 @@ class LikeliestSelector(Selector):
         limit = self.options.max_parameters
         parameter_bound = (lambda cells: math.inf) if limit is None else self.students.parameter_bound(limit)
         return self.front.likeliest(self.students.cost_bound(max_cost), parameter_bound)
+
+    def cheapest(self) -> Genotype | None:
+        """See `Selector.cheapest`. There is one without any cost."""
+        return self.best(0.0)
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`. The cost is bisected, because a higher cost mostly means a higher latency."""
@@ -142,6 +89,11 @@ class TrialSelector(Selector):
         best = best_of(self._allowed(max_cost), 0.0 if self.bounded else self.options.beta)
         return best.genotype if best else None
 
+    def cheapest(self) -> Genotype | None:
+        """See `Selector.cheapest`."""
+        small = [trial for trial in self.trials if self._is_small(trial)]
+        return min(small, key=lambda trial: trial.cost).genotype if small else None
+
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`."""
         too_slow = math.inf  # lowest cost of an architecture that was too slow
@@ -154,9 +106,12 @@ class TrialSelector(Selector):
 
     def _allowed(self, max_cost: float) -> list[Trial]:
         """The trials within `max_cost` and within the recipe's bounds on cost and parameters."""
+        cost = min(max_cost, self.options.max_cost)
+        return [trial for trial in self.trials if trial.cost <= cost and self._is_small(trial)]
+
+    def _is_small(self, trial: Trial) -> bool:
         limit = self.options.max_parameters
-        cost, parameters = min(max_cost, self.options.max_cost), math.inf if limit is None else limit
-        return [t for t in self.trials if t.cost <= cost and self.students.parameters(t.genotype) <= parameters]
+        return limit is None or self.students.parameters(trial.genotype) <= limit
 
 
 def select_searched(
@@ -175,27 +130,33 @@ def select_searched(
     :param measure: needed if there is a target. It also tells the times of what was tried.
     :raises UserError: every student has more parameters than the recipe allows.
     """
-    alpha, depth, costs = read_search(artifacts["search"])
     trials = read_trials(artifacts["trials"]) if options.trials else []
     selector: Selector
     if trials:
         bounded = options.max_cost < 1 or options.max_parameters is not None or target is not None
         selector = TrialSelector(trials, options, students, bounded)
     else:
+        alpha, depth, costs = read_search(artifacts["search"])
         by_operation = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(students.options)]
         selector = LikeliestSelector(ParetoFront(alpha, depth, by_operation), options, students)
     genotype = _best_within_bounds(selector, options, students)
     report: dict[str, Any] = {}
     meter = None if measure is None else LatencyMeter(measure, students)
+    if meter is not None:
+        meter.measured |= {trial.genotype: trial.latency_ms for trial in trials if trial.latency_ms is not None}
     if target is not None:
         assert meter is not None, "a target latency needs a way to measure"
         genotype = _fast_enough(selector, genotype, meter, target)
         taken = meter.milliseconds(genotype)
         report = {"target_latency_ms": target, "latency_ms": round(taken, 4), "target_met": taken <= target}
-    cost = architecture_cost(genotype, costs, students.options.max_cells, students.options.halvings)
-    if trials:
+    tried = next((trial for trial in trials if trial.genotype == genotype), None)
+    if tried is None:
+        cost = architecture_cost(genotype, costs, students.options.max_cells, students.options.halvings)
+    else:
+        cost = tried.cost
+        report |= {"loss": tried.loss, "accuracy": tried.accuracy, "tried": len(trials)}
         report["front"] = [_of_front(trial, meter) for trial in pareto_front(trials)]
-    return genotype, _report(genotype, cost, trials, options, students) | report
+    return genotype, _report(genotype, cost, options, students) | report
 
 
 def _of_front(trial: Trial, meter: LatencyMeter | None) -> dict[str, Any]:
@@ -207,11 +168,15 @@ def _of_front(trial: Trial, meter: LatencyMeter | None) -> dict[str, Any]:
 def operation_sizes(options: CnnOptions) -> Tensor:
     """Number of parameters of each operation of a student (O,), all members together."""
     channels = options.width * options.members
-    return torch.tensor([_count(build_operation(name, channels, options.members)) for name in OPERATIONS])
+    return torch.tensor([count_weights(build_operation(name, channels, options.members)) for name in OPERATIONS])
 
 
 def _best_within_bounds(selector: Selector, options: SearchOptions, students: StudentFactory) -> Genotype:
     best = selector.best(options.max_cost)
+    if best is None and (cheapest := selector.cheapest()) is not None:
+        raise UserError(
+            f"search.max_cost: no architecture that was tried costs {options.max_cost:g} of the costliest or less; the cheapest is {cheapest}"
+        )
     if best is None:
         raise UserError(
             f"search.max_parameters: no student has only {options.max_parameters:,} parameters; "
@@ -227,8 +192,8 @@ def _fast_enough(selector: Selector, best: Genotype, meter: LatencyMeter, target
     """
     if meter.milliseconds(best) <= target:
         return best
-    cheapest = selector.best(0.0)
-    assert cheapest is not None, "the architecture without cost is always a candidate"
+    cheapest = selector.cheapest()
+    assert cheapest is not None, "one was within the bounds"
     if meter.milliseconds(cheapest) > target:
         console.print(
             f"  [bold yellow]target of {target:g} ms: not met, the cheapest architecture takes {meter.measured[cheapest]:.3g} ms; "
@@ -238,21 +203,13 @@ def _fast_enough(selector: Selector, best: Genotype, meter: LatencyMeter, target
     return selector.best_fast(meter, target) or cheapest
 
 
-def _report(
-    genotype: Genotype, cost: float, trials: list[Trial], options: SearchOptions, students: StudentFactory
-) -> dict[str, Any]:
-    """Cost, parameters and trial of the selected architecture, each with the recipe's bound."""
+def _report(genotype: Genotype, cost: float, options: SearchOptions, students: StudentFactory) -> dict[str, Any]:
+    """Cost and parameters of the selected architecture, each with the recipe's bound."""
     report: dict[str, Any] = {
         "cost": round(cost, 4),
         "max_cost": options.max_cost,
         "parameters": students.parameters(genotype),
     }
-    if tried := [trial for trial in trials if trial.genotype == genotype]:
-        report |= {"loss": tried[0].loss, "accuracy": tried[0].accuracy, "tried": len(trials)}
     if options.max_parameters is not None:
         report["max_parameters"] = options.max_parameters
     return report
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -51,18 +51,19 @@ def derived_student(
 
 
 def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, supernet: Supernet | None) -> CnnStudent:
-    """The student of a genotype.
+    """The student of a genotype, with its sizes where it has them.
 
     :param supernet: where the student's weights come from. Such a student has one member. With None, only the embeddings
         are initialised, from the teacher's.
     """
+    options = sized(options, genotype)
     student = CnnStudent(
         _config(
             task,
             options,
             dropout=options.dropout,
             token_dropout=options.token_dropout,
-            genotype=genotype.model_dump(mode="json"),
+            genotype=genotype.dump(),
             members=options.members if supernet is None else 1,
         )
     )
@@ -72,6 +73,11 @@ def make_student(task: StudentTask, options: CnnOptions, genotype: Genotype, sup
     else:
         inherit(student, supernet)
     return student
+
+
+def sized(options: CnnOptions, genotype: Genotype) -> CnnOptions:
+    """The options with the genotype's sizes in the place of the recipe's, where it has them."""
+    return options.model_copy(update=genotype.sizes)
 
 
 def _config(task: StudentTask, options: CnnOptions, **more: Any) -> CnnStudentConfig:

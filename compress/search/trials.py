@@ -14,43 +14,34 @@ import random
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress import processes
-from compress.data.batches import Batch
+from compress.data.batches import Batch, EncodedSplit
 from compress.data.files import write_json
 from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
-from compress.recipe.sections import CnnOptions
-from compress.search.adabert import gamma_and_tau, read_search
-from compress.search.derive import ParetoFront, architecture_cost, cost_bound
-from compress.search.student import make_student, read_supernet
+from compress.recipe.sections import CnnOptions, SearchOptions
+from compress.search.adabert import gamma_and_tau
+from compress.search.space import Space
+from compress.search.student import make_student
 from compress.search.supernet import Supernet
 from compress.search.texts import SearchTexts, search_texts
 from compress.students import CnnStudent
-from compress.students.genotype import (
-    NODES,
-    OPERATIONS,
-    Edge,
-    Genotype,
-    identity_genotype,
-    node_sources,
-    residual_genotype,
-)
-from compress.training.evaluation import model_inputs, predict_logits
+from compress.students.genotype import Genotype
+from compress.training.evaluation import distance, model_inputs, predict_logits
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
 TRIALS = "trials.json"
-# Upper bounds of the cost at which the search's most probable architecture is tried.
-COST_BOUNDS = (1.0, 0.3, 0.15, 0.07)
 # The weight of the cost in the choice of a parent, in multiples of β. The trials take these values in turn. Good
 # architectures are needed at every cost, because the bound on the cost is set after the trials.
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
@@ -62,9 +53,10 @@ class Trial:
     """An architecture and its result."""
 
     genotype: Genotype
-    cost: float  # see `architecture_cost`
-    loss: float  # cross entropy with the labels of the held-out texts
+    cost: float  # see `Space.price`
+    loss: float  # on the held-out texts: the distance to the teacher's answers; without a teacher, the cross entropy with the labels
     accuracy: float  # on the held-out texts
+    latency_ms: float | None = None  # where the whole student was timed
 
     def loss_with_cost(self, cost_weight: float) -> float:
         """The loss plus the weighted cost."""
@@ -91,35 +83,29 @@ def read_trials(directory: Path) -> list[Trial]:
     return [Trial(**entry | {"genotype": Genotype.model_validate(entry["genotype"])}) for entry in entries]
 
 
-def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path, scratch: Path) -> None:
+def run_trials(
+    task: StudentTask, recipe: Recipe, space: Space, supernet: Supernet | None, directory: Path, scratch: Path
+) -> None:
     """Try `search.trials` architectures. Writes `trials.json` to `directory`.
 
     The trials learn from the texts of the search's weight steps and are evaluated on the texts of its architecture steps,
     never on dev. Finished trials are kept in `scratch`; a killed run continues from them.
 
-    :param search: the directory of the search's result.
+    :param space: what is tried.
+    :param supernet: of the search, whose weights a trial starts from; None: it starts as a final training does.
     """
-    options, student = recipe.search, recipe.student
-    assert isinstance(student, CnnOptions), "only a cnn is searched"
-    alpha, depth, costs = read_search(search)
-    trainer = _Trainer(task, recipe, read_supernet(task, student, search), search_texts(task))
-    initial = initial_candidates(alpha, depth, costs, student.halvings)
-    two_inputs = task.pair and student.pair_inputs != "together"
+    options = recipe.search
+    trainer = _Trainer(task, recipe, supernet, search_texts(task))
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
     while len(trials) < options.trials:
         number = len(trials)
-        if number < len(initial):
-            genotype = initial[number]
-        else:
-            parent = best_of(trials, options.beta * COST_WEIGHTS[number % len(COST_WEIGHTS)])
-            assert parent is not None, "the initial candidates were tried"
-            rng = random.Random(f"{task.seed}/{number}")
-            genotype = _mutate_to_untried(parent.genotype, trials, student.max_cells, two_inputs, rng)
-        cost = architecture_cost(genotype, costs, student.max_cells, student.halvings)
-        name = f"trial {number + 1} of {options.trials}, {cost:.0%} of the costliest"
+        genotype = _next(space, trials, options, random.Random(f"{task.seed}/{number}"))
+        price = processes.broadcast_result(lambda: space.price(genotype))  # noqa: B023 - computed at once
+        name = f"trial {number + 1} of {options.trials}, {price.cost:.0%} of the costliest"
         training = scratch / f"trial-{number}"
         loss, accuracy = trainer.run(genotype, name, training)
-        trials.append(Trial(genotype, round(cost, 4), round(loss, 4), round(accuracy, 4)))
+        milliseconds = price.latency_ms and round(price.latency_ms, 4)
+        trials.append(Trial(genotype, round(price.cost, 4), round(loss, 4), round(accuracy, 4), milliseconds))
         processes.barrier()  # other processes may still read their weights there
         if processes.is_first():
             _write(trials, scratch)
@@ -128,65 +114,17 @@ def run_trials(task: StudentTask, recipe: Recipe, search: Path, directory: Path,
         _write(trials, directory)
 
 
-def initial_candidates(alpha: Tensor, depth: Tensor, costs: dict[str, float], halvings: int = 0) -> list[Genotype]:
-    """The start of the evolution: the smallest student, some made by hand, and the search's most probable at several costs.
-
-    :param alpha: (E, O) logits.
-    :param depth: (K_max,) logits.
-    :param halvings: cells that see half of the positions of the one before.
-    """
-    candidates = ParetoFront(alpha, depth, [torch.tensor([costs[name] for name in OPERATIONS])])
-    likely = [candidates.likeliest(cost_bound(bound, len(depth), halvings)) for bound in COST_BOUNDS]
-    by_hand = [residual_genotype(cells) for cells in (1, len(depth))]
-    return list(dict.fromkeys([identity_genotype(), *by_hand, *(genotype for genotype in likely if genotype)]))
-
-
-def mutate(genotype: Genotype, max_cells: int, rng: random.Random) -> Genotype:
-    """One random change: another operation on an edge, another source of an edge, or one cell more or less."""
-    change = rng.choice(("operation", "operation", "source", "depth"))
-    if change == "depth":
-        cells = genotype.cells + rng.choice((-1, 1))
-        return genotype.model_copy(update={"cells": min(max(cells, 1), max_cells)})
-    nodes = [list(node) for node in genotype.nodes]
-    node = rng.randrange(NODES)
-    position = rng.randrange(len(nodes[node]))
-    edge = nodes[node][position]
-    nodes[node][position] = (
-        Edge(source=edge.source, operation=rng.choice(OPERATIONS[1:]))  # every operation but zero
-        if change == "operation"
-        else Edge(source=rng.choice(node_sources(node)), operation=edge.operation)
-    )
-    return genotype.model_copy(update={"nodes": tuple(tuple(edges) for edges in nodes)})
-
-
-def network_key(genotype: Genotype, two_inputs: bool) -> tuple[Any, ...]:
-    """A key that is equal for two genotypes whose networks compute the same function.
-
-    The order of a node's edges does not matter. The two inputs of a single cell are the same, so it does not matter which
-    one an edge reads. With a pair of texts they may differ, and then it matters.
-
-    :param two_inputs: whether the two inputs of the first cell differ.
-    """
-    one_input = genotype.cells == 1 and not two_inputs
-    return genotype.cells, *(
-        tuple(sorted((max(edge.source, 1) if one_input else edge.source, edge.operation) for edge in node))
-        for node in genotype.nodes
-    )
-
-
-def _mutate_to_untried(
-    parent: Genotype, trials: Sequence[Trial], max_cells: int, two_inputs: bool, rng: random.Random
-) -> Genotype:
-    """A mutation that was not tried yet. If no untried one is found by a single change, changes are added until one is."""
-    tried = {network_key(trial.genotype, two_inputs) for trial in trials}
-    genotype = parent
-    for _ in range(50):
-        genotype = mutate(parent, max_cells, rng)
-        if network_key(genotype, two_inputs) not in tried:
-            return genotype
-    while network_key(genotype, two_inputs) in tried:
-        genotype = mutate(genotype, max_cells, rng)
-    return genotype
+def _next(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> Genotype:
+    """The architecture to try after these."""
+    tried = {space.key(trial.genotype) for trial in trials}
+    if options.strategy == "random":
+        return space.untried(lambda _: space.draw(rng), space.draw(rng), tried)
+    first = space.first()
+    if len(trials) < len(first):
+        return first[len(trials)]
+    parent = best_of(trials, options.beta * COST_WEIGHTS[len(trials) % len(COST_WEIGHTS)])
+    assert parent is not None, "the first candidates were tried"
+    return space.untried(lambda genotype: space.mutate(genotype, rng), parent.genotype, tried)
 
 
 @dataclass(frozen=True)
@@ -195,7 +133,7 @@ class _Trainer:
 
     task: StudentTask
     recipe: Recipe
-    supernet: Supernet
+    supernet: Supernet | None
     texts: SearchTexts
 
     def run(self, genotype: Genotype, name: str, scratch: Path) -> tuple[float, float]:
@@ -208,24 +146,28 @@ class _Trainer:
         texts, steps = self.texts, self.recipe.search.trial_steps
 
         def loss(batch: Batch, progress: float) -> Tensor:
-            logits = student.logits_per_cell(**model_inputs(student, batch))
-            return weighted(adabert_loss(logits, batch.teacher_probes, batch.labels, gamma, tau), batch.weights).mean()
+            members = student.logits_of_members(**model_inputs(student, batch))
+            losses = [adabert_loss(cells, batch.teacher_probes, batch.labels, gamma, tau) for cells in members]
+            return weighted(torch.stack(losses).mean(dim=0), batch.weights).mean()
 
-        def evaluate(model: nn.Module) -> dict[str, float]:
-            logits = predict_logits(cast(CnnStudent, model), texts.held_out)
-            accuracy = float((logits.argmax(dim=1) == texts.held_out.labels).float().mean())
-            error = float(F.cross_entropy(logits, texts.held_out.labels))
-            return {"metric": accuracy, "held-out loss": error, "accuracy": accuracy}
-
-        step = adamw(
-            texts.batches(training.batch_size, task.seed, steps), student.parameters(), loss, training, constant=True
-        )
+        # One that starts anew has far to go: it learns as in a final training, with a learning rate that falls.
+        inherits = self.supernet is not None
+        batches = texts.batches(training.batch_size, task.seed, steps)
+        step = adamw(batches, student.parameters(), loss, training, constant=inherits)
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
-        metrics = fit(name, student, [step], evaluate, schedule, scratch).history[-1]
-        return metrics["held-out loss"], metrics["accuracy"]
+        metrics = fit(name, student, [step], partial(_held_out, split=texts.held_out), schedule, scratch).history[-1]
+        return metrics["loss"], metrics["accuracy"]
+
+
+def _held_out(model: nn.Module, split: EncodedSplit) -> dict[str, float]:
+    """Accuracy and loss on held-out texts. The distance to the teacher tells students apart that have as many texts right."""
+    logits = predict_logits(cast(CnnStudent, model), split)
+    accuracy = float((logits.argmax(dim=1) == split.labels).float().mean())
+    error = F.cross_entropy(logits, split.labels) if split.teacher is None else distance(logits, split.teacher.logits)
+    return {"metric": accuracy, "loss": float(error), "accuracy": accuracy}
 
 
 def _write(trials: Sequence[Trial], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    entries = [asdict(trial) | {"genotype": trial.genotype.model_dump(mode="json")} for trial in trials]
+    entries = [asdict(trial) | {"genotype": trial.genotype.dump()} for trial in trials]
     write_json(directory / TRIALS, {"trials": entries})

@@ -14,7 +14,7 @@ class CnnStudentConfig(PretrainedConfig):
     :param width: channels of the embeddings and of every cell, for each member.
     :param members: number of networks of equal shape whose logits are averaged. They are computed as one network of
         `channels` channels with grouped convolutions.
-    :param genotype: `Genotype.model_dump()`; a supernet has none.
+    :param genotype: `Genotype.dump()`; a supernet has none.
     :param pair: the student reads pairs of texts.
     :param pair_inputs: the two inputs of the first cell for a pair; see `InputLayer`.
     :param halvings: cells, from the first, that see half of the positions of the one before; see `Downsampling`.

@@ -1,6 +1,7 @@
 """The genotype of a convolutional student: the architecture as data.
 
-The search space is that of AdaBERT (§3.1): a stack of identical cells with three inner nodes and ten operations.
+The search space is that of AdaBERT (§3.1): a stack of identical cells with three inner nodes and ten operations. In the wide space
+a genotype has sizes too.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.runtime.errors import UserError
 
 NODES = 3
+SIZES = ("width", "members", "halvings")
 Operation = Literal[
     "zero", "identity", "conv3", "conv5", "conv7", "dilated3", "dilated5", "dilated7", "max_pool3", "avg_pool3"
 ]
@@ -39,11 +41,17 @@ class Edge(BaseModel):
 
 
 class Genotype(BaseModel):
-    """An architecture: the number of cells, and the edges into each inner node of a cell."""
+    """An architecture: the number of cells, and the edges into each inner node of a cell; in the wide space also its sizes.
+
+    A size that is None is the recipe's, `student.width` for example.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cells: Annotated[int, Field(ge=1)]
     nodes: Annotated[tuple[tuple[Edge, ...], ...], Field(min_length=NODES, max_length=NODES)]
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=8)] | None = None  # channels of each member
+    members: Annotated[int, Field(ge=1, le=8)] | None = None
+    halvings: Annotated[int, Field(ge=0, le=8)] | None = None
 
     @model_validator(mode="after")
     def _check_sources(self) -> Genotype:
@@ -57,9 +65,21 @@ class Genotype(BaseModel):
         """(inner node, edge) in order."""
         return [(node, edge) for node, entering in enumerate(self.nodes) for edge in entering]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that it has, by their names in the recipe's section `student`."""
+        return {name: value for name in SIZES if (value := getattr(self, name)) is not None}
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON types, without the sizes that it does not have."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     def __str__(self) -> str:
         cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
-        return f"{cells}: " + "; ".join(" + ".join(f"{e.operation}({e.source})" for e in node) for node in self.nodes)
+        size = f"{self.members or 1} × {self.width}, " if self.width else ""
+        size += f"at 1/{2**self.halvings} of the positions, " if self.halvings else ""
+        edges = "; ".join(" + ".join(f"{e.operation}({e.source})" for e in node) for node in self.nodes)
+        return f"{size}{cells}: {edges}"
 
 
 def random_genotype(cells: int, seed: int | str) -> Genotype:

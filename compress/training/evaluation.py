@@ -140,9 +140,14 @@ def dev_metrics(model: PreTrainedModel, dev: EncodedSplit) -> dict[str, float]:
     score = float((logits.argmax(dim=1) == dev.labels).float().mean())
     if dev.teacher is None:
         return {"metric": score, "dev accuracy": score}
-    student, teacher = F.log_softmax(logits, dim=1), F.log_softmax(dev.teacher.logits, dim=1)
-    distance = float(F.kl_div(student, teacher, reduction="batchmean", log_target=True))
-    return {"metric": -distance, "dev accuracy": score, "dev KL": distance}
+    apart = float(distance(logits, dev.teacher.logits))
+    return {"metric": -apart, "dev accuracy": score, "dev KL": apart}
+
+
+def distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean KL(p_T ‖ p_S) in nats over N texts, from the logits (N, C) of both; a scalar."""
+    student, teacher = F.log_softmax(student, dim=1), F.log_softmax(teacher, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def _logits_of_classifier(model: nn.Module, batch: Batch) -> Tensor:

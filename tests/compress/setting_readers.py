@@ -18,6 +18,7 @@ RECIPES = {
     "pkd": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "pkd"\n[augmentation]\nmethod = "eda"\n',
     "cbert": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "distilbert"\n[augmentation]\nmethod = "cbert"\n',
     "replaced": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "tinybert"\n',
+    "wide": '[data]\ntrain = "t.tsv"\n[search]\nspace = "wide"\n',
     "random": '[data]\ntrain = "t.tsv"\n[student]\nkind = "cnn"\narchitecture = "random"\n[objective]\nmethod = "logits"\n[search]\nmax_cost = 0.3\n',
 }
 
@@ -82,7 +83,7 @@ READERS: dict[str, str] = {
     "search.beta": "search trials architecture",
     "search.cost": "search architecture",
     "search.trials": "trials architecture",
-    "search.trial_steps": "trials",
+    **dict.fromkeys(names("search", "trial_steps strategy widths"), "trials"),
     "search.inherit": "student",
     **dict.fromkeys(names("search", "max_cost max_parameters"), "architecture"),
     "budget.target_latency_ms": "architecture bundle",
@@ -108,7 +109,7 @@ COPYING = (
     "cbert",
     "replaced",
 )  # their students may have layers of the pre-trained model
-SEARCHED = ("cnn", "l2a", "own", "latency", "transfer", "tutored")
+SEARCHED = ("cnn", "l2a", "own", "latency", "transfer", "tutored", "wide")
 TRANSFER = ("transfer", "meta_transfer", "tutored")
 META = ("metakd", "meta_transfer")
 EXCEPTIONS: dict[tuple[str, str], str] = {
@@ -121,6 +122,13 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{
         ("bilstm", key): "teacher augmented" for key in names("teacher", "model revision")
     },  # its tokenizer's mask token
+    # In the wide space students are timed in the trials, with all their members, and no operation is timed.
+    ("wide", "student.members"): f"trials {READERS['student.members']}",
+    ("wide", "compress.warmup"): f"trials {READERS['compress.warmup']}",
+    ("wide", "bench.threads"): "trials",
+    ("wide", "bench.texts"): "trials",
+    ("wide", "search.cost"): NOBODY,
+    **{(recipe, "search.widths"): NOBODY for recipe in RECIPES if recipe != "wide"},
     ("latency", "target.sample"): EVERYBODY,  # with a limit, another sample has other texts
     ("latency", "bench.threads"): "architecture bundle",  # students are timed as they will be served
     ("latency", "bench.texts"): "architecture bundle",
@@ -159,11 +167,11 @@ BEFORE = {
     "transfer_set": "",
     "transfer_outputs": "teacher transfer_set",
     "search": "teacher_outputs transfer_outputs",
-    "trials": "search",
+    "trials": "search teacher_outputs transfer_outputs",
     "architecture": "teacher search trials",
     "student": "teacher linear augmented teacher_outputs architecture transfer_outputs",
     "bundle": "teacher student",
 }
 # These settings choose a form of a section or a method, and with it which stages there are; see the tests below the table.
 FORMS = {"augmentation.method", "student.kind", "objective.method", "teacher.method", "domains.teacher"}
-FORMS |= {"student.architecture", "source.use", "target.distil_unlabelled"}
+FORMS |= {"search.space", "student.architecture", "source.use", "target.distil_unlabelled"}

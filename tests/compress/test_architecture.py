@@ -160,7 +160,7 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
     losses = [0.5 - 0.01 * cost for cost in costs]
     losses[best] = 0.3
     entries = [
-        {"genotype": genotype.model_dump(mode="json"), "cost": cost, "loss": loss, "accuracy": 0.8}
+        {"genotype": genotype.dump(), "cost": cost, "loss": loss, "accuracy": 0.8}
         for genotype, cost, loss in zip(tried, costs, losses, strict=True)
     ]
     (search / "trials").mkdir()
@@ -204,5 +204,5 @@ def milliseconds_of(chosen: dict[str, object]) -> float:
 def config_of(chosen: dict[str, object]):  # type: ignore[no-untyped-def]
     from compress.students import CnnStudentConfig
 
-    genotype = Genotype.model_validate(chosen["genotype"]).model_dump(mode="json")
+    genotype = Genotype.model_validate(chosen["genotype"]).dump()
     return CnnStudentConfig(vocab_size=VOCABULARY, width=WIDTH, genotype=genotype, num_labels=2)  # type: ignore[arg-type]

@@ -16,9 +16,12 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.search import trials
+from compress.search.space import PaperSpace, WideSpace, mutate_cell, network_key
 from compress.search.student import derived_student
-from compress.search.trials import Trial, best_of, initial_candidates, mutate, network_key, pareto_front, read_trials
+from compress.search.trials import Trial, best_of, pareto_front, read_trials
+from compress.students import CnnStudent
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import (
     EDGES,
@@ -30,7 +33,7 @@ from compress.students.genotype import (
     residual_genotype,
 )
 from compress.teachers.finetune import open_teacher
-from tests.tiny_task import KilledError, killed_at, tiny_recipe
+from tests.tiny_task import SEARCH, KilledError, killed_at, tiny_recipe
 
 COSTS = {name: 0.0 if name in ("zero", "identity") else 0.5 for name in OPERATIONS} | {"conv7": 1.0}
 
@@ -40,7 +43,7 @@ def test_a_mutation_is_one_step_away_and_every_step_is_taken() -> None:
     parent = residual_genotype(2)
     kinds = set()
     for _ in range(300):
-        child = mutate(parent, 3, rng)
+        child = mutate_cell(parent, 3, rng)
         Genotype.model_validate(child.model_dump())  # reads only what is there
         changed = [(a, b) for (_, a), (_, b) in zip(parent.edges, child.edges, strict=True) if a != b]
         steps = len(changed) + (child.cells != parent.cells)
@@ -51,7 +54,7 @@ def test_a_mutation_is_one_step_away_and_every_step_is_taken() -> None:
         if child.cells != parent.cells:
             kinds.add(f"{child.cells} cells")
     assert kinds == {"operation", "source", "1 cells", "3 cells"}
-    assert all(mutate(residual_genotype(1), 1, rng).cells == 1 for _ in range(50))
+    assert all(mutate_cell(residual_genotype(1), 1, rng).cells == 1 for _ in range(50))
 
 
 def test_what_computes_the_same_is_tried_once() -> None:
@@ -70,7 +73,7 @@ def test_what_computes_the_same_is_tried_once() -> None:
 def test_it_begins_with_the_smallest_the_hand_made_and_the_likeliest() -> None:
     alpha = torch.zeros(len(EDGES), len(OPERATIONS))
     alpha[:, OPERATIONS.index("conv7")] = 5.0  # likely, and dear
-    first = initial_candidates(alpha, torch.tensor([0.0, 5.0]), COSTS)
+    first = PaperSpace(CnnOptions(), False, alpha, torch.tensor([0.0, 5.0]), COSTS).first()
     assert first[:3] == [identity_genotype(), residual_genotype(1), residual_genotype(2)]
     assert {edge.operation for _, edge in first[3].edges} == {"conv7"}
     assert len(first) == len(set(first)) > 4
@@ -147,3 +150,97 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(
     assert len(before) == 4
     again = read_trials(compress(recipe, Workspace(tmp_path / "killed", store=store), until="trials"))
     assert again == tried
+
+
+WIDTHS = [16, 24, 32]
+
+
+def milliseconds(genotype: Genotype) -> float:
+    """A machine on which all but the operations takes 0.1 ms."""
+    assert genotype.width
+    edges = sum(COSTS[edge.operation] for _, edge in genotype.edges)
+    return 0.1 + genotype.cells * edges * genotype.width * (genotype.members or 1) / 2 ** (genotype.halvings or 0) / 100
+
+
+@pytest.fixture
+def wide() -> WideSpace:
+    return WideSpace(CnnOptions(width=16, members=2, halvings=1), False, WIDTHS, milliseconds)
+
+
+def test_the_wide_space_varies_cells_and_sizes_one_at_a_time(wide: WideSpace) -> None:
+    rng = random.Random(0)
+    parent = residual_genotype(2).model_copy(update={"width": 16, "members": 1, "halvings": 1})
+    changed: set[str] = set()
+    for _ in range(300):
+        child = Genotype.model_validate(wide.mutate(parent, rng).dump())
+        assert child.width in WIDTHS
+        assert child.width * (child.members or 0) <= WIDTHS[-1]
+        assert 0 <= (child.halvings or 0) <= child.cells <= 2
+        names = [name for name in ("cells", "nodes", "halvings") if getattr(child, name) != getattr(parent, name)]
+        names += ["shape"] if (child.width, child.members) != (parent.width, parent.members) else []
+        assert len(names) <= 1
+        changed |= set(names)
+    assert changed == {"cells", "nodes", "halvings", "shape"}
+    drawn = [wide.draw(random.Random(seed)) for seed in range(300)]
+    assert {(one.width, one.members) for one in drawn} == {(16, 1), (16, 2), (24, 1), (32, 1)}
+    assert {(one.cells, one.halvings) for one in drawn} == {(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)}
+
+
+def test_the_wide_space_begins_with_sizes_of_every_kind_and_knows_the_costliest(wide: WideSpace) -> None:
+    first = wide.first()
+    assert (first[0].width, first[0].members, first[0].halvings) == (16, 1, 0)
+    assert (first[1].width, first[1].members, first[1].halvings) == (16, 2, 1)  # the recipe's own
+    assert [one.width for one in first[2:]] == WIDTHS
+    assert wide.price(wide.costliest()).cost == 1.0
+    rng = random.Random(1)
+    assert all(milliseconds(wide.draw(rng)) <= milliseconds(wide.costliest()) for _ in range(300))
+    price = wide.price(first[0])
+    assert price.latency_ms == pytest.approx(0.1)
+    assert 0 < price.cost < 0.1
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "random"])
+def test_a_search_of_the_wide_space_gives_a_student_of_the_sizes_that_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setenv("POCKETBERT_CACHE", str(tmp_path / "cache"))
+    file = tiny_recipe(tmp_path, rows=120)
+    file.write_text(file.read_text().replace(SEARCH, "[search]\n"), encoding="utf-8")
+    wanted = ["search.space=wide", "search.trials=9", "search.trial_steps=4", f"search.widths={WIDTHS}"]
+    wanted += [f"search.strategy={strategy}", "compress.epochs=1"]
+    recipe = load_recipe(file, wanted)
+    timed: list[Genotype] = []
+
+    def latency(student: CnnStudent, **_: object) -> float:
+        timed.append(Genotype.model_validate(student.config.genotype))
+        assert student.embeddings.table.weight.shape[1] == (timed[-1].width or 0) * (timed[-1].members or 0)
+        return milliseconds(timed[-1])
+
+    workspace = Workspace(tmp_path / "artifacts")
+    done = compress(recipe, workspace, latency=latency)  # type: ignore[arg-type]
+    assert not (workspace.root / "search").exists()
+    tried = read_trials(workspace.root / "trials")
+    assert len({network_key(trial.genotype, False) for trial in tried}) == 9
+    assert len(timed) == len(set(timed)) == 10  # each once, and the costliest
+    assert all(trial.latency_ms == pytest.approx(milliseconds(trial.genotype), abs=1e-4) for trial in tried)
+    report = json.loads((workspace.root / "architecture" / "genotype.json").read_text())
+    found = Genotype.model_validate(report["genotype"])
+    assert [one["latency_ms"] for one in report["front"]] == sorted(one["latency_ms"] for one in report["front"])
+    student = CnnStudent.from_pretrained(done)
+    assert (student.config.width, student.config.members, student.config.halvings) == (
+        found.width, found.members, found.halvings,
+    )  # fmt: skip
+
+    # The times are kept: a run elsewhere finds the same ones, and so the same student.
+    timed.clear()
+    again = compress(recipe, Workspace(tmp_path / "elsewhere"), until="trials", latency=latency)  # type: ignore[arg-type]
+    assert read_trials(again) == tried
+    assert not timed
+    # A bound takes another one of those tried, or says that none is so cheap.
+    cheap = load_recipe(file, [*wanted, f"search.max_cost={min(trial.cost for trial in tried)}"])
+    compress(cheap, workspace, until="architecture", latency=latency)  # type: ignore[arg-type]
+    report = json.loads((workspace.root / "architecture" / "genotype.json").read_text())
+    assert report["cost"] == min(trial.cost for trial in tried)
+    none = cheap.model_copy(update={"search": cheap.search.model_copy(update={"max_cost": 0.0})})
+    with pytest.raises(UserError, match="the cheapest is"):
+        compress(none, workspace, until="architecture", latency=latency)  # type: ignore[arg-type]

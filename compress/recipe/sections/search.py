@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.recipe.sections.base import Positive, Rate, Section, Weight
 
+# What only a search by gradients has.
+_OF_THE_SUPERNET = ("epochs", "cost", "inherit", "gumbel", "dense", "architecture_every", "architecture_learning_rate")
+
 
 class SearchOptions(Section):
-    """Differentiable search of the cnn's cell (arXiv 2001.04246)."""
+    """Search of the cnn's architecture: of its cell (arXiv 2001.04246), or of its sizes too."""
 
+    space: Literal["paper", "wide"] = Field(
+        "paper",
+        description="what is searched: the cell of AdaBERT by gradients, then in trials, at the sizes of section student (paper); or in trials "
+        "alone the cell, width, members and halvings (wide), which the section then gives a start",
+    )
     epochs: Positive = Field(2, description="passes of the search over the texts")
     beta: Weight = Field(
         0.1,
@@ -29,6 +37,14 @@ class SearchOptions(Section):
         "and variations of the best; 0: the most likely one is taken without a trial, as in the paper",
     )
     trial_steps: Positive = Field(200, description="length of such a trial, in batches")
+    strategy: Literal["evolution", "random"] = Field(
+        "evolution",
+        description="what is tried: variations of the best so far (evolution), or architectures drawn at random, to compare with (random)",
+    )
+    widths: Annotated[list[Annotated[int, Field(ge=16, le=1024, multiple_of=8)]], Field(min_length=1)] = Field(
+        [64, 96, 128, 192, 256],
+        description="channels that a network of the wide space may have, all its members together at most the largest",
+    )
     inherit: bool = Field(
         False,
         description="start the final training from the weights of the search, as in the paper; by default only its word embeddings start "
@@ -45,3 +61,16 @@ class SearchOptions(Section):
     )
     architecture_every: Positive = Field(4, description="weight steps for each architecture step")
     architecture_learning_rate: Rate = Field(2e-2, description="learning rate of the architecture (Adam)")
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> SearchOptions:
+        if sorted(set(self.widths)) != self.widths:
+            raise ValueError(f"widths: {self.widths} is not in ascending order, each once")
+        return self
+
+    def unused_setting(self) -> str | None:
+        """A setting that differs from its default and has no effect; None if there is none."""
+        of_paper = ("widths",) if self.trials else ("widths", "strategy", "trial_steps")
+        unused = _OF_THE_SUPERNET if self.space == "wide" else of_paper
+        defaults = type(self).model_fields
+        return next((name for name in unused if getattr(self, name) != defaults[name].default), None)
