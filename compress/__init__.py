@@ -3,7 +3,7 @@
 from compress.runtime.quiet import quiet_libraries
 from compress.runtime.telemetry import turn_off_telemetry
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # Here, since every command imports this package before the libraries.
 turn_off_telemetry()

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from compress.pipeline.stages import stage_keys
 from compress.recipe import Recipe
 from compress.recipe.load import load_variant
-from compress.recipe.sections import BiLstmOptions, CnnOptions, TransformerOptions
+from compress.recipe.sections import BiLstmOptions, TransformerOptions
 from compress.runtime.errors import UserError
 
 OWN = "recipe"  # folder of the recipe's own student
@@ -106,15 +106,18 @@ def make_candidates(path: Path, overrides: list[str], wanted: Sequence[str]) -> 
 def _title(recipe: Recipe, settings: Sequence[str]) -> str:
     """The student in a few words, with the candidate's settings that are not about its shape."""
     further = [setting for setting in settings if not setting.startswith("student.")]
-    return "; ".join([_shape(recipe.student), *further])
+    return "; ".join([_shape(recipe), *further])
 
 
-def _shape(student: CnnOptions | TransformerOptions | BiLstmOptions) -> str:
+def _shape(recipe: Recipe) -> str:
+    student = recipe.student
     if isinstance(student, BiLstmOptions):
         return f"BiLSTM {student.width}, {student.hidden}"
     if isinstance(student, TransformerOptions):
         origin = {"teacher": "of the teacher", "pretrained": "of the encoder"}.get(student.init, student.init)
         return f"transformer, {student.layers} layer{'s' if student.layers > 1 else ''} {origin}"
+    if student.architecture == "searched" and recipe.search.space == "wide":
+        return "CNN, searched in the wide space"
     size = f"CNN {student.members} × {student.width}" if student.members > 1 else f"CNN {student.width}"
     if student.halvings:
         size += f" at 1/{2 ** min(student.halvings, student.max_cells)} of the positions"

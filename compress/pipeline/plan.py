@@ -27,6 +27,7 @@ LINEAR = 0.75e-3  # seconds to train the linear model, for each training text
 BANK = 20.0  # seconds to read and compare the embedded bank, or one of that size
 INT8 = 2.0  # how much faster a teacher judges in INT8 than in the precision of its training, on a CPU (fp32; bf16 where there is VNNI)
 EVALUATION = 1 / 3  # of the time of a training step: answers on as many texts
+TIMED = 4.0  # seconds to make and time the INT8 graph of a student
 FRONT = 40.0  # seconds to make and time the INT8 graphs of the best of the tried architectures
 
 
@@ -116,11 +117,15 @@ class Work:
         """Their steps, and the evaluations on the texts held out."""
         options = self.recipe.search
         evaluated = EVALUATION * self._batches(0.2 * self._own)
+        if options.space == "wide":  # students of all sizes, which take about as long as the recipe's own
+            return options.trials * ((options.trial_steps + evaluated) * self.speeds.learn + TIMED)
         one = self.speeds.learn / getattr(self.recipe.student, "members", 1)  # a trial is of one member
         return options.trials * (options.trial_steps + evaluated) * one
 
     def architecture(self) -> float | None:
         """The times of what was tried; not known where students are timed for a target latency."""
+        if self.recipe.search.space == "wide":
+            return 1.0  # they are known from the trials
         if self.recipe.budget.target_latency_ms is not None:
             return None
         return FRONT if is_searched(self.recipe) and self.recipe.search.trials else 1.0
