@@ -21,6 +21,7 @@ _RESIDUAL = (
     *((2, 128, 1, 1), (2, 128, 1, 0), (1, 256, 1, 1), (3, 128, 1, 1)),
 )
 _COPIED_LAYERS = (1, 2, 3)
+_WIDE_COSTS = (0.06, 0.1, 0.2, 0.4)  # bounds at which the search of a wide space gives students, without another search
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ class Candidate:
 
 
 def default_settings(recipe: Recipe, teacher_layers: int) -> list[str]:
-    """The recipe's own student, a searched cnn, cnns made by hand, layers of the teacher, and a BiLSTM.
+    """The recipe's own student, searched cnns, cnns made by hand, layers of the teacher, and a BiLSTM.
 
     :param teacher_layers: number of the teacher's layers; a student has fewer.
     """
     searched = recipe.student.kind == "cnn" and recipe.student.architecture == "searched"
+    costs = _WIDE_COSTS if searched and recipe.search.space == "wide" else ()
     return [
         "",
+        *(f"search.max_cost={cost}" for cost in costs if cost != recipe.search.max_cost),
         *([] if searched else ["student.kind=cnn student.architecture=searched"]),
         *(
             f"student.kind=cnn student.architecture=residual student.members={m} student.width={w} student.max_cells={c} student.halvings={h}"

@@ -174,9 +174,10 @@ def operation_sizes(options: CnnOptions) -> Tensor:
 def _best_within_bounds(selector: Selector, options: SearchOptions, students: StudentFactory) -> Genotype:
     best = selector.best(options.max_cost)
     if best is None and (cheapest := selector.cheapest()) is not None:
-        raise UserError(
-            f"search.max_cost: no architecture that was tried costs {options.max_cost:g} of the costliest or less; the cheapest is {cheapest}"
+        console.print(
+            f"  [bold yellow]search.max_cost = {options.max_cost:g}: not met, this is the cheapest that was tried[/]"
         )
+        return cheapest
     if best is None:
         raise UserError(
             f"search.max_parameters: no student has only {options.max_parameters:,} parameters; "

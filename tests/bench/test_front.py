@@ -14,7 +14,7 @@ from bench.tables import latency
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.recipe.sections import BudgetOptions, CnnOptions, TransformerOptions
+from compress.recipe.sections import BudgetOptions, CnnOptions, SearchOptions, TransformerOptions
 from compress.runtime.errors import UserError
 from export.build import build_bundle
 from export.bundle import Bundle
@@ -97,6 +97,9 @@ def test_the_default_students_are_of_all_families(tmp_path: Path) -> None:
         assert all(stage_keys(candidate.recipe)[stage] == keys[stage] for stage in ("teacher", "linear", "augmented"))
     copied = next(c for c in made if c.family == "transformer").recipe
     assert (copied.compress.learning_rate, copied.objective.method) == (1e-4, "logits")  # not those of the cnn
+    wide = load_recipe(file).model_copy(update={"search": SearchOptions(space="wide", max_cost=0.2)})
+    of_costs = [text for text in default_settings(wide, 3) if "max_cost" in text]
+    assert of_costs == ["search.max_cost=0.06", "search.max_cost=0.1", "search.max_cost=0.4"]
     searched_by_hand = load_recipe(file).model_copy(update={"student": CnnOptions(architecture="residual")})
     assert "student.kind=cnn student.architecture=searched" in default_settings(searched_by_hand, 3)
 

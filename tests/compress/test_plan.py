@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from compress.__main__ import app
 from compress.data.corpus import load_corpus
-from compress.pipeline.plan import FORECASTS, INT8, Plan, Work, duration, make_plan
+from compress.pipeline.plan import FORECASTS, INT8, TIMED, Plan, Work, duration, make_plan
 from compress.pipeline.run import compress
 from compress.pipeline.speeds import Speeds
 from compress.pipeline.stage import TaskTexts
@@ -49,6 +49,9 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     few = work(load_recipe(file, ["transfer.joined=100", "transfer.share=0.5"]))  # no text is taken twice in an epoch
     assert few.student() == pytest.approx((4 * 1300 / 16 + 4 * 100 / 16 / 3) * 0.1)
     text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(SEARCH, '[search]\nspace = "wide"\ntrials = 5\ntrial_steps = 10\n'), encoding="utf-8")
+    wide = work(load_recipe(file, ["student.members=2"]))  # a trial is of all members, and each student is timed
+    assert wide.trials() == pytest.approx(plain.trials() + 5 * TIMED)
     file.write_text(text.replace("epochs = 4\n", "steps = 700\n"), encoding="utf-8")
     by_steps = work(load_recipe(file, ["teacher.fine_tuned=true"]))
     assert by_steps.student() == pytest.approx((700 + 10 * 100 / 16 / 3) * 0.1)  # evaluated ten times
