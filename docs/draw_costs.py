@@ -125,7 +125,7 @@ def network(measured: dict[str, Any], assumed: Assumed) -> str:
     sizes = measured["mean_bytes"]
     rates = {name: 8 * size * assumed.texts / DAY / 1e6 for name, size in sizes.items()}
     return (
-        f"A request has {sizes['request']} bytes of JSON and an answer {sizes['answer']}: for {assumed.texts:.0e} texts a day "
+        f"A request has {sizes['request']} bytes of JSON and an answer {sizes['answer']}: for {assumed.texts:,.0f} texts a day "
         f"{digits(rates['request'])} Mbit/s in and {digits(rates['answer'])} out, before headers.\n"
     )
 

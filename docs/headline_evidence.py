@@ -16,6 +16,7 @@ from compress.runtime.errors import UserError
 
 INPUT, INPUTS = "128 tokens", ["32 tokens", "128 tokens", OWN_TEXTS]
 STUDENT, LINEAR, TEACHER, BASE, BASE_INT8 = "student-int8", "linear", "teacher-torch", "bert-torch", "bert-onnx-int8"
+TUTORED = "beside-1"  # the student whose teacher had a tutor
 BASE_TITLE = "MPNet-base"  # the documents say so of the large BERT
 ENGINES = {  # those of the table in docs/measure.md, with their titles there
     BASE: f"{BASE_TITLE} (12×768), PyTorch fp32",
@@ -24,6 +25,7 @@ ENGINES = {  # those of the table in docs/measure.md, with their titles there
     TEACHER: "teacher (MiniLM 6×384), PyTorch fp32",
     "student-fp32": "student, ONNX Runtime fp32",
     STUDENT: "student, ONNX Runtime INT8",
+    TUTORED: "student whose teacher had a tutor, ONNX Runtime INT8",
     LINEAR: "linear, TF-IDF, scikit-learn",
     "fasttext": "fastText-style, NumPy",
     "static": "static embeddings, NumPy",
@@ -111,9 +113,11 @@ def problems(evidence: Evidence) -> Iterator[str]:
         yield f"report.json: the documents have one thread, the inputs {', '.join(INPUTS)} and {STUDENT}"
     engines = {name: report.engine(name) for name in ENGINES}
     if lacking := [name for name, engine in engines.items() if engine is None or engine.accuracy is None]:
-        yield f"report.json: no accuracy of {', '.join(lacking)}; measure with --bert-base and the cheap rivals"
+        yield f"report.json: no accuracy of {', '.join(lacking)}; measure with --bert-base, --beside and the cheap rivals"
     if not evidence.engine(BASE).spec.title.startswith(BASE_TITLE):
         yield f"report.json: the large BERT is not {BASE_TITLE}, as the documents say"
+    if "tutor" not in evidence.engine(TUTORED).spec.title:
+        yield "report.json: the bundle of --beside is not of a recipe with a tutor, such as artifacts/sentiment-tutor"
     if share_of_gap(report, evidence.engine(STUDENT)) is None:
         yield "report.json: the teacher is not better than the linear model, so there is no gap to close"
     if (cascade.threads, cascade.student, cascade.teacher) != (1, "int8", "int8"):

@@ -62,6 +62,7 @@ def _kept(bundle: Bundle, part: Part, domain: str | None, precisions: Collection
 
 def _write(source: Path, manifest: Manifest, out: Path) -> None:
     """Write the copy beside `out` and put it there when it is complete."""
+    out = out.absolute()  # "." has no name, and so nothing can be put beside it
     if source.resolve() == out.resolve():
         raise UserError(f"{out}: is the bundle itself; choose another directory with --out")
     if out.exists() and not (out / MANIFEST).is_file():

@@ -24,6 +24,7 @@ from serve.messages import Prediction, Predictions, RefusedError, Request
 from serve.predictor import Predictor
 from serve.settings import Settings
 
+MOST_PER_CORE = 16  # workers; more are a slip of the keyboard
 EXTRAS = ("model", "unsure")  # of an answer, where a bundle's answers have them
 
 
@@ -208,9 +209,17 @@ class Workers:
 
 
 class OwnProcesses:
-    """Processes of this machine: one for each core, or one for a GPU."""
+    """Processes of this machine: one for each core, or one for a GPU.
+
+    :raises UserError: more are asked for than the machine can be meant to start.
+    """
 
     def __init__(self, options: BulkOptions) -> None:
+        cores = own_cores()
+        if (options.workers or 1) > MOST_PER_CORE * cores:
+            raise UserError(
+                f"--workers {options.workers}: this machine has {cores} cores; give at most {MOST_PER_CORE * cores}, {MOST_PER_CORE} for each"
+            )
         self._options = options
 
     def workers(self, setup: Setup) -> int:

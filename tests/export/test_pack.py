@@ -139,7 +139,7 @@ def test_each_domain_keeps_its_models(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_packed_is_said_in_one_line_and_nothing_is_lost(
-    bundle: Path, make_bundle: MakeBundle, tmp_path: Path
+    bundle: Path, make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Bundle(bundle)
     with pytest.raises(UserError, match="no precision 'int4'; the bundle has fp32, int8"):
@@ -152,6 +152,9 @@ def test_what_cannot_be_packed_is_said_in_one_line_and_nothing_is_lost(
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="holds no bundle"):
         pack(whole, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    with pytest.raises(UserError, match="holds no bundle"):
+        pack(whole, Path())
     shutil.copyfile(bundle / MANIFEST, tmp_path / "file")
     with pytest.raises(UserError, match="cannot be written"):
         pack(whole, tmp_path / "file" / "out")

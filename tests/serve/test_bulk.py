@@ -46,6 +46,13 @@ def test_several_processes_keep_the_order(tiny_bundle: Path, tmp_path: Path) -> 
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "three.csv").read_bytes()
 
 
+def test_more_workers_than_a_machine_can_be_meant_to_start_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "in.csv", cells(3))
+    with pytest.raises(UserError, match=r"--workers 99999999: this machine has \d+ cores; give at most"):
+        bulk(tiny_bundle, table, tmp_path / "out.csv", workers=99_999_999)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_directory_gets_numbered_parts_that_are_tables(tiny_bundle: Path, tmp_path: Path) -> None:
     rows = cells(ROWS)
     table = write(tmp_path / "in.csv", rows)
