@@ -92,7 +92,7 @@ class TrialSelector(Selector):
     def cheapest(self) -> Genotype | None:
         """See `Selector.cheapest`."""
         small = [trial for trial in self.trials if self._is_small(trial)]
-        return min(small, key=lambda trial: trial.cost).genotype if small else None
+        return min(small, key=lambda trial: (trial.cost, trial.loss)).genotype if small else None
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`."""

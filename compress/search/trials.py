@@ -3,8 +3,8 @@
 A differentiable search prefers operations that learn fast, because all operations are hardly trained during the search:
 identities and shallow cells (Shu et al., ICLR 2020). Therefore its result is only a starting point here. Evolution (Real et
 al., AAAI 2019) starts from the search's most probable architectures and from some made by hand. Then it mutates the best
-architecture so far: one edge, or the depth. A trial starts from the weights of the supernet, so a short training is enough
-to compare architectures.
+architecture so far, in the wide space one of the front. In the paper's space a trial starts from the weights of the supernet, so that
+a short training is enough to compare architectures; in the wide one it starts as a final training does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from compress.objectives.probes import adabert_loss
 from compress.recipe import Recipe
 from compress.recipe.sections import CnnOptions, SearchOptions
 from compress.search.adabert import gamma_and_tau
-from compress.search.space import Space
+from compress.search.space import Space, WideSpace
 from compress.search.student import make_student
 from compress.search.supernet import Supernet
 from compress.search.texts import SearchTexts, search_texts
@@ -122,9 +122,16 @@ def _next(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: ra
     first = space.first()
     if len(trials) < len(first):
         return first[len(trials)]
-    parent = best_of(trials, options.beta * COST_WEIGHTS[len(trials) % len(COST_WEIGHTS)])
-    assert parent is not None, "the first candidates were tried"
+    parent = _parent(space, trials, options, rng)
     return space.untried(lambda genotype: space.mutate(genotype, rng), parent.genotype, tried)
+
+
+def _parent(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> Trial:
+    if isinstance(space, WideSpace):  # whose costs lie so far apart that a weight would keep to one end of the front
+        return rng.choice(pareto_front(trials))
+    best = best_of(trials, options.beta * COST_WEIGHTS[len(trials) % len(COST_WEIGHTS)])
+    assert best is not None, "the first candidates were tried"
+    return best
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("wide", "bench.threads"): "trials",
     ("wide", "bench.texts"): "trials",
     ("wide", "search.cost"): NOBODY,
+    ("wide", "search.beta"): "architecture",
     **{(recipe, "search.widths"): NOBODY for recipe in RECIPES if recipe != "wide"},
     ("latency", "target.sample"): EVERYBODY,  # with a limit, another sample has other texts
     ("latency", "bench.threads"): "architecture bundle",  # students are timed as they will be served

@@ -104,11 +104,11 @@ TRIALS = Stage(
     make_trials,
     settings=lambda recipe: (
         *(*task_settings(recipe), *STEP_SETTINGS, "student", "objective"),
-        *(f"search.{name}" for name in ("space", "trials", "trial_steps", "strategy", "beta")),
+        *(f"search.{name}" for name in ("space", "trials", "trial_steps", "strategy")),
         *(
             ("search.widths", "compress.warmup", "bench.threads", "bench.texts")
             if recipe.search.space == "wide"
-            else ("-student.members",)
+            else ("-student.members", "search.beta")
         ),
     ),
     texts=student_text_kinds,
