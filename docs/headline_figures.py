@@ -35,7 +35,7 @@ README_ROWS = {
     BASE: f"{BASE_TITLE} (a BERT of 12 layers, fine-tuned), PyTorch fp32",
     TEACHER: "teacher (MiniLM, fine-tuned), PyTorch fp32",
     **{name: ENGINES[name] for name in ("student-fp32", STUDENT)},
-    TUTORED: "the same, its teacher [tutored](docs/texts.md#a-tutor) by MPNet",
+    TUTORED: "such a student whose teacher was [tutored](docs/texts.md#a-tutor) by MPNet, INT8",
 }
 VECTORS = {"avx512f": "AVX512", "avx2": "AVX2", "asimd": "NEON"}  # the best first
 
