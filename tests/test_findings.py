@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.report import read_report
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FINDINGS = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
@@ -186,3 +188,24 @@ def runs(table: str, key: str) -> dict[tuple[str, str, int], float]:
         and not (table == "l2a" and (entry["data"], entry["seed"]) == ("scitail", 2))  # cut off: six of its rows
         and entry["data"] != "mnli-fiction-unseen"
     }
+
+
+def test_the_second_task_is_as_its_report_says() -> None:
+    folder = ROOT / "docs" / "sst2"
+    table = (folder / "report.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert table in (ROOT / "docs" / "measure.md").read_text(encoding="utf-8")
+    report = read_report(folder)
+    right = {
+        name: engine.accuracy.percent
+        for name in ("linear", "teacher-torch", "student-int8")
+        if (engine := report.engine(name)) and engine.accuracy
+    }
+    linear, teacher, student = right.values()
+    assert (
+        f"{student:.2f} % on test in INT8, where a linear model has {linear:.2f} and the teacher {teacher:.2f}"
+        in FINDINGS
+    )
+    assert (
+        f"{100 * student / teacher:.1f} % of the teacher, {100 * (student - linear) / (teacher - linear):.0f} % of the gap"
+        in FINDINGS
+    )
