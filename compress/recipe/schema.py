@@ -134,9 +134,7 @@ class Recipe(Section):
         if "search" in self.model_fields_set and kind == "cnn" and not self.bounds_architecture:
             raise ValueError("search: the recipe gives an architecture, so none is searched; remove the section")
         if unused := search.unused_setting():
-            raise ValueError(
-                f'search.{unused}: has no effect with search.space = "{search.space}" and search.trials = {search.trials}; leave it out'
-            )
+            raise ValueError(f'search.{unused}: has no effect with search.space = "{search.space}"; leave it out')
         if search.space == "wide" and not search.trials:
             raise ValueError("search.trials: the wide space is searched by trials alone, so there must be some")
         if search.inherit and getattr(self.student, "members", 1) > 1:

@@ -70,7 +70,6 @@ class SearchOptions(Section):
 
     def unused_setting(self) -> str | None:
         """A setting that differs from its default and has no effect; None if there is none."""
-        of_paper = ("widths",) if self.trials else ("widths", "strategy", "trial_steps")
-        unused = _OF_THE_SUPERNET if self.space == "wide" else of_paper
+        unused = _OF_THE_SUPERNET if self.space == "wide" else ("widths",)
         defaults = type(self).model_fields
         return next((name for name in unused if getattr(self, name) != defaults[name].default), None)
