@@ -209,3 +209,16 @@ def test_the_second_task_is_as_its_report_says() -> None:
         f"{100 * student / teacher:.1f} % of the teacher, {100 * (student - linear) / (teacher - linear):.0f} % of the gap"
         in FINDINGS
     )
+
+
+def test_how_far_two_runs_differ_is_as_the_page_says() -> None:
+    twice = json.loads((ROOT / "docs" / "twice.json").read_text(encoding="utf-8"))["speed_up"]
+    page = " ".join((ROOT / "docs" / "measure.md").read_text(encoding="utf-8").split())
+
+    def most(texts: str) -> float:
+        return 100 * max(abs(later / first - 1) for first, later in (found[texts] for found in twice.values()))
+
+    said = f"up to {most('32 tokens'):.0f} % at 32 tokens, {most('128 tokens'):.0f} % at 128 and {most('own texts'):.0f} % for the task's own texts"
+    assert said in page
+    first, later = twice["student-int8"]["128 tokens"]
+    assert f"INT8 of the student was {first:,.0f} and {later:,.0f} times as fast at 128" in page
