@@ -36,6 +36,10 @@ class Selector(ABC):
         """The architecture that costs the least, within the bound on the parameters only, or None."""
 
     @abstractmethod
+    def fewest_parameters(self) -> int:
+        """Of the smallest student, whatever the bounds."""
+
+    @abstractmethod
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """The best architecture that takes at most `target` milliseconds, or None.
 
@@ -60,6 +64,10 @@ class LikeliestSelector(Selector):
     def cheapest(self) -> Genotype | None:
         """See `Selector.cheapest`. There is one without any cost."""
         return self.best(0.0)
+
+    def fewest_parameters(self) -> int:
+        """See `Selector.fewest_parameters`."""
+        return self.students.parameters(identity_genotype())
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`. The cost is bisected, because a higher cost mostly means a higher latency."""
@@ -93,6 +101,10 @@ class TrialSelector(Selector):
         """See `Selector.cheapest`."""
         small = [trial for trial in self.trials if self._is_small(trial)]
         return min(small, key=lambda trial: (trial.cost, trial.loss)).genotype if small else None
+
+    def fewest_parameters(self) -> int:
+        """See `Selector.fewest_parameters`."""
+        return min(self.students.parameters(trial.genotype) for trial in self.trials)
 
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`."""
@@ -139,7 +151,7 @@ def select_searched(
         alpha, depth, costs = read_search(artifacts["search"])
         by_operation = [torch.tensor([costs[name] for name in OPERATIONS]), operation_sizes(students.options)]
         selector = LikeliestSelector(ParetoFront(alpha, depth, by_operation), options, students)
-    genotype = _best_within_bounds(selector, options, students)
+    genotype = _best_within_bounds(selector, options)
     report: dict[str, Any] = {}
     meter = None if measure is None else LatencyMeter(measure, students)
     if meter is not None:
@@ -171,7 +183,7 @@ def operation_sizes(options: CnnOptions) -> Tensor:
     return torch.tensor([count_weights(build_operation(name, channels, options.members)) for name in OPERATIONS])
 
 
-def _best_within_bounds(selector: Selector, options: SearchOptions, students: StudentFactory) -> Genotype:
+def _best_within_bounds(selector: Selector, options: SearchOptions) -> Genotype:
     best = selector.best(options.max_cost)
     if best is None and (cheapest := selector.cheapest()) is not None:
         console.print(
@@ -181,7 +193,7 @@ def _best_within_bounds(selector: Selector, options: SearchOptions, students: St
     if best is None:
         raise UserError(
             f"search.max_parameters: no student has only {options.max_parameters:,} parameters; "
-            f"the smallest has {students.parameters(identity_genotype()):,}, nearly all of them in word embeddings of student.width"
+            f"the smallest has {selector.fewest_parameters():,}, nearly all of them in word embeddings of student.width"
         )
     return best
 

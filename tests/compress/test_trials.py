@@ -16,6 +16,7 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.recipe.sections import CnnOptions
 from compress.runtime.encode import TextEncoder
+from compress.runtime.errors import UserError
 from compress.search import trials
 from compress.search.space import PaperSpace, WideSpace, mutate_cell, network_key
 from compress.search.student import derived_student
@@ -244,3 +245,6 @@ def test_a_search_of_the_wide_space_gives_a_student_of_the_sizes_that_it_found(
     compress(none, workspace, until="architecture", latency=latency)  # type: ignore[arg-type]
     assert "max_cost = 0: not met" in capsys.readouterr().err
     assert json.loads((workspace.root / "architecture" / "genotype.json").read_text())["genotype"] == report["genotype"]
+    small = cheap.model_copy(update={"search": cheap.search.model_copy(update={"max_parameters": 10})})
+    with pytest.raises(UserError, match=r"no student has only 10 parameters; the smallest has \d"):
+        compress(small, workspace, until="architecture", latency=latency)  # type: ignore[arg-type]
