@@ -16,6 +16,7 @@ from compress.distil.phases import Phase, make_phases, with_quantization_phase
 from compress.distil.task import StudentTask
 from compress.distil.transfer import TransferLoss
 from compress.recipe.sections import CompressOptions, FeatureObjective, ObjectiveOptions, TwoStageObjective
+from compress.students.base import embedding_tables
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import dev_metrics
 from compress.training.loop import Schedule, fit
@@ -112,7 +113,10 @@ def train_phase(
         share=task.share,
         length=length,
     )
-    step = adamw(loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate)
+    tables = [] if phase.quantization_aware else embedding_tables(learner.student)  # rounded ones are not read alone
+    step = adamw(
+        loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate, tables=tables
+    )
     # No moving average here: the student was never trained with the rounded values of averaged weights.
     average = training.average or None if phase.predicts and not phase.quantization_aware else None
     schedule = Schedule(

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from compress.data.batches import Batch, EncodedSplit, encode_split
@@ -24,12 +23,14 @@ from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
 from compress.recipe.sections import BiLstmOptions, CnnOptions, FeatureObjective
 from compress.search.student import make_student, make_supernet
+from compress.students.base import embedding_tables
 from compress.students.genotype import residual_genotype
 from compress.students.transformer import make_transformer
 from compress.teachers.finetune import load_classifier, save_tokenizer
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits
-from compress.training.optimizer import moving_average
+from compress.training.optimizer import averaged_model
+from compress.training.rowwise import RowwiseAdamW, RowwiseTables, clip_sparse_gradients
 
 SECONDS = 0.3  # for which a step is repeated
 SHARE = 3  # a part of the batch for steps that take long
@@ -87,8 +88,8 @@ class Speeds:
             logits = supernet(*inputs, supernet.draw(1.0), dense=dense)
             return torch.stack([F.cross_entropy(one.float(), batch.labels) for one in logits]).mean()
 
-        weights = _repeated(_optimised(supernet, lambda: loss(False)))
-        architecture = _repeated(_optimised(supernet, lambda: loss(options.dense)))
+        weights = _seconds_of_training(supernet, lambda: loss(False))
+        architecture = _seconds_of_training(supernet, lambda: loss(options.dense))
         return (weights + architecture / options.architecture_every) * self.recipe.compress.batch_size / len(batch)
 
     @cached_property
@@ -149,34 +150,35 @@ class Speeds:
 
     def _training(self, model: PreTrainedModel, batch: Batch, *, average: bool) -> float:
         """Seconds of a forward and a backward pass, the optimiser's step and that of the moving average."""
-        model.train()
-        step = _optimised(model, lambda: F.cross_entropy(compute_logits(model, batch).float(), batch.labels))
-        if not average:
-            return _repeated(step)
-        averaged = AveragedModel(model, multi_avg_fn=moving_average(0.99), use_buffers=True)
-
-        def both() -> None:
-            step()
-            averaged.update_parameters(model)
-
-        return _repeated(both)
+        return _seconds_of_training(
+            model, lambda: F.cross_entropy(compute_logits(model, batch).float(), batch.labels), average=average
+        )
 
 
-def _optimised(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """A training step of a model as `compress.training.loop` makes it. It trains with a rate of zero."""
+def _seconds_of_training(model: nn.Module, loss: Callable[[], Tensor], *, average: bool = False) -> float:
+    """Mean seconds of a training step of a model as `compress.training.loop` makes it. It trains with a rate of zero.
+
+    :param average: with a moving average of the weights.
+    """
     accelerator = make_accelerator()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+    model.train()
+    optimizer = RowwiseAdamW(model.parameters(), lr=0.0, fused=True)
+    tables = RowwiseTables([(optimizer, embedding_tables(model))])
+    averaged = averaged_model(model, 0.99, tables) if average else None
 
     def step() -> None:
         with accelerator.autocast():
             value = loss()
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip_sparse_gradients(list(model.parameters()), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if averaged is not None:
+            averaged.update_parameters(model)
         value.item()  # waits for a GPU
 
-    return step
+    with tables.updated():
+        return _repeated(step)
 
 
 def _repeated(step: Callable[[], None]) -> float:

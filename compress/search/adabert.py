@@ -22,6 +22,7 @@ from compress.search.cost import costs_of, efficiency_loss
 from compress.search.student import SUPERNET, make_supernet
 from compress.search.supernet import Supernet
 from compress.search.texts import search_texts
+from compress.students.base import embedding_tables
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import OPERATIONS
 from compress.training.accelerator import make_accelerator
@@ -125,7 +126,14 @@ def _steps(task: StudentTask, recipe: Recipe, losses: _Losses) -> list[Optimizer
         supernet.architecture_parameters(), lr=options.architecture_learning_rate, betas=(0.5, 0.999)
     )
     return [
-        adamw(weight_batches, supernet.weight_parameters(), losses.for_weights, training, constant=True),
+        adamw(
+            weight_batches,
+            supernet.weight_parameters(),
+            losses.for_weights,
+            training,
+            constant=True,
+            tables=embedding_tables(supernet),
+        ),
         OptimizerStep(
             architecture_batches,
             architecture_optimizer,

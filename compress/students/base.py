@@ -17,6 +17,13 @@ def label_names(labels: list[str]) -> dict[str, dict[int, str] | dict[str, int]]
     return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
 
 
+def embedding_tables(student: nn.Module) -> list[nn.Embedding]:
+    """The embeddings of one of our own students, or of a supernet. Nothing but their forward pass reads them."""
+    if isinstance(student, PreTrainedModel) and not isinstance(student, Student):
+        return []
+    return [module for module in student.modules() if isinstance(module, nn.Embedding)]
+
+
 class Student(PreTrainedModel, ABC):
     """A classifier of texts, or of pairs of texts if `config.pair` is set."""
 

@@ -34,9 +34,10 @@ from compress.runtime.errors import UserError
 from compress.runtime.files import recover_directory, replace_directory
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import share_of
-from compress.training.optimizer import OptimizerStep, make_scheduler, moving_average
+from compress.training.optimizer import OptimizerStep, averaged_model, make_scheduler
 from compress.training.progress import TrainingProgress
 from compress.training.random_state import random_state, restore_random_state
+from compress.training.rowwise import RowwiseTables, clip_sparse_gradients
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -107,12 +108,12 @@ def fit(
     # No DistributedDataParallel: the losses call parts of the model directly, and the wrapper would not notice these calls.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     processes.broadcast(value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point())
+    tables = RowwiseTables((step.optimizer, step.tables) for step in steps if step.tables)
     steps = [replace(step, optimizer=accelerator.prepare_optimizer(step.optimizer)) for step in steps]
     schedulers = [make_scheduler(step, schedule.epochs * len(steps[0].loader)) for step in steps]
     averaged: AveragedModel | None = None
     if schedule.average is not None:
-        update = moving_average(schedule.average)
-        averaged = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=update, use_buffers=True)
+        averaged = averaged_model(accelerator.unwrap_model(model), schedule.average, tables)
     accelerator.register_for_checkpointing(state, *schedulers, *([averaged] if averaged else []), *extra)
     checkpoint, best = workspace / "checkpoint", workspace / "best.pt"
     if processes.is_first():
@@ -128,13 +129,14 @@ def fit(
                 torch.load(best, map_location="cpu", weights_only=True, mmap=True)
         processes.barrier()  # the first process must not replace it before all have read it
     loop = _Loop(model, steps, schedulers, schedule, state, checkpoint, best, accelerator, averaged)
-    with TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:
+    with tables.updated(), TrainingProgress(name, schedule.epochs * len(steps[0].loader)) as progress:
         if state.epoch or state.step:
             progress.note(f"carrying on at epoch {state.epoch + 1}, step {state.step + 1}")
         while state.epoch < schedule.epochs and (
             schedule.keep_last or state.epoch - state.best_epoch <= schedule.patience
         ):
             loop.train_epoch(progress)
+            tables.bring_up_to_date()
             metrics = evaluate(loop.evaluated_model)
             loop.finish_epoch(processes.broadcast_result(lambda: metrics))  # noqa: B023 - all stop at the same epoch
             loop.save_if_due()
@@ -253,7 +255,10 @@ class _Loop:
             self.accelerator.backward(loss)
         if processes.size() > 1:
             self._average(step.parameters, 0.0 if share is None else len(share) / len(batch))
-        self.accelerator.clip_grad_norm_(step.parameters, step.max_grad_norm)
+        if any(weight.grad is not None and weight.grad.is_sparse for weight in step.parameters):
+            clip_sparse_gradients(step.parameters, step.max_grad_norm)
+        else:
+            self.accelerator.clip_grad_norm_(step.parameters, step.max_grad_norm)
         step.optimizer.step()
         scheduler.step()
         # The weights of the other optimisers got gradients too. Their next step must not use them.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from transformers import get_scheduler
 
 from compress.data.batches import Batch
 from compress.recipe.sections import TrainOptions
+from compress.training.rowwise import Decay, RowwiseAdamW, RowwiseTables
 
 
 class Loss(Protocol):
@@ -35,6 +36,7 @@ class OptimizerStep:
     max_grad_norm: float = 1.0
     constant: bool = False  # a constant learning rate, without warm-up
     every: int = 1  # this optimiser steps only at every n-th training step
+    tables: Sequence[nn.Embedding] = ()  # embeddings that only their own forward pass reads, for `RowwiseAdamW`
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -50,17 +52,19 @@ def adamw(
     *,
     learning_rate: float | None = None,
     constant: bool = False,
+    tables: Sequence[nn.Embedding] = (),
 ) -> OptimizerStep:
     """AdamW with the learning rate, weight decay and clipping of a recipe's section. Every training of weights uses it.
 
     :param parameters: weights, or parameter groups with their own settings.
     :param learning_rate: replaces the section's learning rate.
     :param constant: a constant learning rate, without warm-up.
+    :param tables: see `OptimizerStep`.
     """
     rate = options.learning_rate if learning_rate is None else learning_rate
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
+    optimizer = RowwiseAdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
     warmup = 0.0 if constant else options.warmup
-    return OptimizerStep(loader, optimizer, loss, warmup, options.max_grad_norm, constant)
+    return OptimizerStep(loader, optimizer, loss, warmup, options.max_grad_norm, constant, tables=tables)
 
 
 def make_scheduler(step: OptimizerStep, steps: int) -> LambdaLR:
@@ -72,13 +76,29 @@ def make_scheduler(step: OptimizerStep, steps: int) -> LambdaLR:
     return get_scheduler("linear", optimizer, num_warmup_steps=warmup, num_training_steps=steps)
 
 
-def moving_average(decay: float) -> Callable[..., None]:
-    """An exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
+def rising_decay(decay: float) -> Decay:
+    """A decay that rises with the number of steps up to `decay`. So the average of a short training forgets the first weights too."""
+    return lambda step: min(decay, (1 + step) / (10 + step)) if step else 0.0
 
-    The decay rises with the number of steps up to `decay`. So the average of a short training forgets the first weights too.
+
+def moving_average(decay: float, apart: Collection[Tensor] = ()) -> Callable[..., None]:
+    """An exponential moving average of weights with `rising_decay`, for `torch.optim.swa_utils.AveragedModel`.
+
+    :param apart: averages that something else updates after the first step.
     """
+    decay_at, others = rising_decay(decay), {weights.data_ptr() for weights in apart}
 
     def update(averaged: Any, current: Any, steps: Tensor | int) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averaged, current, steps)
+        pairs = [pair for pair in zip(averaged, current, strict=True) if pair[0].data_ptr() not in others]
+        if pairs:
+            get_ema_multi_avg_fn(decay_at(int(steps)))([a for a, _ in pairs], [b for _, b in pairs], steps)
 
     return update
+
+
+def averaged_model(model: nn.Module, decay: float, tables: RowwiseTables) -> AveragedModel:
+    """The `moving_average` of all weights and buffers of a model; `tables` update theirs."""
+    averaged = AveragedModel(model, use_buffers=True)
+    apart = tables.find_averages(model, averaged.module, rising_decay(decay))
+    averaged.multi_avg_fn = moving_average(decay, apart)
+    return averaged

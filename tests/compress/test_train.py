@@ -87,6 +87,40 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
         assert torch.equal(a, b)
 
 
+def train_averaged(workspace: Path, *, rowwise: bool = True, kill_at: int = 0) -> Bag:
+    """One optimiser and a moving average; the embeddings are updated row by row or all at once."""
+    torch.manual_seed(0)
+    model = Bag()
+    loader = make_loader(split(), 8, shuffle=True, seed=1)
+
+    def loss(batch: Batch, progress: float) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch), batch.labels)
+
+    options = TrainOptions(batch_size=8, learning_rate=0.01, weight_decay=0.1)
+    tables = [model.embedding] if rowwise else []
+    step = adamw(loader, model.parameters(), killed_at(kill_at, loss), options, tables=tables)
+    fit("t", model, [step], lambda _: {"metric": 0.0}, Schedule(6, 6, 0, keep_last=True, average=0.9), workspace)
+    return model
+
+
+def test_a_killed_training_by_rows_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_averaged(tmp_path / "whole")
+    monkeypatch.setattr("compress.training.loop.CHECKPOINT_SECONDS", 0.0)
+    for kill_at in (3, 20):
+        with pytest.raises(KilledError):
+            train_averaged(tmp_path / "killed", kill_at=kill_at)
+    resumed = train_averaged(tmp_path / "killed")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_training_by_rows_gives_the_average_of_a_dense_one(tmp_path: Path) -> None:
+    rows, dense = (train_averaged(tmp_path / str(rowwise), rowwise=rowwise) for rowwise in (True, False))
+    torch.testing.assert_close(rows.embedding.weight, dense.embedding.weight, rtol=0.02, atol=0.005)
+    torch.testing.assert_close(rows.out.weight, dense.out.weight, rtol=0.02, atol=0.005)
+
+
 def test_every_epoch_has_its_own_order(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, seen = Bag(), []
