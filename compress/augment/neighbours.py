@@ -74,14 +74,13 @@ def make_neighbour_replacement(tokenizer: Tokenizer, embeddings: Tensor) -> Augm
     def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for chunk in chunks(stream, CHUNK):
             encodings = encode_examples(tokenizer, chunk)
-            found = [
-                [
-                    (word, [encoding.ids[position] for position in word.positions])
-                    for word in replaceable_words(example, encoding, vocabulary)
-                    if not is_stop_word(word.text)
-                ]
-                for example, encoding in zip(chunk, encodings, strict=True)
-            ]
+            found = []
+            for example, encoding in zip(chunk, encodings, strict=True):
+                ids = encoding.ids  # a new list at each access
+                words = replaceable_words(example, encoding, vocabulary)
+                found.append(
+                    [(word, [ids[i] for i in word.positions]) for word in words if not is_stop_word(word.text)]
+                )
             nearest.find(pieces for words in found for _, pieces in words)
             for example, encoding, words in zip(chunk, encodings, found, strict=True):
                 edits = []

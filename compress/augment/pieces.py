@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -32,6 +33,12 @@ class Vocabulary:
     kinds: Tensor  # (3, V) bool, one row for each `Kind`
     prefix: str  # of a continuation, e.g. "##"
     tokens: list[str]  # (V,)
+
+    @cached_property
+    def words_and_parts(self) -> tuple[list[bool], list[bool]]:
+        """Which entries are whole words, and which continuations: as lists, which are read one by one twenty times as fast."""
+        words, parts, _ = self.kinds.tolist()
+        return words, parts
 
     def text(self, token: int) -> str:
         """An entry as it is written in a text, without the prefix of a continuation."""
@@ -90,18 +97,18 @@ def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabula
     """
     sides = example.sides
     words = []
-    sides_of = [*encoding.sequence_ids, None]
-    places = zip(encoding.sequence_ids, encoding.word_ids, strict=True)
+    # Each of these makes a new list of all tokens.
+    ids, offsets, sequence_ids = encoding.ids, encoding.offsets, encoding.sequence_ids
+    is_word, is_part = vocabulary.words_and_parts
+    sides_of = [*sequence_ids, None]
+    places = zip(sequence_ids, encoding.word_ids, strict=True)
     for (side, number), group in groupby(enumerate(places), key=lambda item: item[1]):
         if side is None or number is None:
             continue
         positions = tuple(position for position, _ in group)
-        start, end = encoding.offsets[positions[0]][0], encoding.offsets[positions[-1]][1]
+        start, end = offsets[positions[0]][0], offsets[positions[-1]][1]
         text = sides[side]
-        known = all(
-            bool(vocabulary.kinds[Kind.PART if i else Kind.WORD, encoding.ids[position]])
-            for i, position in enumerate(positions)
-        )
+        known = is_word[ids[positions[0]]] and all(is_part[ids[position]] for position in positions[1:])
         contracted = bool(set(text[max(0, start - 1) : start] + text[end : end + 1]) & set("'’"))
         cut_off = sides_of[positions[-1] + 1] != side and text[end : end + 1].isalpha()
         if known and text[start:end].isalpha() and not contracted and not cut_off:
@@ -111,12 +118,12 @@ def replaceable_words(example: Example, encoding: Encoding, vocabulary: Vocabula
 
 def apply_edits(example: Example, encoding: Encoding, edits: Sequence[Edit]) -> Example:
     """The example with the edits made in its texts, unlabelled. New words take the capitals of the old ones."""
-    sides = example.sides
+    sides, sequence_ids, offsets = example.sides, encoding.sequence_ids, encoding.offsets
     for edit in sorted(edits, key=lambda edit: edit.position, reverse=True):  # from the end, so that offsets stay valid
-        side = encoding.sequence_ids[edit.position]
+        side = sequence_ids[edit.position]
         assert side is not None, "special tokens are never edited"
         last = edit.position if edit.last is None else edit.last
-        start, end = encoding.offsets[edit.position][0], encoding.offsets[last][1]
+        start, end = offsets[edit.position][0], offsets[last][1]
         text = sides[side]
         sides[side] = text[:start] + match_case(edit.new, text[start:end]) + text[end:]
     return augmented(sides)
