@@ -18,6 +18,7 @@ from compress.augment.pieces import (
     Edit,
     Kind,
     Vocabulary,
+    Word,
     apply_edits,
     encode_examples,
     read_vocabulary,
@@ -74,13 +75,11 @@ def make_neighbour_replacement(tokenizer: Tokenizer, embeddings: Tensor) -> Augm
     def replacement(stream: Iterable[Example], rng: random.Random) -> Iterator[Example]:
         for chunk in chunks(stream, CHUNK):
             encodings = encode_examples(tokenizer, chunk)
-            found = []
+            found: list[list[tuple[Word, list[int]]]] = []
             for example, encoding in zip(chunk, encodings, strict=True):
                 ids = encoding.ids  # a new list at each access
-                words = replaceable_words(example, encoding, vocabulary)
-                found.append(
-                    [(word, [ids[i] for i in word.positions]) for word in words if not is_stop_word(word.text)]
-                )
+                content = (w for w in replaceable_words(example, encoding, vocabulary) if not is_stop_word(w.text))
+                found.append([(word, [ids[position] for position in word.positions]) for word in content])
             nearest.find(pieces for words in found for _, pieces in words)
             for example, encoding, words in zip(chunk, encodings, found, strict=True):
                 edits = []

@@ -167,13 +167,17 @@ class Recipe(Section):
     def _check_transfer(self) -> Recipe:
         """Refuse a transfer set where the student has no teacher, and settings of one that there is not."""
         given = self.transfer.model_fields_set
-        if given and given.isdisjoint(("texts", "joined", "replaced")):
+        if given and given.isdisjoint(("texts", "sampled", "joined", "replaced")):
             raise ValueError(
-                f"transfer.{min(given)}: without transfer.texts, joined or replaced there is no transfer set; set how many texts to take"
+                f"transfer.{min(given)}: without transfer.texts, sampled, joined or replaced there is no transfer set; set how many texts to take"
             )
         if (unread := given & {"bank", "select"}) and "texts" not in given:
             raise ValueError(
                 f"transfer.{min(unread)}: no text is drawn from a bank without transfer.texts; set how many, or leave it out"
+            )
+        if self.transfer.sampled and self.target.text_b is not None:
+            raise ValueError(
+                "transfer.sampled: only single texts are sampled, and the task is on pairs (data.text_b); set transfer.joined instead"
             )
         if self.transfer.any and self.objective.method == "none":
             raise ValueError(
@@ -203,7 +207,7 @@ class Recipe(Section):
             )
         if "texts" in self.tutor.model_fields_set and self.tutor.texts and not self.transfer.any:
             raise ValueError(
-                "tutor.texts: there is no transfer set to take them from; set transfer.texts, joined or replaced, or leave it out"
+                "tutor.texts: there is no transfer set to take them from; set transfer.texts, sampled, joined or replaced, or leave it out"
             )
         return self
 

@@ -21,6 +21,7 @@ from compress.teachers.checkpoint import open_tokenizer, open_weights
 from compress.transfer.bank import read_bank
 from compress.transfer.joined import joined_texts
 from compress.transfer.pairs import joined_pairs, pairs_of_bank
+from compress.transfer.sampled import sampled_texts
 from compress.transfer.selection import select_random, select_similar
 
 TRIED = 5_000_000  # bytes of a user's bank that are drawn from in a few seconds
@@ -38,7 +39,7 @@ def check_bank(recipe: Recipe, corpus: Corpus) -> None:
     if options.texts and options.bank != "embedded" and Path(options.bank).stat().st_size <= TRIED:
         with console.capture():  # the stage will say the same
             drawn = _drawn(recipe, corpus, corpus.splits["train"])
-        if not drawn and not options.joined and not options.replaced:
+        if not drawn and options.size == options.texts:
             raise _nothing_similar(options.bank)
 
 
@@ -53,6 +54,8 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
     own = corpus.splits["train"]
     found: list[Sequence[str]] = [*_drawn(recipe, corpus, own)] if recipe.transfer.texts else []
     rng = random.Random(f"transfer/{recipe.seed}")
+    if recipe.transfer.sampled:
+        found += _sampled(recipe, own)
     if own.texts_b is None:
         found += [[text] for text in joined_texts(own.texts, recipe.transfer.joined, rng)]
     elif recipe.transfer.joined:
@@ -63,7 +66,7 @@ def make_transfer_set(recipe: Recipe, corpus: Corpus, directory: Path) -> None:
         if recipe.transfer.texts:
             raise _nothing_similar(recipe.transfer.bank)
         raise UserError(
-            "transfer: nothing could be made of the task's own texts by joined or replaced; set transfer.texts for texts of a bank, or "
+            "transfer: nothing could be made of the task's own texts by sampled, joined or replaced; set transfer.texts for texts of a bank, or "
             "remove the section"
         )
     write_examples(found, directory)
@@ -74,6 +77,20 @@ def _nothing_similar(bank: str) -> UserError:
         f"transfer.bank: no text of {bank} resembles the task's own; give another one, remove transfer.texts, "
         'or draw at random (transfer.select = "random")'
     )
+
+
+def _sampled(recipe: Recipe, own: Split) -> list[list[str]]:
+    """Texts sampled from the words of the task's own; fewer than asked for of a small table."""
+    found = [
+        [text] for text in sampled_texts(own.texts, recipe.transfer.sampled, random.Random(f"sampled/{recipe.seed}"))
+    ]
+    short = (
+        f"; {recipe.transfer.sampled:,} were asked for, but the others are copies"
+        if len(found) < recipe.transfer.sampled
+        else ""
+    )
+    console.print(f"  {len(found):,} texts sampled from the words of {len(own):,}{short}")
+    return found
 
 
 def _replaced(recipe: Recipe, own: Split) -> Iterator[list[str]]:

@@ -37,7 +37,7 @@ MONOLINGUAL = {
 CHARACTERS_PER_TOKEN = {"English": 3.5, "Latin": 2.5, "Other": 1.5, "Han": 1.0}
 SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
-BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; joined, and as many with replaced words
+BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; sampled or joined, and as many with replaced words
 BANK_PAIRS, OWN_PAIRS = 50_000, 100_000  # for a task on pairs, which takes longer
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
 COMMENT_COLUMN = 36
@@ -224,7 +224,10 @@ class _Writer:
         if self.corpus.pair:
             yield _line("joined", OWN_PAIRS, "a first text of yours beside the second one of another of your pairs")
         else:
-            yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
+            if self.language.english:
+                yield _line("sampled", OWN_TEXTS, "new texts in the words and turns of yours")
+            else:
+                yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
             replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
             yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
         if self.language.english:

@@ -10,7 +10,7 @@ RECIPES = {
     "own": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\nteacher = "own"\n',
     "bilstm": '[data]\ntrain = "t.tsv"\n[compress]\npreset = "bilstm"\n',
     "transfer": '[data]\ntrain = "t.tsv"\n[transfer]\ntexts = 9\nbank = "u.tsv"\n',
-    "tutored": '[data]\ntrain = "t.tsv"\n[tutor]\nmodel = "embedded-base"\n[transfer]\njoined = 9\n',
+    "tutored": '[data]\ntrain = "t.tsv"\n[tutor]\nmodel = "embedded-base"\n[transfer]\nsampled = 9\n',
     "meta_transfer": '[data]\ntrain = "t.tsv"\ndomain = "d"\n[domains]\nstudent = "x"\n[compress]\npreset = "metakd"\n[transfer]\njoined = 9\n',
     "latency": '[data]\ntrain = "t.tsv"\nlimit = 9\n[augmentation]\nmethod = "gibbs"\n[budget]\ntarget_latency_ms = 1.0\n',
     "unlabelled": '[data]\ntrain = "t.tsv"\nunlabelled = "u.tsv"\ndistil_unlabelled = true\n[student]\nkind = "cnn"\narchitecture = "residual"\n',
@@ -77,7 +77,7 @@ READERS: dict[str, str] = {
     **dict.fromkeys(names("objective", "soft hard cosine beta layers"), "student"),
     **dict.fromkeys(names("objective", "intermediate_epochs intermediate_learning_rate"), "student"),
     **dict.fromkeys(names("search", "epochs gumbel dense architecture_every architecture_learning_rate"), "search"),
-    **dict.fromkeys(names("transfer", "bank texts select joined replaced"), "transfer_set"),
+    **dict.fromkeys(names("transfer", "bank texts select sampled joined replaced"), "transfer_set"),
     "transfer.share": TRAINED,
     "transfer.judge": "transfer_outputs",
     "search.beta": "search trials architecture",
@@ -148,7 +148,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     **{(recipe, "search.inherit"): NOBODY for recipe in RECIPES if recipe not in SEARCHED},
     **{(r, key): NOBODY for r in RECIPES if r not in TRANSFER for key in names("transfer", "bank share select judge")},
     # With any text of it, there is a transfer set, from which student and search learn.
-    **{(r, key): TRAINED for r in RECIPES if r not in TRANSFER for key in names("transfer", "texts joined replaced")},
+    **{
+        (r, key): TRAINED
+        for r in RECIPES
+        if r not in TRANSFER
+        for key in names("transfer", "texts sampled joined replaced")
+    },
     **{(r, "tutor.model"): "teacher" for r in RECIPES if r != "tutored"},  # with a tutor, the teacher learns from it
     **dict.fromkeys(
         # An architecture made by hand has no bounds.

@@ -23,6 +23,7 @@ from compress.runtime.errors import UserError
 from compress.search.texts import search_texts
 from compress.transfer.bank import read_bank, sentences
 from compress.transfer.joined import joined_texts
+from compress.transfer.sampled import Trigrams, sampled_texts
 from compress.transfer.selection import importance, select_random, select_similar
 from compress.transfer.stage import make_transfer_set
 from tests.tiny_task import sentences as labelled_sentences
@@ -60,6 +61,32 @@ def test_the_weight_of_a_text_does_not_grow_with_its_length_alone() -> None:
     weights, others = importance([short, long, *WEATHER], FILMS, [long, short])
     assert 1 < weights[1] / weights[0] < 8  # the sum that the paper takes would be sixteen times as large
     assert others.tolist() == weights[1::-1].tolist()
+
+
+def test_every_three_words_of_a_sampled_text_follow_each_other_in_the_texts() -> None:
+    texts = ["book a table for two", "book a room for two nights", "is a room for two free", "two nights, please"]
+    whole = [f"^ {text} $" for text in texts]
+    sampled = list(sampled_texts(texts, 5, random.Random(0)))
+    assert 0 < len(sampled) == len(set(sampled))
+    assert not set(sampled) & set(texts)
+    for text in sampled:
+        words = f"^ {text} $".split()
+        assert all(any(" ".join(words[i : i + 3]) in known for known in whole) for i in range(len(words) - 2))
+    assert sampled == list(sampled_texts(texts, 5, random.Random(0)))
+
+
+def test_of_texts_that_share_no_two_words_nothing_new_can_be_sampled() -> None:
+    assert list(sampled_texts(["one text here", "another two words"], 5, random.Random(0))) == []
+    assert list(sampled_texts([], 5, random.Random(0))) == []
+    assert list(sampled_texts(["one"], 5, random.Random(0))) == []
+
+
+def test_a_sampled_word_follows_two_others_as_often_as_in_the_texts() -> None:
+    model = Trigrams(["we like tea"] * 3 + ["we like milk"])
+    rng = random.Random(0)
+    last = [model.sample(rng)[-1] for _ in range(400)]
+    assert 0.7 < last.count("tea") / 400 < 0.8
+    assert max(len(Trigrams(["a b a b a b"]).sample(rng)) for _ in range(50)) == 6  # no longer than the longest text
 
 
 def test_joined_texts_are_spans_of_several_texts() -> None:
@@ -215,12 +242,12 @@ def test_a_student_hears_its_teacher_on_a_bank(tmp_path: Path) -> None:
     (tmp_path / "bank.txt").write_text("\n".join(bank), encoding="utf-8")
     settings = ["teacher.epochs=2", "compress.epochs=2", "search.trials=2"]
     with_bank = [*settings, f"transfer.bank={tmp_path / 'bank.txt'}", "transfer.texts=150", "transfer.joined=30"]
-    with_bank += ["transfer.replaced=40"]
+    with_bank += ["transfer.replaced=40", "transfer.sampled=20"]
     workspace = Workspace(tmp_path / "artifacts")
     student = compress(load_recipe(recipe_file, with_bank), workspace)
     chosen = load_transfer_set(workspace.root / "transfer_set")
     assert dev not in chosen.texts
-    assert len(chosen) <= 220
+    assert len(chosen) <= 240
     first = (student / "model.safetensors").read_bytes()
     # It is another student than without, and the same again from the same texts.
     alone = compress(load_recipe(recipe_file, settings), Workspace(tmp_path / "alone"))

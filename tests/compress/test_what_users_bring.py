@@ -64,6 +64,10 @@ def refused(recipe: Recipe, folder: Path) -> str:
         ),
         ("[transfer]\nbank = 'b.txt'\n", ":2: transfer.bank: without transfer.texts"),
         ("[transfer]\nbank = 'b.txt'\njoined = 9\n", ":2: transfer.bank: no text is drawn from a bank without"),
+        (
+            "[data]\ntrain = 't.csv'\ntext_b = 'b'\n[transfer]\nsampled = 9\n",
+            ":5: transfer.sampled: only single texts are sampled",
+        ),
         ("[transfer]\nreplaced = 9\nselect = 'random'\n", ":3: transfer.select: no text is drawn from a bank without"),
         (
             "[student]\narchitecture = 'random'\n[search]\nmax_parameters = 9\n",

@@ -114,7 +114,7 @@ def test_texts_that_are_not_english_get_a_teacher_that_reads_them(folder: Path) 
     draft = draft_recipe(table(folder / "t.csv", rows, ("text", "label")))
     recipe = draft.write()
     assert "multilingual" in recipe.teacher.model
-    assert recipe.transfer.texts == 0 < recipe.transfer.joined
+    assert recipe.transfer.texts == recipe.transfer.sampled == 0 < recipe.transfer.joined
     assert str(draft.language) == "language not plain; 100% Cyrillic letters"
     assert draft_recipe(folder / "t.csv", teacher="my/bert", out="own.toml").write().teacher.model == "my/bert"
     german = [

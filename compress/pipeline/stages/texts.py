@@ -125,7 +125,7 @@ TRANSFER_SET = Stage(
     make_transfer_set,
     settings=lambda recipe: (
         *("seed", "domains.student"),
-        *(f"transfer.{name}" for name in ("bank", "texts", "select", "joined", "replaced")),
+        *(f"transfer.{name}" for name in ("bank", "texts", "select", "sampled", "joined", "replaced")),
         *(f"teacher.{name}" for name in ("model", "revision", "fine_tuned") if recipe.transfer.replaced),
     ),
     texts=lambda recipe: (Texts.LABELLED,),

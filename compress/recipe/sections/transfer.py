@@ -24,6 +24,11 @@ class TransferOptions(Section):
     select: Literal["similar", "random"] = Field(
         "similar", description="draw texts that resemble the task's own, or draw at random"
     )
+    sampled: Count = Field(
+        0,
+        description="number of texts sampled from a trigram model of the training texts: each word follows two others as it does in them; "
+        "not for pairs. For texts of words with spaces between them; for other scripts, or few texts, 'joined'",
+    )
     joined: Count = Field(
         0,
         description="number of texts joined from spans of different training texts; for a task on pairs, of pairs whose two texts "
@@ -53,4 +58,4 @@ class TransferOptions(Section):
     @property
     def size(self) -> int:
         """The number of texts, at most."""
-        return self.texts + self.joined + self.replaced
+        return self.texts + self.sampled + self.joined + self.replaced
