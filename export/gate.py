@@ -85,7 +85,7 @@ class Gate:
         if self._reference is None:
             self._reference = answers
         right = [float((found == self.labels["dev"]).mean()) for found in (self._reference, answers)]
-        drop = round(100 * (right[0] - right[1]), 2)
+        drop = round(100 * (right[0] - right[1]), 6)  # without the noise of binary fractions
         agreement = round(float((answers == self._reference).mean()), 6)
         excess = max(drop - self._options.budget, 100 * (self._options.min_agreement - agreement))
         return GateResult(
@@ -93,7 +93,7 @@ class Gate:
             errors["dev"],
             scores.get("test"),
             errors.get("test"),
-            drop,
+            round(drop, 2),
             agreement,
             excess,
             self._classes(answers, self._reference),
