@@ -17,7 +17,7 @@ from bench.baseline import BaselineOptions
 from bench.cells import EngineResult, Job, Labelled
 from bench.conditions import Condition
 from bench.engines import Engine
-from bench.environment import busy_share, describe, typed_command
+from bench.environment import describe, typed_command
 from bench.inputs import Texts
 from bench.isolate import choose_cpus
 from bench.plot import write_plot
@@ -33,6 +33,7 @@ from compress.data.domains import load_student_corpus
 from compress.data.files import fingerprint
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
+from compress.runtime.busy import busy_share
 from compress.runtime.errors import UserError
 
 

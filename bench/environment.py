@@ -6,17 +6,16 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from cpuinfo import get_cpu_info
 from pydantic import BaseModel
 
 from compress import __version__
+from compress.runtime.busy import BUSY_SHARE
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "tokenizers", "nanotoken", "numpy")
 # The instruction sets that decide how fast float and 8-bit matrix products are.
@@ -33,8 +32,6 @@ SIMD = (
     "i8mm",
     "sve",
 )
-BUSY_SHARE = 0.25  # if other work uses a larger share of the CPUs, no time can be trusted
-_WATCHED_S = 1.0
 
 
 def typed_command(arguments: list[str] | None = None) -> str:
@@ -100,20 +97,6 @@ def describe(device: str) -> Environment:
         pocketbert=__version__,
         commit=_commit(),
     )
-
-
-def busy_share(cpus: Sequence[int] | None = None) -> float:
-    """Share (0 … 1) of all CPUs that is in use over the next second, or of `cpus` if that is more. This process sleeps meanwhile.
-
-    The load average would be wrong here: for minutes it still counts trainings that have finished.
-
-    :param cpus: what is measured is pinned to these. One busy CPU is a small share of a large machine, but all of what is measured.
-    """
-    import psutil
-
-    used = psutil.cpu_percent(interval=_WATCHED_S, percpu=True)
-    own = [used[cpu] for cpu in cpus or () if cpu < len(used)]
-    return max(fmean(used), fmean(own or [0.0])) / 100
 
 
 def cpu_name() -> str:

@@ -13,7 +13,7 @@ import onnxruntime
 from bench.baseline import BaselineOptions
 from bench.compare import labelled, own_texts
 from bench.engines import BundleEngine, Engine, OnnxEngine, TorchEngine
-from bench.environment import busy_share, describe
+from bench.environment import describe
 from bench.front.candidates import OWN, Candidate
 from bench.front.choice import choose, mark_front, verdict
 from bench.front.make import FOLDER, Made, make_students
@@ -33,6 +33,7 @@ from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.write import write_recipe
+from compress.runtime.busy import busy_share
 from compress.runtime.errors import UserError
 from compress.students.genotype import Genotype
 from export.build import build_bundle

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.environment import BUSY_SHARE, Environment, busy_share, describe
+from bench.environment import Environment, describe
 from bench.isolate import choose_cpus
 from bench.tables.latency import describe_machine, is_kept, measure_latency
 from bench.tables.results import Entry, Results
@@ -25,6 +25,7 @@ from compress.data.corpus import Corpus, load_corpus
 from compress.data.domains import student_corpus
 from compress.recipe import Recipe
 from compress.recipe.sections import DataOptions
+from compress.runtime.busy import BUSY_SHARE, busy_share
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 

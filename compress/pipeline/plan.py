@@ -18,6 +18,7 @@ from compress.pipeline.stages.student_inputs import is_searched
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import EdaOptions, L2aOptions, LengthOptions, SpansOptions, TwoStageObjective
+from compress.runtime.busy import BUSY_SHARE, busy_share
 
 if TYPE_CHECKING:
     from compress.pipeline.speeds import Speeds
@@ -201,6 +202,7 @@ class Plan:
 
     forecast: dict[str, float | None]
     stages: int  # of the recipe
+    busy: float = 0.0  # share of the CPUs that other programs used when the steps were timed
 
     def lines(self) -> Iterator[str]:
         """For people: before the run."""
@@ -212,6 +214,8 @@ class Plan:
         yield f"plan: {len(self.forecast)} of {self.stages} stages to make, {known}{duration(total)} on this machine"
         for name, seconds in self.forecast.items():
             yield f"  {name:18}{duration(seconds):>10}"
+        if self.busy > BUSY_SHARE:
+            yield f"  other programs use {self.busy:.0%} of the CPUs now; without them it takes less time than this"
 
     def comparison(self, workspace: Workspace) -> Iterator[str]:
         """For people: after the run, how long the stages took."""
@@ -237,9 +241,10 @@ def make_plan(recipe: Recipe, workspace: Workspace, task: TaskTexts, *, force: b
 
     from compress.pipeline.speeds import Speeds
 
+    busy = busy_share(seconds=0.2)
     with torch.random.fork_rng():
         work = Work(recipe, corpus, Speeds(recipe, student_corpus(recipe, corpus)))
-        return Plan({name: FORECASTS[name](work) for name in todo}, len(keys))
+        return Plan({name: FORECASTS[name](work) for name in todo}, len(keys), busy)
 
 
 def duration(seconds: float | None) -> str:

@@ -112,7 +112,8 @@ def draft_recipe(
         pair) and `label`.
     :param dev: a table to judge by, in the same columns. None: a tenth of the rows; likewise `test`.
     :param teacher: a directory or an id of the Hugging Face hub. None: the embedded one for English, else a multilingual BERT.
-    :raises UserError: the teacher is a directory that is not there, a table cannot be read, its columns are not plain, or its content is no classification task.
+    :raises UserError: the teacher's directory is not there, a table cannot be read, its columns are not plain, or its content is no
+        classification task.
     """
     if teacher is not None and is_local(teacher) and not Path(teacher).is_dir():
         raise UserError(f"--teacher: {teacher}: no such directory; give a checkpoint directory or a hub id")

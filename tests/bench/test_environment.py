@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from bench import environment
-from bench.environment import Environment, busy_share, cpu_flags, describe, typed_command
+from bench.environment import Environment, cpu_flags, describe, typed_command
+from compress.runtime.busy import busy_share
 
 
 def test_the_machine_is_described_with_what_decides_a_time():

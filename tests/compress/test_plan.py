@@ -120,4 +120,6 @@ def test_a_time_that_is_not_known_is_said_to_be_so() -> None:
         "  language_model       unknown",
         "  student               10 min",
     ]
+    *_, last = Plan({"student": 600.0}, 7, busy=0.97).lines()
+    assert last == "  other programs use 97% of the CPUs now; without them it takes less time than this"
     assert [duration(seconds) for seconds in (0.2, 89, 91)] == ["0 s", "89 s", "2 min"]

@@ -117,7 +117,7 @@ def test_texts_that_are_not_english_get_a_teacher_that_reads_them(folder: Path) 
     assert recipe.transfer.texts == recipe.transfer.sampled == 0 < recipe.transfer.joined
     assert str(draft.language) == "language not plain; 100% Cyrillic letters"
     assert draft_recipe(folder / "t.csv", teacher="my/bert", out="own.toml").write().teacher.model == "my/bert"
-    with pytest.raises(UserError, match="--teacher: ./my/bert: no such directory"):
+    with pytest.raises(UserError, match=r"--teacher: \./my/bert: no such directory"):
         draft_recipe(folder / "t.csv", teacher="./my/bert")
     german = [
         (f"der Film Nummer {i} war sehr {'gut' if i % 2 else 'schlecht'} und auch nicht kurz", str(i % 2))
