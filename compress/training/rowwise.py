@@ -30,6 +30,7 @@ Decay = Callable[
     [int], float
 ]  # of a moving average at its step n, counted from 0; at step 0 it is a copy of the weights
 FORGOTTEN = -100.0  # log of a decay that is zero
+CHUNK = 8192  # rows that are brought up to date at once: a table of 250,000 tokens would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class RowwiseAdamW(torch.optim.AdamW):
         """Give all rows of the tables, and of their averages, the values that they have now."""
         for table in tables:
             if table.weight in self.state:
-                self._catch_up(table.weight, None)
+                for index in torch.arange(len(table.weight)).split(CHUNK):
+                    self._catch_up(table.weight, index)
 
     def _step_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
         gradient = weight.grad.coalesce()  # type: ignore[union-attr]
@@ -134,17 +136,16 @@ class RowwiseAdamW(torch.optim.AdamW):
             state |= {name: torch.zeros(len(weight)) for name in ("at_step", "at_shrink", "at_decay", "rate")}
         return state
 
-    def _catch_up(self, weight: Tensor, index: Tensor | None) -> None:
-        """Bring rows up to date. None: all rows."""
+    def _catch_up(self, weight: Tensor, index: Tensor) -> None:
+        """Bring rows up to date."""
         state = self.state[weight]
         group = next(group for group in self.param_groups if any(weight is other for other in group["params"]))
         beta1, beta2 = group["betas"]
-        if index is not None:
-            index = index[state["at_step"].index_select(0, index) < state["step"]]
+        index = index[state["at_step"].index_select(0, index) < state["step"]]
 
         def of(name: str) -> Tensor:
             """(R, 1)."""
-            return (state[name] if index is None else state[name].index_select(0, index)).unsqueeze(1)
+            return state[name].index_select(0, index).unsqueeze(1)
 
         weights, first, second, averaged = self._read(weight, index)
         start = of("at_step")
@@ -164,22 +165,18 @@ class RowwiseAdamW(torch.optim.AdamW):
         state, average = self.state[weight], self._averages.get(weight)
         return [weight.data, state["exp_avg"], state["exp_avg_sq"], *([] if average is None else [average.weights])]
 
-    def _read(self, weight: Tensor, index: Tensor | None) -> _Rows:
-        """Rows as they stand there. None: all rows."""
-        held = self._held(weight)
-        return _Rows(*(held if index is None else [values.index_select(0, index) for values in held]))
+    def _read(self, weight: Tensor, index: Tensor) -> _Rows:
+        """Rows as they stand there."""
+        return _Rows(*(values.index_select(0, index) for values in self._held(weight)))
 
-    def _write(self, weight: Tensor, index: Tensor | None, rows: _Rows) -> None:
+    def _write(self, weight: Tensor, index: Tensor, rows: _Rows) -> None:
         """Write rows that are up to date."""
         for values, new in zip(self._held(weight), rows, strict=False):
             assert new is not None, "there is an average if one is held"
-            if index is None:
-                values.copy_(new)
-            else:
-                values.index_copy_(0, index, new)
-        state, where = self.state[weight], slice(None) if index is None else index
+            values.index_copy_(0, index, new)
+        state = self.state[weight]
         for name, value in (("at_step", "step"), ("at_shrink", "log_shrink"), ("at_decay", "log_decay")):
-            state[name][where] = state[value]
+            state[name][index] = state[value]
 
 
 class RowwiseTables:
