@@ -29,7 +29,7 @@ from compress import processes
 Decay = Callable[
     [int], float
 ]  # of a moving average at its step n, counted from 0; at step 0 it is a copy of the weights
-FORGOTTEN = -100.0  # log of a decay that is zero
+FORGOTTEN = -80.0  # log of a decay that is zero or, of a huge weight decay, below it
 CHUNK = 8192  # rows that are brought up to date at once: a table of 250,000 tokens would take gigabytes
 
 
@@ -111,7 +111,7 @@ class RowwiseAdamW(torch.optim.AdamW):
         (beta1, beta2), rate = group["betas"], float(group["lr"])
         shrink = 1 - rate * group["weight_decay"]
         state["step"] += 1
-        state["log_shrink"] += math.log(shrink)
+        state["log_shrink"] += math.log(max(shrink, math.exp(FORGOTTEN)))
         step = float(state["step"])
         rows = self._read(weight, index)  # the forward pass has brought them up to date
         first = rows.first.lerp(values, 1 - beta1)
