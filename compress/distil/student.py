@@ -16,7 +16,6 @@ from compress.distil.phases import Phase, make_phases, with_quantization_phase
 from compress.distil.task import StudentTask
 from compress.distil.transfer import TransferLoss
 from compress.recipe.sections import CompressOptions, FeatureObjective, ObjectiveOptions, TwoStageObjective
-from compress.students.base import embedding_tables
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import dev_metrics
 from compress.training.loop import Schedule, fit
@@ -113,7 +112,10 @@ def train_phase(
         share=task.share,
         length=length,
     )
-    tables = [] if phase.quantization_aware else embedding_tables(learner.student)  # rounded ones are not read alone
+    of_student = getattr(learner.student, "embedding_tables", list)  # a student of our own has it
+    tables: list[nn.Embedding] = (
+        [] if phase.quantization_aware else of_student()
+    )  # rounded ones are not read as they are
     step = adamw(
         loader, learner.parameters(), mean_loss(phase), training, learning_rate=phase.learning_rate, tables=tables
     )

@@ -23,7 +23,6 @@ from compress.pipeline.build_student import make_bilstm
 from compress.recipe import Recipe
 from compress.recipe.sections import BiLstmOptions, CnnOptions, FeatureObjective
 from compress.search.student import make_student, make_supernet
-from compress.students.base import embedding_tables
 from compress.students.genotype import residual_genotype
 from compress.students.transformer import make_transformer
 from compress.teachers.finetune import load_classifier, save_tokenizer
@@ -163,7 +162,7 @@ def _seconds_of_training(model: nn.Module, loss: Callable[[], Tensor], *, averag
     accelerator = make_accelerator()
     model.train()
     optimizer = RowwiseAdamW(model.parameters(), lr=0.0, fused=True)
-    tables = RowwiseTables([(optimizer, embedding_tables(model))])
+    tables = RowwiseTables([(optimizer, getattr(model, "embedding_tables", list)())])
     averaged = averaged_model(model, 0.99, tables) if average else None
 
     def step() -> None:

@@ -22,7 +22,6 @@ from compress.search.cost import costs_of, efficiency_loss
 from compress.search.student import SUPERNET, make_supernet
 from compress.search.supernet import Supernet
 from compress.search.texts import search_texts
-from compress.students.base import embedding_tables
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import OPERATIONS
 from compress.training.accelerator import make_accelerator
@@ -132,7 +131,7 @@ def _steps(task: StudentTask, recipe: Recipe, losses: _Losses) -> list[Optimizer
             losses.for_weights,
             training,
             constant=True,
-            tables=embedding_tables(supernet),
+            tables=supernet.embedding_tables(),
         ),
         OptimizerStep(
             architecture_batches,

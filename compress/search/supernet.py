@@ -81,6 +81,10 @@ class Supernet(CellNetwork, nn.Module):
         architecture = {id(p) for p in self.architecture_parameters()}
         return [p for p in self.parameters() if id(p) not in architecture]
 
+    def embedding_tables(self) -> list[nn.Embedding]:
+        """See `Student.embedding_tables`."""
+        return [self.embeddings.table]
+
     def draw(self, temperature: float) -> Draw:
         """Sample an architecture."""
         operations, gates = gumbel_gates(self.alpha, temperature)

@@ -36,7 +36,6 @@ from compress.search.student import make_student
 from compress.search.supernet import Supernet
 from compress.search.texts import SearchTexts, search_texts
 from compress.students import CnnStudent
-from compress.students.base import embedding_tables
 from compress.students.genotype import Genotype
 from compress.training.evaluation import distance, model_inputs, predict_logits
 from compress.training.loop import Schedule, fit
@@ -161,7 +160,7 @@ class _Trainer:
         # One that starts anew has far to go: it learns as in a final training, with a learning rate that falls.
         inherits = self.supernet is not None
         batches = texts.batches(training.batch_size, task.seed, steps)
-        tables = embedding_tables(student)
+        tables = student.embedding_tables()
         step = adamw(batches, student.parameters(), loss, training, constant=inherits, tables=tables)
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
         metrics = fit(name, student, [step], partial(_held_out, split=texts.held_out), schedule, scratch).history[-1]

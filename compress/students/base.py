@@ -17,13 +17,6 @@ def label_names(labels: list[str]) -> dict[str, dict[int, str] | dict[str, int]]
     return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
 
 
-def embedding_tables(student: nn.Module) -> list[nn.Embedding]:
-    """The embeddings of one of our own students, or of a supernet. Nothing but their forward pass reads them."""
-    if isinstance(student, PreTrainedModel) and not isinstance(student, Student):
-        return []
-    return [module for module in student.modules() if isinstance(module, nn.Embedding)]
-
-
 class Student(PreTrainedModel, ABC):
     """A classifier of texts, or of pairs of texts if `config.pair` is set."""
 
@@ -32,6 +25,10 @@ class Student(PreTrainedModel, ABC):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Do nothing: the layers keep the initialisation of torch."""
+
+    def embedding_tables(self) -> list[nn.Embedding]:
+        """The embeddings. Nothing but their own forward pass reads their weights."""
+        return [module for module in self.modules() if isinstance(module, nn.Embedding)]
 
     def forward(
         self,
