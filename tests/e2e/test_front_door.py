@@ -28,7 +28,7 @@ QUICK = {
     "[search]\n": "[search]\nepochs = 1\ntrials = 0\n",
     "\nwidth = 128 ": "\nwidth = 16 ",
     "\ntexts = 200_000 ": "\ntexts = 0 ",
-    "\njoined = 125_000 ": "\njoined = 50 ",
+    "\nsampled = 125_000 ": "\nsampled = 50 ",
     "budget = 1.0 ": 'below_linear = "warn" ',
 }
 
