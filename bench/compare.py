@@ -27,13 +27,13 @@ from bench.roster import Roster
 from bench.task import Task
 from bench.text import check_out
 from bench.turns import Comparison, fits_in_memory
+from compress.busy import busy_share
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import load_student_corpus
 from compress.data.files import fingerprint
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
-from compress.runtime.busy import busy_share
 from compress.runtime.errors import UserError
 
 

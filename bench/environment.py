@@ -15,7 +15,7 @@ from cpuinfo import get_cpu_info
 from pydantic import BaseModel
 
 from compress import __version__
-from compress.runtime.busy import BUSY_SHARE
+from compress.busy import BUSY_SHARE
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "onnx", "tokenizers", "nanotoken", "numpy")
 # The instruction sets that decide how fast float and 8-bit matrix products are.

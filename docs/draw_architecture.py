@@ -109,7 +109,7 @@ ROOMS = (
     Room(("compress.objectives", "compress.heads"), 9, 1, 1, "losses on tensors; a head on the mean state"),
     Room(("compress.data",), 10, 0, 2, "texts, batches, pinned downloads, files"),
     Room(("compress.recipe",), 11, 0, 1, "every setting, checked, with its default"),
-    Room(("compress.console", "compress.html"), 11, 2, 2, "messages, exit status"),
+    Room(("compress.busy", "compress.console", "compress.html"), 11, 2, 2, "messages, exit status"),
     Room(("compress.processes",), 12, 2, 2, "several share a training"),
     Room(("compress.runtime",), 13, 0, 2, "text encoder, ONNX Runtime sessions, UserError"),
 )

@@ -20,11 +20,11 @@ from bench.environment import describe, typed_command
 from bench.inputs import Texts
 from bench.isolate import choose_cpus
 from bench.latency import Clock
+from compress.busy import busy_share
 from compress.console import console
 from compress.data.domains import load_student_corpus
 from compress.recipe import Recipe, load_recipe
 from compress.recipe.load import recipe_from
-from compress.runtime.busy import busy_share
 from compress.runtime.errors import UserError
 from export.bundle import MANIFEST, Bundle, find_bundle
 from export.calibration import expected_calibration_error

@@ -22,6 +22,7 @@ from bench.front.results import Front, Student, Teacher, write_front
 from bench.isolate import choose_cpus
 from bench.tables.latency import measure_engine
 from bench.task import Task
+from compress.busy import busy_share
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.data.domains import load_student_corpus
@@ -33,7 +34,6 @@ from compress.pipeline.stages import STUDENT, stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.write import write_recipe
-from compress.runtime.busy import busy_share
 from compress.runtime.errors import UserError
 from compress.students.genotype import Genotype
 from export.build import build_bundle

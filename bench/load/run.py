@@ -12,7 +12,7 @@ from bench.load.drive import Plan, measure
 from bench.load.report import LoadReport, Ramp, Stage
 from bench.load.target import Target
 from bench.text import significant
-from compress.runtime.busy import busy_share
+from compress.busy import busy_share
 
 CLOSE = 1.05  # the ramp ends when the lowest rate over the limit is at most this factor above the highest within it
 STEP = 1.5  # from one rate of the ramp to the next, while nothing is known above

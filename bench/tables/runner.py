@@ -20,12 +20,12 @@ from bench.tables.latency import describe_machine, is_kept, measure_latency
 from bench.tables.results import Entry, Results
 from bench.tables.table import Run, Table, select
 from bench.tables.train import Outcome, run_key, student_predictions, teacher_predictions, train, workspace_of
+from compress.busy import BUSY_SHARE, busy_share
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
 from compress.data.domains import student_corpus
 from compress.recipe import Recipe
 from compress.recipe.sections import DataOptions
-from compress.runtime.busy import BUSY_SHARE, busy_share
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compress.busy import BUSY_SHARE, busy_share
 from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus, teacher_corpus
 from compress.pipeline.stage import TaskTexts
@@ -18,7 +19,6 @@ from compress.pipeline.stages.student_inputs import is_searched
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe
 from compress.recipe.sections import EdaOptions, L2aOptions, LengthOptions, SpansOptions, TwoStageObjective
-from compress.runtime.busy import BUSY_SHARE, busy_share
 
 if TYPE_CHECKING:
     from compress.pipeline.speeds import Speeds

@@ -7,7 +7,7 @@ import pytest
 
 from bench import environment
 from bench.environment import Environment, cpu_flags, describe, typed_command
-from compress.runtime.busy import busy_share
+from compress.busy import busy_share
 
 
 def test_the_machine_is_described_with_what_decides_a_time():

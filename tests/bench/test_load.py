@@ -172,7 +172,7 @@ def test_a_ramp_ends_where_the_client_is_the_limit() -> None:
 def test_the_command_measures_what_it_is_told_and_writes_both_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compress.runtime.busy.WATCHED_S", 0.1)  # a second, to see whether the machine is busy
+    monkeypatch.setattr("compress.busy.WATCHED_S", 0.1)  # a second, to see whether the machine is busy
     texts = tmp_path / "texts.txt"
     texts.write_text('say "hi"\tthere\n', encoding="utf-8")
     with running(KnownServer()) as server:
