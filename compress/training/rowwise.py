@@ -26,9 +26,8 @@ from torch import Tensor, nn
 
 from compress import processes
 
-Decay = Callable[
-    [int], float
-]  # of a moving average at its step n, counted from 0; at step 0 it is a copy of the weights
+# Of a moving average at its step n, counted from 0. At step 0 the average is a copy of the weights.
+Decay = Callable[[int], float]
 FORGOTTEN = -80.0  # log of a decay that is zero or, of a huge weight decay, below it
 CHUNK = 8192  # rows that are brought up to date at once: a table of 250,000 tokens would take gigabytes
 
