@@ -54,10 +54,10 @@ class Work:
         held_out = sum(len(split) for name, split in self.corpus.splits.items() if name != "train")
         if options.fine_tuned:
             return held_out * self.speeds.judge
-        evaluated = held_out + (1 + (options.epochs or EVALUATIONS)) * len(texts.splits["dev"])
+        evaluated = held_out + (1 + options.soup * (options.epochs or EVALUATIONS)) * len(texts.splits["dev"])
         # The head is fitted on the frozen states of some of the texts before.
         return (
-            _steps(options, count) * self.speeds.teach
+            options.soup * _steps(options, count) * self.speeds.teach
             + (evaluated + min(count, sample_size(len(self.corpus.labels)))) * self.speeds.judge
         )
 

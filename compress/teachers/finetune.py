@@ -33,13 +33,15 @@ from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_head
 from compress.teachers.head_labels import check_head_labels, head_labels
 from compress.teachers.meta import MetaLearner, domain_knowledge, meta_loss, with_prototype_scores
 from compress.teachers.plots import draw_domains, show_prototype_scores
+from compress.teachers.soup import train_soup
 from compress.teachers.tutor import tutor_loss, tutored_texts
 from compress.training.accelerator import make_accelerator
 from compress.training.evaluation import compute_logits, dev_metrics, predict_labels
-from compress.training.loop import Schedule, fit
+from compress.training.loop import FitState, Schedule, fit
 from compress.training.optimizer import Loss, adamw
 
 EVALUATIONS = 5  # of a training that is given in steps
+SEEDS_APART = 1000  # of the trainings of a soup, so that those of the recipe's next seeds are others
 
 
 def make_teacher(
@@ -65,15 +67,14 @@ def make_teacher(
             splits["train"] = join_splits(splits["train"], encode_split(corpus.source, encoder))
         model, head, card["frozen"] = with_fitted_head(recipe, model, corpus.labels, splits)
         if recipe.teacher.method == "meta":
-            card["history"] = _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
+            card |= _train_meta(recipe, model, head, learned_from, splits, directory, scratch)
             card |= {"domains": domain_names(learned_from), "corruption": recipe.meta.corruption}
         elif tutor_outputs is not None:
             splits["train"] = tutored_texts(tutor_outputs, corpus.splits["train"], encoder)
-            card["history"] = _fit(recipe, model, model, head, splits, partial(tutor_loss, model), scratch)
+            card |= _fit(recipe, model, model, head, splits, partial(tutor_loss, model), scratch)
             card["tutored"] = {"texts": len(splits["train"])}
         else:
-            loss = partial(_label_loss, model)
-            card["history"] = _fit(recipe, model, model, head, splits, loss, scratch)
+            card |= _fit(recipe, model, model, head, splits, partial(_label_loss, model), scratch)
     model.to(make_accelerator().device)
     model.save_pretrained(directory)
     write_json(directory / "card.json", card | _accuracies(model, corpus, encoder))
@@ -176,19 +177,19 @@ def _train_meta(
     splits: dict[str, EncodedSplit],
     directory: Path,
     scratch: Path,
-) -> list[dict[str, float]]:
+) -> dict[str, object]:
     train, names = splits["train"], domain_names(corpus)
     domains = torch.tensor([names.index(domain) for domain in corpus.splits["train"].domains or []])
     train, before = with_prototype_scores(model, train.with_domains(domains), (len(names), len(corpus.labels)))
     learner = MetaLearner(model, len(names))
     loss = meta_loss(learner, recipe.meta.corruption)
-    history = _fit(recipe, learner, model, head, {**splits, "train": train}, loss, scratch)
+    card = _fit(recipe, learner, model, head, {**splits, "train": train}, loss, scratch)
     knowledge, after = domain_knowledge(learner, train, names)
     knowledge.save(directory)
     draw_domains(before, after, domains, names, directory)
     scores = prototype_scores(after, domains, train.labels, knowledge.prototypes)
     show_prototype_scores(scores, corpus, directory)
-    return history
+    return card
 
 
 def _fit(
@@ -199,29 +200,41 @@ def _fit(
     splits: dict[str, EncodedSplit],
     loss: Loss,
     scratch: Path,
-) -> list[dict[str, float]]:
-    """Train the learner in place. It ends with the weights of its best evaluation.
+) -> dict[str, object]:
+    """Train the learner in place. It ends with the weights of its best evaluation, or the mean of several trainings'.
 
     :param learner: the module to train: the model itself, or a `MetaLearner` with the model in it.
     :param head: the model's fitted head. The model with it, before its training, is one of those that the best is taken of.
-    :returns: the dev metrics of each evaluation.
+    :returns: the dev metrics of each evaluation, and of each training if there were several, for the card.
     """
     options = recipe.teacher
     length = None if options.steps is None else -(-options.steps // EVALUATIONS)
-    loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=recipe.seed, length=length)
     before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()} if head else {}
-    parameters = (
-        learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
-    )
-    step = adamw(loader, parameters, loss, options)
-    schedule = Schedule(options.epochs or EVALUATIONS, options.patience, recipe.seed)
-    state = fit("teacher", learner, [step], lambda _: dev_metrics(model, splits["dev"]), schedule, scratch)
-    if head and head.accuracy["dev"] > state.history[state.best_epoch]["metric"]:
+
+    def evaluate() -> dict[str, float]:
+        return dev_metrics(model.to(make_accelerator().device), splits["dev"])
+
+    def train(number: int) -> FitState:
+        seed = recipe.seed + SEEDS_APART * number
+        loader = make_loader(splits["train"], options.batch_size, shuffle=True, seed=seed, length=length)
+        parameters = (
+            learner.parameter_groups(options.learning_rate) if isinstance(learner, MetaLearner) else model.parameters()
+        )
+        step = adamw(loader, parameters, loss, options)
+        schedule = Schedule(options.epochs or EVALUATIONS, options.patience, seed)
+        of_soup = options.soup > 1
+        name = f"teacher {number + 1} of {options.soup}" if of_soup else "teacher"
+        return fit(
+            name, learner, [step], lambda _: evaluate(), schedule, scratch / f"soup-{number}" if of_soup else scratch
+        )
+
+    soup = train_soup(learner, options.soup, train, lambda: evaluate()["metric"])
+    if head and head.accuracy["dev"] > soup.metric:
         console.print(
             "  teacher: fine-tuning has not bettered the fitted head on dev, which is kept with the frozen encoder"
         )
         model.load_state_dict(before)
-    return state.history
+    return {"history": soup.history, **soup.card}
 
 
 def _accuracies(model: PreTrainedModel, corpus: Corpus, encoder: TextEncoder) -> dict[str, object]:

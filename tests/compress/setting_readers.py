@@ -51,7 +51,7 @@ READERS: dict[str, str] = {
         names("source", "only_domains quoting separator encoding limit sample decontaminate relabel"), OF_SOURCE
     ),
     **dict.fromkeys(names("teacher", "epochs batch_size learning_rate weight_decay warmup patience"), "teacher"),
-    **dict.fromkeys(names("teacher", "steps max_grad_norm fine_tuned representation head_first"), "teacher"),
+    **dict.fromkeys(names("teacher", "steps max_grad_norm fine_tuned representation head_first soup"), "teacher"),
     **dict.fromkeys(names("teacher", "model revision"), "teacher language_model"),
     **dict.fromkeys(names("tutor", "epochs steps batch_size learning_rate weight_decay warmup patience"), "tutor"),
     **dict.fromkeys(names("tutor", "max_grad_norm model revision fine_tuned"), "tutor"),

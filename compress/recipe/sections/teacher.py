@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from compress.recipe.sections.base import Content, Section, Weight
+from compress.recipe.sections.base import Content, Positive, Section, Weight
 from compress.recipe.sections.training import LengthOptions
 
 EMBEDDED = ("embedded", "embedded-base")  # models from the package index, see `compress.data.assets.EMBEDDED_MODELS`
@@ -51,6 +51,11 @@ class TeacherOptions(FineTuningOptions):
         None,
         description="fit the head on the frozen encoder before all is trained (arXiv 2202.10054); the head alone is kept if "
         f"it stays the best on dev. By default only for more than {MANY_CLASSES} classes: with two it cost a point of accuracy",
+    )
+    soup: Positive = Field(
+        1,
+        description="trainings from the same first weights with the texts in other orders; the teacher is the mean of their weights "
+        "(arXiv 2203.05482), mostly half a point more accurate, and labels as fast as one",
     )
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
