@@ -10,6 +10,7 @@ a short training is enough to compare architectures; in the wide one it starts a
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Iterable, Sequence
@@ -168,11 +169,15 @@ class _Trainer:
 
 
 def _held_out(model: nn.Module, split: EncodedSplit) -> dict[str, float]:
-    """Accuracy and loss on held-out texts. The distance to the teacher tells students apart that have as many texts right."""
+    """Accuracy and loss on held-out texts, infinite where the training diverged: NaN would be neither more nor less than another's.
+
+    The distance to the teacher tells students apart that have as many texts right.
+    """
     logits = predict_logits(cast(CnnStudent, model), split)
     accuracy = float((logits.argmax(dim=1) == split.labels).float().mean())
     error = F.cross_entropy(logits, split.labels) if split.teacher is None else distance(logits, split.teacher.logits)
-    return {"metric": accuracy, "loss": float(error), "accuracy": accuracy}
+    loss = float(error)
+    return {"metric": accuracy, "loss": loss if math.isfinite(loss) else math.inf, "accuracy": accuracy}
 
 
 def _write(trials: Sequence[Trial], directory: Path) -> None:

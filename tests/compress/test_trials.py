@@ -1,13 +1,15 @@
 """Architectures tried before one is chosen: what is tried, how it is judged, that it can be carried on."""
 
 import json
+import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from compress.data.batches import encode_split
+from compress.data.batches import EncodedSplit, encode_split
 from compress.data.corpus import load_corpus
 from compress.distil.task import StudentTask
 from compress.pipeline.run import compress
@@ -15,13 +17,13 @@ from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
 from compress.recipe.sections import CnnOptions
-from compress.runtime.encode import TextEncoder
+from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.search import trials
 from compress.search.space import PaperSpace, WideSpace, mutate_cell, network_key
 from compress.search.student import derived_student
 from compress.search.trials import Trial, best_of, pareto_front, read_trials
-from compress.students import CnnStudent
+from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import (
     EDGES,
@@ -33,7 +35,7 @@ from compress.students.genotype import (
     residual_genotype,
 )
 from compress.teachers.finetune import open_teacher
-from tests.tiny_task import SEARCH, KilledError, killed_at, tiny_recipe
+from tests.tiny_task import GENOTYPE, SEARCH, KilledError, killed_at, tiny_recipe
 
 COSTS = {name: 0.0 if name in ("zero", "identity") else 0.5 for name in OPERATIONS} | {"conv7": 1.0}
 
@@ -118,6 +120,18 @@ def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
     assert best_of([dear, cheap], 0.0) is dear
     assert best_of([dear, cheap], 0.1) is cheap
     assert best_of([], 0.1) is None
+
+
+def test_a_trial_that_diverged_is_the_worst() -> None:
+    texts = EncodedSplit([Encoded(ids := np.arange(6), ids * 0, ids * 0)] * 4, torch.tensor([0, 1, 0, 1]), 0)
+    student = CnnStudent(CnnStudentConfig(vocab_size=9, width=8, genotype=GENOTYPE.dump(), num_labels=2)).eval()
+    assert 0 < trials._held_out(student, texts)["loss"] < 9
+    student.readouts[-1].classifier.weight.data.fill_(math.nan)
+    diverged = Trial(GENOTYPE, 0.1, trials._held_out(student, texts)["loss"], 0.5)
+    good = Trial(random_genotype(2, 0), 0.2, 0.4, 0.5)
+    assert diverged.loss == math.inf
+    assert best_of([diverged, good], 1.0) is good
+    assert pareto_front([diverged, good])[-1] is good
 
 
 def test_the_front_is_what_nothing_else_beats() -> None:
