@@ -18,6 +18,8 @@ from compress.__main__ import app
 from compress.augment.stage import say_how_many_are_equal
 from compress.console import machine_fault
 from compress.data.assets import cache_directory
+from compress.data.corpus import load_corpus
+from compress.pipeline.check import check as check_against
 from compress.pipeline.per_domain import folder_name
 from compress.pipeline.preflight import preflight
 from compress.pipeline.run import compress
@@ -25,6 +27,7 @@ from compress.pipeline.stage import TaskTexts
 from compress.pipeline.stages import STAGES
 from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
+from compress.recipe.sections import TeacherOptions
 from compress.runtime.errors import UserError
 from tests.tiny_task import ROOT, sentences, write_tsv
 from tests.tiny_teachers import RECIPE, tiny_bert_task, tiny_teacher_of
@@ -120,6 +123,18 @@ def test_names_that_nothing_has_and_texts_that_nothing_reads_are_said(
     printed = " ".join(capsys.readouterr().err.split())
     assert "data.relabel: nothing is called 'Positive'" in printed
     assert "data.unlabelled: nothing learns from these texts" in printed
+
+
+def test_a_training_of_a_model_that_is_not_trained_is_said(
+    task: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = task("teacher.fine_tuned=true", "teacher.soup=3")
+    check_against(recipe, load_corpus(recipe.target))
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "teacher.steps, teacher.soup: no effect with teacher.fine_tuned = true" in printed
+    recipe = recipe.model_copy(update={"teacher": TeacherOptions(fine_tuned=True, steps=600)})
+    check_against(recipe, load_corpus(recipe.target))
+    assert not capsys.readouterr().err
 
 
 def stop(*arguments: object, **options: object) -> None:

@@ -24,6 +24,12 @@ class FineTuningOptions(LengthOptions):
             return {**values, "steps": TEACHER_STEPS}
         return values
 
+    def changed_training(self) -> list[str]:
+        """The settings of the training that are not at their defaults."""
+        defaults = {name: field.default for name, field in FineTuningOptions.model_fields.items()}
+        defaults |= {"steps": TEACHER_STEPS, "soup": 1}
+        return [name for name, default in defaults.items() if getattr(self, name, default) != default]
+
 
 class TeacherOptions(FineTuningOptions):
     """The uncompressed classifier."""
