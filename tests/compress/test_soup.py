@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
+from compress.data.corpus import load_corpus
 from compress.recipe import load_recipe
+from compress.teachers import finetune
 from compress.teachers.soup import train_soup
+from compress.training import loop
 from compress.training.loop import FitState
+from compress.training.progress import TrainingProgress
 from tests.compress.test_teacher_heads import made
-from tests.tiny_task import tiny_recipe
+from tests.tiny_task import KilledError, killed_at, tiny_recipe
 
 
 class Valley:
@@ -75,3 +81,32 @@ def test_a_teacher_is_the_mean_of_two_trainings(tmp_path: Path) -> None:
         assert whole["accuracy"]["dev"] == pytest.approx(whole["soup"]["averaged"], abs=1e-4)
     differs = [not torch.equal(a, b) for a, b in zip(model.parameters(), first.parameters(), strict=True)]
     assert any(differs)
+
+
+def test_a_soup_that_is_killed_carries_on_in_its_second_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=120), ["teacher.epochs=2", "teacher.soup=2"])
+    undisturbed, model = made(recipe, tmp_path / "undisturbed")
+    corpus, directory = load_corpus(recipe.target), tmp_path / "killed"
+    directory.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+        patch.setattr(finetune, "dev_metrics", killed_at(4, finetune.dev_metrics))
+        with pytest.raises(KilledError):
+            finetune.make_teacher(recipe, corpus, directory, directory / "scratch")
+    starts: list[str] = []
+    train_epoch = loop._Loop.train_epoch
+
+    def recorded(training: loop._Loop, progress: TrainingProgress) -> None:
+        starts.append(progress.name)
+        train_epoch(training, progress)
+
+    monkeypatch.setattr(loop._Loop, "train_epoch", recorded)
+    finetune.make_teacher(recipe, corpus, directory, directory / "scratch")
+    assert starts == ["teacher 2 of 2"]  # its last epoch alone
+    card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    assert card["soup"] == undisturbed["soup"]
+    assert card["history"] == undisturbed["history"]
+    again = AutoModelForSequenceClassification.from_pretrained(directory)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
