@@ -35,7 +35,8 @@ def check(recipe: Recipe, corpus: Corpus) -> None:
     for name, model in (("teacher", recipe.teacher), ("tutor", recipe.tutor)):
         if model.fine_tuned and (unused := model.changed_training()):
             console.print(
-                f"  [bold yellow]{', '.join(f'{name}.{key}' for key in unused)}: no effect with {name}.fine_tuned = true[/], since the model is not trained"
+                f"  [bold yellow]{', '.join(f'{name}.{key}' for key in unused)}: no effect with {name}.fine_tuned = true[/], "
+                "since the model is not trained"
             )
     if recipe.transfer.texts and recipe.transfer.bank != "embedded":
         from compress.transfer.bank import read_bank

@@ -28,6 +28,7 @@ from compress.recipe import Recipe
 from compress.recipe.sections import MANY_CLASSES, TeacherOptions
 from compress.runtime.encode import TextEncoder
 from compress.runtime.errors import UserError
+from compress.teachers.calibration import calibrate
 from compress.teachers.checkpoint import check_tokenizer, open_config, open_tokenizer, open_weights, pretrained
 from compress.teachers.frozen import NAMES, FrozenHead, Representation, fit_heads
 from compress.teachers.head_labels import check_head_labels, head_labels
@@ -75,6 +76,8 @@ def make_teacher(
             card["tutored"] = {"texts": len(splits["train"])}
         else:
             card |= _fit(recipe, model, model, head, splits, partial(_label_loss, model), scratch)
+        if recipe.teacher.soup > 1:
+            card["temperature"] = round(calibrate(model.to(make_accelerator().device), splits["dev"]), 4)
     model.to(make_accelerator().device)
     model.save_pretrained(directory)
     write_json(directory / "card.json", card | _accuracies(model, corpus, encoder))

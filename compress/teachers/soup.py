@@ -26,7 +26,9 @@ class Soup:
 
     history: list[dict[str, float]]  # of each evaluation, one training after the other
     metric: float  # of the weights that the model has now
-    card: dict[str, object]  # for the teacher's card: what each training reached, and their mean; empty if there was one
+    card: dict[
+        str, object
+    ]  # for the teacher's card: what each training reached, and their mean; empty if there was one
 
 
 def train_soup(
@@ -42,7 +44,8 @@ def train_soup(
     first = _weights(learner) if trainings > 1 else {}
     history: list[dict[str, float]] = []
     alone: list[float] = []
-    best, mean = {}, {}
+    best: Weights = {}
+    mean: Weights = {}
     for number in range(trainings):
         if number:
             learner.load_state_dict(first)
@@ -59,7 +62,9 @@ def train_soup(
     averaged = evaluate()
     parts = ", ".join(f"{value:.2%}" for value in alone)
     if kept := averaged >= fmean(alone):
-        console.print(f"  teacher: the mean of {trainings} trainings' weights has {averaged:.2%} on dev, they alone {parts}")
+        console.print(
+            f"  teacher: the mean of {trainings} trainings' weights has {averaged:.2%} on dev, they alone {parts}"
+        )
     else:
         console.print(
             f"  teacher: the mean of {trainings} trainings' weights has only {averaged:.2%} on dev, they alone {parts}; the best is kept"

@@ -207,6 +207,7 @@ class _Writer:
         steps = _teacher_steps(self.corpus)
         if steps > TEACHER_STEPS:
             yield _line("steps", steps, f"the usual {TEACHER_STEPS} are few for so many classes or rows")
+        yield "# soup = 3                          # trainings whose weights are averaged: a more accurate teacher, in three times the time"
         yield ""
         yield "# [tutor]  # a larger BERT whose answers the teacher learns: a more accurate student, and one to two hours more of training"
         example = '"embedded-base"' if self.language.english else '"FacebookAI/xlm-roberta-base"'

@@ -61,7 +61,7 @@ class TeacherOptions(FineTuningOptions):
     soup: Positive = Field(
         1,
         description="trainings from the same first weights with the texts in other orders; the teacher is the mean of their weights "
-        "(arXiv 2203.05482), mostly half a point more accurate, and labels as fast as one",
+        "(arXiv 2203.05482), calibrated on dev (arXiv 1706.04599): mostly half a point more accurate, and as fast to label with as one",
     )
     method: Literal["finetune", "meta"] = Field(
         "finetune", description="'meta': a meta-teacher for all domains of the texts (arXiv 2012.01266)"
