@@ -69,7 +69,7 @@ def test_one_training_is_as_ever() -> None:
 
 def test_a_teacher_is_the_mean_of_two_trainings(tmp_path: Path) -> None:
     path = tiny_recipe(tmp_path, rows=120)
-    settings = ["teacher.epochs=2"]
+    settings = ["teacher.epochs=2", "teacher.head_first=true"]
     whole, model = made(load_recipe(path, [*settings, "teacher.soup=2"]), tmp_path / "soup")
     one, first = made(load_recipe(path, settings), tmp_path / "one")
     assert "soup" not in one
@@ -86,7 +86,7 @@ def test_a_teacher_is_the_mean_of_two_trainings(tmp_path: Path) -> None:
 def test_a_soup_that_is_killed_carries_on_in_its_second_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe(tiny_recipe(tmp_path, rows=120), ["teacher.epochs=2", "teacher.soup=2"])
+    recipe = load_recipe(tiny_recipe(tmp_path, rows=120), ["teacher.epochs=2", "teacher.head_first=true", "teacher.soup=2"])
     undisturbed, model = made(recipe, tmp_path / "undisturbed")
     corpus, directory = load_corpus(recipe.target), tmp_path / "killed"
     directory.mkdir()
