@@ -86,7 +86,9 @@ def test_a_teacher_is_the_mean_of_two_trainings(tmp_path: Path) -> None:
 def test_a_soup_that_is_killed_carries_on_in_its_second_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe(tiny_recipe(tmp_path, rows=120), ["teacher.epochs=2", "teacher.head_first=true", "teacher.soup=2"])
+    recipe = load_recipe(
+        tiny_recipe(tmp_path, rows=120), ["teacher.epochs=2", "teacher.head_first=true", "teacher.soup=2"]
+    )
     undisturbed, model = made(recipe, tmp_path / "undisturbed")
     corpus, directory = load_corpus(recipe.target), tmp_path / "killed"
     directory.mkdir()
