@@ -46,6 +46,7 @@ TRIALS = "trials.json"
 # The weight of the cost in the choice of a parent, in multiples of β. The trials take these values in turn. Good
 # architectures are needed at every cost, because the bound on the cost is set after the trials.
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
+HELD_OUT_LOSS, HELD_OUT_ACCURACY = "held-out loss", "held-out accuracy"  # metrics of a trial, shown beside its training loss
 AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 
@@ -165,7 +166,7 @@ class _Trainer:
         step = adamw(batches, student.parameters(), loss, training, constant=inherits, tables=tables)
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
         metrics = fit(name, student, [step], partial(_held_out, split=texts.held_out), schedule, scratch).history[-1]
-        return metrics["loss"], metrics["accuracy"]
+        return metrics[HELD_OUT_LOSS], metrics[HELD_OUT_ACCURACY]
 
 
 def _held_out(model: nn.Module, split: EncodedSplit) -> dict[str, float]:
@@ -177,7 +178,7 @@ def _held_out(model: nn.Module, split: EncodedSplit) -> dict[str, float]:
     accuracy = float((logits.argmax(dim=1) == split.labels).float().mean())
     error = F.cross_entropy(logits, split.labels) if split.teacher is None else distance(logits, split.teacher.logits)
     loss = float(error)
-    return {"metric": accuracy, "loss": loss if math.isfinite(loss) else math.inf, "accuracy": accuracy}
+    return {"metric": accuracy, HELD_OUT_LOSS: loss if math.isfinite(loss) else math.inf, HELD_OUT_ACCURACY: accuracy}
 
 
 def _write(trials: Sequence[Trial], directory: Path) -> None:

@@ -125,9 +125,9 @@ def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
 def test_a_trial_that_diverged_is_the_worst() -> None:
     texts = EncodedSplit([Encoded(ids := np.arange(6), ids * 0, ids * 0)] * 4, torch.tensor([0, 1, 0, 1]), 0)
     student = CnnStudent(CnnStudentConfig(vocab_size=9, width=8, genotype=GENOTYPE.dump(), num_labels=2)).eval()
-    assert 0 < trials._held_out(student, texts)["loss"] < 9
+    assert 0 < trials._held_out(student, texts)[trials.HELD_OUT_LOSS] < 9
     student.readouts[-1].classifier.weight.data.fill_(math.nan)
-    diverged = Trial(GENOTYPE, 0.1, trials._held_out(student, texts)["loss"], 0.5)
+    diverged = Trial(GENOTYPE, 0.1, trials._held_out(student, texts)[trials.HELD_OUT_LOSS], 0.5)
     good = Trial(random_genotype(2, 0), 0.2, 0.4, 0.5)
     assert diverged.loss == math.inf
     assert best_of([diverged, good], 1.0) is good
