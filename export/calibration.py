@@ -10,15 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
+from compress.training.temperature import fit_temperature
 from export.manifest import Calibration
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 BINS = 15  # of the ECE, as in the paper
-LARGEST = 20.0  # temperature; the smallest is 1 / LARGEST
 
 
 def calibrate(logits: Mapping[str, FloatArray], labels: Mapping[str, IntArray]) -> Calibration:
@@ -33,26 +32,6 @@ def calibrate(logits: Mapping[str, FloatArray], labels: Mapping[str, IntArray]) 
         ece_before={name: _error(values, labels[name]) for name, values in logits.items()},
         ece_after={name: _error(values / temperature, labels[name]) for name, values in logits.items()},
     )
-
-
-def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
-    """The temperature with the smallest negative log-likelihood (NLL) of the labels.
-
-    It is 1 if the model makes no mistake: then the NLL falls for ever as the temperature does, and every text would get a score
-    of 1. The NLL is convex in 1 / temperature, so it has one minimum in the logarithm of it too.
-
-    :param logits: (N, C).
-    :param labels: the right classes (N,).
-    """
-    if (logits.argmax(axis=1) == labels).all():
-        return 1.0
-    values, rows = logits.astype(np.float64), np.arange(len(labels))
-
-    def nll(log_inverse: float) -> float:
-        return -float(log_softmax(values * np.exp(log_inverse), axis=1)[rows, labels].mean())
-
-    found = minimize_scalar(nll, bounds=(-np.log(LARGEST), np.log(LARGEST)), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(-found.x))
 
 
 def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins: int = BINS) -> float:

@@ -46,10 +46,8 @@ TRIALS = "trials.json"
 # The weight of the cost in the choice of a parent, in multiples of β. The trials take these values in turn. Good
 # architectures are needed at every cost, because the bound on the cost is set after the trials.
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
-HELD_OUT_LOSS, HELD_OUT_ACCURACY = (
-    "held-out loss",
-    "held-out accuracy",
-)  # metrics of a trial, shown beside its training loss
+# Metrics of a trial, shown beside its training loss.
+HELD_OUT_LOSS, HELD_OUT_ACCURACY = "held-out loss", "held-out accuracy"
 AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 

@@ -26,9 +26,8 @@ class Soup:
 
     history: list[dict[str, float]]  # of each evaluation, one training after the other
     metric: float  # of the weights that the model has now
-    card: dict[
-        str, object
-    ]  # for the teacher's card: what each training reached, and their mean; empty if there was one
+    # For the teacher's card: what each training reached, and their mean. Empty if there was one.
+    card: dict[str, object]
 
 
 def train_soup(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.calibration import calibrate, expected_calibration_error, fit_temperature
+from compress.training.temperature import fit_temperature
+from export.calibration import calibrate, expected_calibration_error
 from export.session import softmax
 
 
