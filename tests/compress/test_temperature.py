@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from compress.data.batches import encode_split
+from compress.data.batches import EncodedSplit, encode_split
 from compress.data.corpus import load_corpus
 from compress.heads import MEAN_CLASSIFIERS
 from compress.recipe import load_recipe
@@ -22,16 +23,21 @@ from tests.compress.test_teacher_heads import encoder, made, random_texts
 from tests.tiny_task import tiny_recipe
 
 
-def test_a_model_that_exaggerates_is_calibrated_and_answers_as_before(tmp_path: Path) -> None:
-    # Texts whose first token tells the class, and four of fifty with the other class's label.
-    train, dev = random_texts(90, [0, 1]), random_texts(50, [0, 1])
-    dev.labels[:4] = 1 - dev.labels[:4]
-    model = MEAN_CLASSIFIERS["bert"].from_pretrained(encoder("bert", tmp_path), num_labels=2)
-    fit_heads(model, train, {"dev": dev}, seed=0)["mean"].write_to(model)
+def classifier(directory: Path, dev: EncodedSplit, factor: float) -> PreTrainedModel:
+    """A model with a fitted head, and its logits times a factor."""
+    model = MEAN_CLASSIFIERS["bert"].from_pretrained(encoder("bert", directory), num_labels=2)
+    fit_heads(model, random_texts(90, [0, 1]), {"dev": dev}, seed=0)["mean"].write_to(model)
     layer = output_layer(model, "a test")
     with torch.no_grad():
-        layer.weight.mul_(30)
-        layer.bias.mul_(30)
+        layer.weight.mul_(factor)
+        layer.bias.mul_(factor)
+    return model
+
+
+def test_a_model_that_exaggerates_is_calibrated_and_answers_as_before(tmp_path: Path) -> None:
+    dev = random_texts(50, [0, 1])
+    dev.labels[:4] = 1 - dev.labels[:4]  # four of fifty with the other class's label
+    model = classifier(tmp_path, dev, 30)
     before = predict_logits(model, dev)
     temperature = calibrate(model, dev)
     after = predict_logits(model, dev)
@@ -52,13 +58,8 @@ def test_a_soup_is_calibrated(tmp_path: Path) -> None:
 
 
 def test_a_modest_model_stays_as_it_is(tmp_path: Path) -> None:
-    train, dev = random_texts(90, [0, 1]), random_texts(50, [0, 1])
-    model = MEAN_CLASSIFIERS["bert"].from_pretrained(encoder("bert", tmp_path), num_labels=2)
-    fit_heads(model, train, {"dev": dev}, seed=0)["mean"].write_to(model)
-    layer = output_layer(model, "a test")
-    with torch.no_grad():
-        layer.weight.mul_(0.1)
-        layer.bias.mul_(0.1)
-    before = layer.weight.clone()
+    dev = random_texts(50, [0, 1])
+    model = classifier(tmp_path, dev, 0.1)
+    before = predict_logits(model, dev)
     assert calibrate(model, dev) == 1.0
-    assert torch.equal(layer.weight, before)
+    assert torch.equal(predict_logits(model, dev), before)
