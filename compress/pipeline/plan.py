@@ -118,10 +118,10 @@ class Work:
         """Their steps, and the evaluations on the texts held out."""
         options = self.recipe.search
         evaluated = EVALUATION * self._batches(0.2 * self._own)
+        batches = sum(number * (steps + evaluated) for number, steps in options.rounds_of_trials())
         if options.space == "wide":  # students of all sizes, which take about as long as the recipe's own
-            return options.trials * ((options.trial_steps + evaluated) * self.speeds.learn + TIMED)
-        one = self.speeds.learn / getattr(self.recipe.student, "members", 1)  # a trial is of one member
-        return options.trials * (options.trial_steps + evaluated) * one
+            return batches * self.speeds.learn + options.trials * TIMED
+        return batches * self.speeds.learn / getattr(self.recipe.student, "members", 1)  # a trial is of one member
 
     def architecture(self) -> float | None:
         """The times of what was tried; not known where students are timed for a target latency."""

@@ -17,7 +17,7 @@ from compress.runtime.errors import UserError
 from compress.search.adabert import read_search
 from compress.search.derive import ParetoFront, architecture_cost
 from compress.search.latency import LatencyMeter, Measure, StudentFactory, count_weights
-from compress.search.trials import Trial, best_of, pareto_front, read_trials
+from compress.search.trial import Trial, best_of, last_round, pareto_front, read_trials
 from compress.students.genotype import OPERATIONS, Genotype, identity_genotype
 from compress.students.operations import build_operation
 
@@ -85,7 +85,7 @@ class LikeliestSelector(Selector):
 
 @dataclass(frozen=True)
 class TrialSelector(Selector):
-    """Ranks by the loss that an architecture had in its trial."""
+    """Ranks by the loss that an architecture had in its longest trial; one that got into a later round is before all that did not."""
 
     trials: list[Trial]
     options: SearchOptions
@@ -94,7 +94,7 @@ class TrialSelector(Selector):
 
     def best(self, max_cost: float) -> Genotype | None:
         """See `Selector.best`. Without any bound in the recipe, the ranking is by loss + β · cost."""
-        best = best_of(self._allowed(max_cost), 0.0 if self.bounded else self.options.beta)
+        best = best_of(last_round(self._allowed(max_cost)), 0.0 if self.bounded else self.options.beta)
         return best.genotype if best else None
 
     def cheapest(self) -> Genotype | None:
@@ -109,7 +109,7 @@ class TrialSelector(Selector):
     def best_fast(self, meter: LatencyMeter, target: float) -> Genotype | None:
         """See `Selector.best_fast`."""
         too_slow = math.inf  # lowest cost of an architecture that was too slow
-        for trial in sorted(self._allowed(math.inf), key=lambda trial: trial.loss):
+        for trial in sorted(self._allowed(math.inf), key=lambda trial: (-trial.steps, trial.loss)):
             if trial.cost < too_slow:
                 if meter.milliseconds(trial.genotype) <= target:
                     return trial.genotype
@@ -161,13 +161,13 @@ def select_searched(
         genotype = _fast_enough(selector, genotype, meter, target)
         taken = meter.milliseconds(genotype)
         report = {"target_latency_ms": target, "latency_ms": round(taken, 4), "target_met": taken <= target}
-    tried = next((trial for trial in trials if trial.genotype == genotype), None)
+    tried = next((trial for trial in reversed(trials) if trial.genotype == genotype), None)  # its longest
     if tried is None:
         cost = architecture_cost(genotype, costs, students.options.max_cells, students.options.halvings)
     else:
         cost = tried.cost
-        report |= {"loss": tried.loss, "accuracy": tried.accuracy, "tried": len(trials)}
-        report["front"] = [_of_front(trial, meter) for trial in pareto_front(trials)]
+        report |= {"loss": tried.loss, "accuracy": tried.accuracy, "tried": options.trials}
+        report["front"] = [_of_front(trial, meter) for trial in pareto_front(last_round(trials))]
     return genotype, _report(genotype, cost, options, students) | report
 
 

@@ -5,16 +5,18 @@ identities and shallow cells (Shu et al., ICLR 2020). Therefore its result is on
 al., AAAI 2019) starts from the search's most probable architectures and from some made by hand. Then it mutates the best
 architecture so far, in the wide space one of the front. In the paper's space a trial starts from the weights of the supernet, so that
 a short training is enough to compare architectures; in the wide one it starts as a final training does.
+
+A short training favours what learns fast. With `search.rounds` the better half of the trials is trained anew for twice as long, and
+so on (successive halving, Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943), and the choice is among the last round.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -25,7 +27,6 @@ from torch.nn import functional as F
 
 from compress import processes
 from compress.data.batches import Batch, EncodedSplit
-from compress.data.files import write_json
 from compress.distil.task import StudentTask
 from compress.objectives.expertise import weighted
 from compress.objectives.probes import adabert_loss
@@ -36,13 +37,13 @@ from compress.search.space import Space, WideSpace
 from compress.search.student import make_student
 from compress.search.supernet import Supernet
 from compress.search.texts import SearchTexts, search_texts
+from compress.search.trial import TRIALS, Trial, best_of, better_half, pareto_front, read_trials, write_trials
 from compress.students import CnnStudent
 from compress.students.genotype import Genotype
 from compress.training.evaluation import distance, model_inputs, predict_logits
 from compress.training.loop import Schedule, fit
 from compress.training.optimizer import adamw
 
-TRIALS = "trials.json"
 # The weight of the cost in the choice of a parent, in multiples of β. The trials take these values in turn. Good
 # architectures are needed at every cost, because the bound on the cost is set after the trials.
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
@@ -51,45 +52,10 @@ HELD_OUT_LOSS, HELD_OUT_ACCURACY = "held-out loss", "held-out accuracy"
 AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 
-@dataclass(frozen=True)
-class Trial:
-    """An architecture and its result."""
-
-    genotype: Genotype
-    cost: float  # see `Space.price`
-    loss: float  # on the held-out texts: the distance to the teacher's answers; without a teacher, the cross entropy with the labels
-    accuracy: float  # on the held-out texts
-    latency_ms: float | None = None  # where the whole student was timed
-
-    def loss_with_cost(self, cost_weight: float) -> float:
-        """The loss plus the weighted cost."""
-        return self.loss + cost_weight * self.cost
-
-
-def best_of(trials: Iterable[Trial], cost_weight: float) -> Trial | None:
-    """The trial with the smallest loss plus weighted cost; None if there are no trials."""
-    return min(trials, key=lambda trial: trial.loss_with_cost(cost_weight), default=None)
-
-
-def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials that no other one beats in both cost and loss, the cheapest first."""
-    front: list[Trial] = []
-    for trial in sorted(trials, key=lambda trial: (trial.cost, trial.loss)):
-        if not front or trial.loss < front[-1].loss:
-            front.append(trial)
-    return front
-
-
-def read_trials(directory: Path) -> list[Trial]:
-    """The trials that `run_trials` wrote."""
-    entries = json.loads((directory / TRIALS).read_text(encoding="utf-8"))["trials"]
-    return [Trial(**entry | {"genotype": Genotype.model_validate(entry["genotype"])}) for entry in entries]
-
-
 def run_trials(
     task: StudentTask, recipe: Recipe, space: Space, supernet: Supernet | None, directory: Path, scratch: Path
 ) -> None:
-    """Try `search.trials` architectures. Writes `trials.json` to `directory`.
+    """Try `search.trials` architectures, in `search.rounds` rounds. Writes `trials.json` to `directory`.
 
     The trials learn from the texts of the search's weight steps and are evaluated on the texts of its architecture steps,
     never on dev. Finished trials are kept in `scratch`; a killed run continues from them.
@@ -100,25 +66,40 @@ def run_trials(
     options = recipe.search
     trainer = _Trainer(task, recipe, supernet, search_texts(task))
     trials = read_trials(scratch) if (scratch / TRIALS).exists() else []
-    while len(trials) < options.trials:
+    total = sum(number for number, _ in options.rounds_of_trials())
+    while len(trials) < total:
         number = len(trials)
-        genotype = _next(space, trials, options, random.Random(f"{task.seed}/{number}"))
+        genotype, steps = _next(space, trials, options, random.Random(f"{task.seed}/{number}"))
         price = processes.broadcast_result(lambda: space.price(genotype))  # noqa: B023 - computed at once
-        name = f"trial {number + 1} of {options.trials}, {price.cost:.0%} of the costliest"
+        length = f", {steps:,} steps" if options.rounds > 1 else ""
+        name = f"trial {number + 1} of {total}, {price.cost:.0%} of the costliest{length}"
         training = scratch / f"trial-{number}"
-        loss, accuracy = trainer.run(genotype, name, training)
+        loss, accuracy = trainer.run(genotype, steps, name, training)
         milliseconds = price.latency_ms and round(price.latency_ms, 4)
-        trials.append(Trial(genotype, round(price.cost, 4), round(loss, 4), round(accuracy, 4), milliseconds))
+        trials.append(Trial(genotype, round(price.cost, 4), round(loss, 4), round(accuracy, 4), steps, milliseconds))
         processes.barrier()  # other processes may still read their weights there
         if processes.is_first():
-            _write(trials, scratch)
+            write_trials(trials, scratch)
             shutil.rmtree(training)
     if processes.is_first():
-        _write(trials, directory)
+        write_trials(trials, directory)
 
 
-def _next(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> Genotype:
-    """The architecture to try after these."""
+def _next(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> tuple[Genotype, int]:
+    """The architecture to try after these, and for how many steps."""
+    done = 0
+    better: list[Trial] = []
+    for number, steps in options.rounds_of_trials():
+        place = len(trials) - done
+        if place < number:
+            return better[place].genotype if done else _untried(space, trials, options, rng), steps
+        better = better_half(trials[done : done + number])
+        done += number
+    raise AssertionError("all rounds are done")
+
+
+def _untried(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> Genotype:
+    """The architecture of the first round to try after these."""
     tried = {space.key(trial.genotype) for trial in trials}
     if options.strategy == "random":
         return space.untried(lambda _: space.draw(rng), space.draw(rng), tried)
@@ -146,14 +127,13 @@ class _Trainer:
     supernet: Supernet | None
     texts: SearchTexts
 
-    def run(self, genotype: Genotype, name: str, scratch: Path) -> tuple[float, float]:
-        """Train a student of the genotype; returns its loss and its accuracy on the held-out texts."""
+    def run(self, genotype: Genotype, steps: int, name: str, scratch: Path) -> tuple[float, float]:
+        """Train a student of the genotype for so many steps; returns its loss and its accuracy on the held-out texts."""
         task, training = self.task, self.recipe.compress
         assert isinstance(self.recipe.student, CnnOptions), "only a cnn is searched"
         torch.manual_seed(task.seed)
         student = make_student(task, self.recipe.student, genotype, self.supernet)
         gamma, tau = gamma_and_tau(self.recipe.objective)
-        texts, steps = self.texts, self.recipe.search.trial_steps
 
         def loss(batch: Batch, progress: float) -> Tensor:
             members = student.logits_of_members(**model_inputs(student, batch))
@@ -162,11 +142,13 @@ class _Trainer:
 
         # One that starts anew has far to go: it learns as in a final training, with a learning rate that falls.
         inherits = self.supernet is not None
-        batches = texts.batches(training.batch_size, task.seed, steps)
+        batches = self.texts.batches(training.batch_size, task.seed, steps)
         tables = student.embedding_tables()
         step = adamw(batches, student.parameters(), loss, training, constant=inherits, tables=tables)
         schedule = Schedule(1, 1, task.seed, keep_last=True, average=AVERAGE)
-        metrics = fit(name, student, [step], partial(_held_out, split=texts.held_out), schedule, scratch).history[-1]
+        metrics = fit(name, student, [step], partial(_held_out, split=self.texts.held_out), schedule, scratch).history[
+            -1
+        ]
         return metrics[HELD_OUT_LOSS], metrics[HELD_OUT_ACCURACY]
 
 
@@ -180,9 +162,3 @@ def _held_out(model: nn.Module, split: EncodedSplit) -> dict[str, float]:
     error = F.cross_entropy(logits, split.labels) if split.teacher is None else distance(logits, split.teacher.logits)
     loss = float(error)
     return {"metric": accuracy, HELD_OUT_LOSS: loss if math.isfinite(loss) else math.inf, HELD_OUT_ACCURACY: accuracy}
-
-
-def _write(trials: Sequence[Trial], directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    entries = [asdict(trial) | {"genotype": trial.genotype.dump()} for trial in trials]
-    write_json(directory / TRIALS, {"trials": entries})

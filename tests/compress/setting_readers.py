@@ -83,7 +83,7 @@ READERS: dict[str, str] = {
     "search.beta": "search trials architecture",
     "search.cost": "search architecture",
     "search.trials": "trials architecture",
-    **dict.fromkeys(names("search", "trial_steps strategy widths"), "trials"),
+    **dict.fromkeys(names("search", "trial_steps rounds strategy widths"), "trials"),
     "search.inherit": "student",
     **dict.fromkeys(names("search", "max_cost max_parameters"), "architecture"),
     "budget.target_latency_ms": "architecture bundle",

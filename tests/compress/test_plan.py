@@ -48,6 +48,8 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     assert more.student() == pytest.approx((4 * 2400 / 16 + 4 * 100 / 16 / 3) * 0.1)
     few = work(load_recipe(file, ["transfer.joined=100", "transfer.share=0.5"]))  # no text is taken twice in an epoch
     assert few.student() == pytest.approx((4 * 1300 / 16 + 4 * 100 / 16 / 3) * 0.1)
+    rounds = work(load_recipe(file, ["search.rounds=2"]))  # three of the five again, for twice as long
+    assert rounds.trials() == pytest.approx((5 * (10 + 80 / 16 / 3) + 3 * (20 + 80 / 16 / 3)) * 0.1)
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace(SEARCH, '[search]\nspace = "wide"\ntrials = 5\ntrial_steps = 10\n'), encoding="utf-8")
     wide = work(load_recipe(file, ["student.members=2"]))  # a trial is of all members, and each student is timed

@@ -22,7 +22,7 @@ from compress.runtime.errors import UserError
 from compress.search import trials
 from compress.search.space import PaperSpace, WideSpace, mutate_cell, network_key
 from compress.search.student import derived_student
-from compress.search.trials import Trial, best_of, pareto_front, read_trials
+from compress.search.trial import Trial, best_of, better_half, last_round, pareto_front, read_trials
 from compress.students import CnnStudent, CnnStudentConfig
 from compress.students.embeddings import project_embeddings
 from compress.students.genotype import (
@@ -115,8 +115,8 @@ def test_the_student_starts_anew_unless_it_is_to_inherit(tmp_path: Path) -> None
 
 
 def test_the_price_of_cost_decides_between_good_and_cheap() -> None:
-    dear = Trial(random_genotype(2, 0), cost=0.9, loss=0.40, accuracy=0.8)
-    cheap = Trial(random_genotype(1, 1), cost=0.1, loss=0.45, accuracy=0.7)
+    dear = Trial(random_genotype(2, 0), cost=0.9, loss=0.40, accuracy=0.8, steps=1)
+    cheap = Trial(random_genotype(1, 1), cost=0.1, loss=0.45, accuracy=0.7, steps=1)
     assert best_of([dear, cheap], 0.0) is dear
     assert best_of([dear, cheap], 0.1) is cheap
     assert best_of([], 0.1) is None
@@ -127,8 +127,8 @@ def test_a_trial_that_diverged_is_the_worst() -> None:
     student = CnnStudent(CnnStudentConfig(vocab_size=9, width=8, genotype=GENOTYPE.dump(), num_labels=2)).eval()
     assert 0 < trials._held_out(student, texts)[trials.HELD_OUT_LOSS] < 9
     student.readouts[-1].classifier.weight.data.fill_(math.nan)
-    diverged = Trial(GENOTYPE, 0.1, trials._held_out(student, texts)[trials.HELD_OUT_LOSS], 0.5)
-    good = Trial(random_genotype(2, 0), 0.2, 0.4, 0.5)
+    diverged = Trial(GENOTYPE, 0.1, trials._held_out(student, texts)[trials.HELD_OUT_LOSS], 0.5, 1)
+    good = Trial(random_genotype(2, 0), 0.2, 0.4, 0.5, 1)
     assert diverged.loss == math.inf
     assert best_of([diverged, good], 1.0) is good
     assert pareto_front([diverged, good])[-1] is good
@@ -136,9 +136,65 @@ def test_a_trial_that_diverged_is_the_worst() -> None:
 
 def test_the_front_is_what_nothing_else_beats() -> None:
     costs_and_losses = [(0.5, 0.40), (0.1, 0.45), (0.3, 0.46), (0.2, 0.43), (0.2, 0.44), (0.9, 0.40)]
-    trials = [Trial(random_genotype(1, i), cost, loss, 0.5) for i, (cost, loss) in enumerate(costs_and_losses)]
+    trials = [Trial(random_genotype(1, i), cost, loss, 0.5, 1) for i, (cost, loss) in enumerate(costs_and_losses)]
     assert pareto_front(trials) == [trials[1], trials[3], trials[0]]
     assert pareto_front([]) == []
+
+
+def test_half_of_a_round_goes_on_and_some_of_every_cost_are_in_it() -> None:
+    def tried(cost: float, loss: float, steps: int = 1) -> Trial:
+        return Trial(random_genotype(1, round(1000 * (cost + loss))), cost, loss, 0.5, steps)
+
+    front = [tried(0.1, 0.5), tried(0.2, 0.4), tried(0.3, 0.3), tried(0.9, 0.2)]
+    second = [tried(0.2, 0.5), tried(0.4, 0.4), tried(0.95, 0.3)]
+    last = [tried(0.5, 0.6)]
+    mixed = [*last, *second[::-1], *front]
+    assert better_half(mixed) == front
+    assert better_half([*mixed, tried(0.6, 0.7)]) == [*front, second[-1]]  # of the next front one more: its best
+    assert better_half([*front, second[0]]) == [front[0], front[2], front[3]]
+    assert better_half(front) == [front[0], front[3]]  # its ends
+    assert better_half(front[:1]) == front[:1]
+    assert better_half([]) == []
+    assert last_round([tried(0.1, 0.1), tried(0.2, 0.5, 2), tried(0.3, 0.4, 2)]) == [
+        tried(0.2, 0.5, 2),
+        tried(0.3, 0.4, 2),
+    ]
+    assert last_round([]) == []
+
+
+def test_rounds_train_the_better_half_for_twice_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tiny_recipe(tmp_path, rows=120)
+    recipe = load_recipe(file, ["search.trials=7", "search.trial_steps=4", "search.rounds=3"])
+    assert recipe.search.rounds_of_trials() == [(7, 4), (4, 8), (2, 16)]
+    assert load_recipe(file, ["search.trials=2", "search.rounds=5"]).search.rounds_of_trials()[1:] == [(1, 20)]
+    workspace = Workspace(tmp_path / "artifacts")
+    compress(recipe, workspace, until="architecture")
+    done = read_trials(workspace.root / "trials")
+    assert [trial.steps for trial in done] == [4] * 7 + [8] * 4 + [16] * 2
+    for start, number, after in ((0, 7, 4), (7, 4, 2)):
+        better = better_half(done[start : start + number])
+        assert [one.genotype for one in better] == [one.genotype for one in done[start + number :][:after]]
+    best = best_of(done[-2:], recipe.search.beta)
+    assert best
+    report = json.loads((workspace.root / "architecture" / "genotype.json").read_text())
+    assert (report["loss"], report["genotype"], report["tried"]) == (best.loss, best.genotype.dump(), 7)
+
+    # Within a bound that no trial of the last round keeps to, one of the longest that do is taken.
+    cheap = min(trial.cost for trial in done)
+    bounded = recipe.model_copy(update={"search": recipe.search.model_copy(update={"max_cost": cheap})})
+    compress(bounded, workspace, until="architecture")
+    report = json.loads((workspace.root / "architecture" / "genotype.json").read_text())
+    assert report["cost"] == cheap
+    within = [trial for trial in done if trial.cost == cheap]
+    assert report["loss"] == min(trial.loss for trial in last_round(within))
+
+    # A run that is killed in the second round carries on there.
+    killed = Workspace(tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "make_student", killed_at(9, trials.make_student))
+        with pytest.raises(KilledError):
+            compress(recipe, killed, until="trials")
+    assert read_trials(compress(recipe, killed, until="trials")) == done
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(

@@ -41,7 +41,7 @@ SEARCH = Stage(
     settings=lambda recipe: (
         *(*task_settings(recipe), *STEP_SETTINGS, "student", "-student.members", "objective", "search"),
         # What only the trials, the choice or the student's training use does not outdate the search.
-        *(f"-search.{name}" for name in ("trials", "trial_steps", "strategy", "widths", "inherit", *_BOUNDS)),
+        *(f"-search.{name}" for name in ("trials", "trial_steps", "rounds", "strategy", "widths", "inherit", *_BOUNDS)),
     ),
     texts=student_text_kinds,
     after=TASK_STAGES,
@@ -104,7 +104,7 @@ TRIALS = Stage(
     make_trials,
     settings=lambda recipe: (
         *(*task_settings(recipe), *STEP_SETTINGS, "student", "objective"),
-        *(f"search.{name}" for name in ("space", "trials", "trial_steps", "strategy")),
+        *(f"search.{name}" for name in ("space", "trials", "trial_steps", "rounds", "strategy")),
         *(
             ("search.widths", "compress.warmup", "bench.threads", "bench.texts")
             if recipe.search.space == "wide"

@@ -37,6 +37,10 @@ class SearchOptions(Section):
         "and variations of the best; 0: the most likely one is taken without a trial, as in the paper",
     )
     trial_steps: Positive = Field(200, description="length of such a trial, in batches")
+    rounds: Annotated[int, Field(ge=1, le=8)] = Field(
+        1,
+        description="rounds of successive halving (arXiv 1502.07943): each trains the better half of the last one anew, for twice as many steps",
+    )
     strategy: Literal["evolution", "random"] = Field(
         "evolution",
         description="what is tried: variations of the best so far (evolution), or architectures drawn at random, to compare with (random)",
@@ -67,6 +71,13 @@ class SearchOptions(Section):
         if sorted(set(self.widths)) != self.widths:
             raise ValueError(f"widths: {self.widths} is not in ascending order, each once")
         return self
+
+    def rounds_of_trials(self) -> list[tuple[int, int]]:
+        """How many trials each round has, and how many steps each of them."""
+        numbers = [self.trials]
+        while len(numbers) < self.rounds and numbers[-1] > 1:
+            numbers.append((numbers[-1] + 1) // 2)
+        return [(number, self.trial_steps * 2**place) for place, number in enumerate(numbers)]
 
     def unused_setting(self) -> str | None:
         """A setting that differs from its default and has no effect; None if there is none."""
