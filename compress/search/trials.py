@@ -49,6 +49,7 @@ from compress.training.optimizer import adamw
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
 # Metrics of a trial, shown beside its training loss.
 HELD_OUT_LOSS, HELD_OUT_ACCURACY = "held-out loss", "held-out accuracy"
+MIN_COST = 1e-4  # trials round to it
 AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 
@@ -111,8 +112,12 @@ def _untried(space: Space, trials: Sequence[Trial], options: SearchOptions, rng:
 
 
 def _parent(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: random.Random) -> Trial:
-    if isinstance(space, WideSpace):  # whose costs lie so far apart that a weight would keep to one end of the front
-        return rng.choice(pareto_front(trials))
+    if isinstance(space, WideSpace):
+        # The best within a bound that somebody may set, all orders of magnitude alike: the costs lie so far apart that a weight would
+        # keep to one end of the front, and most of the front's members are cheap.
+        front = pareto_front(trials)
+        bound = max(front[0].cost, MIN_COST) ** rng.random()
+        return [trial for trial in front if trial.cost <= max(bound, front[0].cost)][-1]
     best = best_of(trials, options.beta * COST_WEIGHTS[len(trials) % len(COST_WEIGHTS)])
     assert best is not None, "the first candidates were tried"
     return best

@@ -16,7 +16,7 @@ from compress.pipeline.run import compress
 from compress.pipeline.stages import stage_keys
 from compress.pipeline.workspace import Workspace
 from compress.recipe import load_recipe
-from compress.recipe.sections import CnnOptions
+from compress.recipe.sections import CnnOptions, SearchOptions
 from compress.runtime.encode import Encoded, TextEncoder
 from compress.runtime.errors import UserError
 from compress.search import trials
@@ -267,6 +267,16 @@ def test_the_wide_space_begins_with_sizes_of_every_kind_and_knows_the_costliest(
     price = wide.price(first[0])
     assert price.latency_ms == pytest.approx(0.1)
     assert 0 < price.cost < 0.1
+
+
+def test_the_wide_space_varies_the_best_within_bounds_of_every_size(wide: WideSpace) -> None:
+    costs_and_losses = [(0.0, 0.9), (0.001, 0.5), (0.01, 0.4), (0.1, 0.3), (0.11, 0.6), (0.5, 0.35)]
+    tried = [Trial(random_genotype(1, i), cost, loss, 0.5, 1) for i, (cost, loss) in enumerate(costs_and_losses)]
+    parents = [trials._parent(wide, tried, SearchOptions(), random.Random(seed)) for seed in range(1000)]
+    counts = [parents.count(trial) for trial in tried]
+    assert sum(counts[:4]) == 1000
+    assert all(200 < count < 300 for count in counts[:4])  # a power of ten each
+    assert trials._parent(wide, tried[-1:], SearchOptions(), random.Random(0)) is tried[-1]
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "random"])
