@@ -49,7 +49,8 @@ from compress.training.optimizer import adamw
 COST_WEIGHTS = (1.0, 0.0, 3.0, 0.3)
 # Metrics of a trial, shown beside its training loss.
 HELD_OUT_LOSS, HELD_OUT_ACCURACY = "held-out loss", "held-out accuracy"
-MIN_COST = 1e-4  # trials round to it
+# Bounds on the cost for which the wide space tries to find something: from the cheapest trial to twice the dearest one.
+MIN_COST, DEARER = 1e-4, 2.0  # trials round their costs to four places
 AVERAGE = 0.99  # decay of the moving average of the weights; the averaged weights are evaluated
 
 
@@ -116,8 +117,10 @@ def _parent(space: Space, trials: Sequence[Trial], options: SearchOptions, rng: 
         # The best within a bound that somebody may set, all orders of magnitude alike: the costs lie so far apart that a weight would
         # keep to one end of the front, and most of the front's members are cheap.
         front = pareto_front(trials)
-        bound = max(front[0].cost, MIN_COST) ** rng.random()
-        return [trial for trial in front if trial.cost <= max(bound, front[0].cost)][-1]
+        least, most = front[0].cost, max(trial.cost for trial in trials)
+        low = max(least, MIN_COST)
+        bound = low * max(DEARER * most / low, 1.0) ** rng.random()
+        return [trial for trial in front if trial.cost <= max(bound, least)][-1]
     best = best_of(trials, options.beta * COST_WEIGHTS[len(trials) % len(COST_WEIGHTS)])
     assert best is not None, "the first candidates were tried"
     return best

@@ -270,7 +270,7 @@ def test_the_wide_space_begins_with_sizes_of_every_kind_and_knows_the_costliest(
 
 
 def test_the_wide_space_varies_the_best_within_bounds_of_every_size(wide: WideSpace) -> None:
-    costs_and_losses = [(0.0, 0.9), (0.001, 0.5), (0.01, 0.4), (0.1, 0.3), (0.11, 0.6), (0.5, 0.35)]
+    costs_and_losses = [(0.0, 0.9), (0.001, 0.5), (0.01, 0.4), (0.1, 0.3), (0.11, 0.6), (0.5, 0.35)]  # up to 1
     tried = [Trial(random_genotype(1, i), cost, loss, 0.5, 1) for i, (cost, loss) in enumerate(costs_and_losses)]
     parents = [trials._parent(wide, tried, SearchOptions(), random.Random(seed)) for seed in range(1000)]
     counts = [parents.count(trial) for trial in tried]
