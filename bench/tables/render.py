@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import reduce
-from typing import Literal
 
 from bench.tables.plot import write_plot
 from bench.tables.results import Results
-from bench.tables.summary import Summary
+from bench.tables.summary import Figure, Summary
 from bench.tables.table import Partial, deep_merge
 from bench.text import markdown_table
 from compress.runtime.errors import UserError
@@ -38,7 +37,7 @@ def to_markdown(summary: Summary) -> str:
     """The table, notes on how to read it, the machine and software, and the commands that make it again."""
     table = summary.table
     parts = [f"# {table.title}", table.note, markdown_table(*summary.rows()), _notes(summary)]
-    parts += [f"![{table.title}]({table.name}.svg)", *_shares(summary), *_agreement(summary)]
+    parts += [f"![{table.title}]({table.name}.svg)", *_shares(summary), *_agreement(summary), *_distance(summary)]
     parts += ["## How it was made", _conditions(summary), _commands(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,7 +83,7 @@ def _shares(summary: Summary) -> list[str]:
 
 def _agreement(summary: Summary) -> list[str]:
     """How often students give the same label as their teachers; empty if that was not counted."""
-    rows = summary.agreement_rows()
+    rows = summary.rows_of_teacher("agreement")
     if rows is None:
         return []
     lines = [
@@ -96,8 +95,22 @@ def _agreement(summary: Summary) -> list[str]:
     return ["## Agreement with the teacher", markdown_table(*rows), _list(lines)]
 
 
-def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | None:
-    """How much better each row is than the row `against`; None if the table has none, or no runs to compare."""
+def _distance(summary: Summary) -> list[str]:
+    """How far students lie from their teachers; empty if that was not measured."""
+    rows = summary.rows_of_teacher("distance")
+    if rows is None:
+        return []
+    lines = [
+        f"The mean KL divergence of the {summary.main} student's probabilities from its teacher's, in nats, on the same texts: less is nearer. It "
+        "tells students apart that have as many texts right."
+    ]
+    if (gains := _gains(summary, "distance")) is not None:
+        lines.append(gains)
+    return ["## Distance from the teacher", markdown_table(*rows), _list(lines)]
+
+
+def _gains(summary: Summary, figure: Figure) -> str | None:
+    """What each row has more than the row `against`; None if the table has none, or no runs to compare."""
     against = summary.table.against
     if against is None:
         return None
@@ -105,7 +118,8 @@ def _gains(summary: Summary, figure: Literal["value", "agreement"]) -> str | Non
     texts = [f"{method} {gain.signed} (n = {gain.seeds})" for method, gain in found.items() if gain]
     if not texts:
         return None
-    return f"Against {against}, run by run on the same column and seed, in points, ± the standard error of the mean: {', '.join(texts)}."
+    unit = "nats" if figure == "distance" else "points"
+    return f"Against {against}, run by run on the same column and seed, in {unit}, ± the standard error of the mean: {', '.join(texts)}."
 
 
 def _cut(*parts: Partial) -> str:

@@ -33,6 +33,9 @@ class Entry(BaseModel):
     agreement: float | None = (
         None  # share of the split's texts with the same label as from the teacher; None: not counted
     )
+    distance: float | None = (
+        None  # the mean KL divergence of the student's probabilities from the teacher's on the split, in nats; None: not measured
+    )
     seconds: float | None  # time of the student's own stages; in a teacher's row, of the teacher's
     parameters: int | None
     latency_ms: float | None = None  # p50 at batch 1, tokenisation included, one thread; None: not measured

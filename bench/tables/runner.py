@@ -19,7 +19,7 @@ from bench.isolate import choose_cpus
 from bench.tables.latency import describe_machine, is_kept, measure_latency
 from bench.tables.results import Entry, Results
 from bench.tables.table import Run, Table, select
-from bench.tables.train import Outcome, run_key, student_predictions, teacher_predictions, train, workspace_of
+from bench.tables.train import Outcome, run_key, student_logits, teacher_logits, train, workspace_of
 from compress.busy import BUSY_SHARE, busy_share
 from compress.console import console
 from compress.data.corpus import Corpus, load_corpus
@@ -163,9 +163,9 @@ class _Invocation:
         console.print(f"[green]✓ {item.run}[/]: {values} ({training}{elapsed} since the start)")
 
     def compare(self, planned: list[Planned]) -> None:
-        """Count how often students give the same label as their teachers, if both models are still there."""
+        """Compare students with their teachers, if both models are still there: how often the labels agree, how far the answers lie apart."""
         known: dict[
-            tuple[Path, str], NDArray[np.int64]
+            tuple[Path, str], NDArray[np.float32]
         ] = {}  # of one teacher only: runs with the same teacher are neighbours
         for item in planned:
             entries, workspace = self.results.of(item.run), workspace_of(self.table, item.run, self.options.artifacts)
@@ -173,23 +173,23 @@ class _Invocation:
             if not finished or self.table.method[item.run.method].stop is not None:
                 continue
             kept = is_kept(workspace, teacher=False) and is_kept(workspace, teacher=True)
-            if all(entry.agreement is not None for entry in entries) or not kept:
+            if all(entry.distance is not None for entry in entries) or not kept:
                 continue
             split = _student_corpus(item.recipe).splits[entries[0].split]
             teacher = ((workspace.root / "teacher").resolve(), item.recipe.target.model_dump_json())
             try:
                 if teacher not in known:
-                    known = {teacher: teacher_predictions(teacher[0], item.recipe.target.max_length, split)}
+                    known = {teacher: teacher_logits(teacher[0], item.recipe.target.max_length, split)}
                 bundle = Bundle(workspace.root / "bundle")
-                shares = [
-                    float((student_predictions(bundle, precision, split) == known[teacher]).mean())
+                compared = [
+                    _compare(student_logits(bundle, precision, split), known[teacher])
                     for precision in self.table.precisions_of(item.run.method)
                 ]
             except UserError as error:
-                self._fail(item.run, f"agreement: {error}")
+                self._fail(item.run, f"comparison with the teacher: {error}")
                 continue
-            pairs = zip(entries, shares, strict=True)
-            self.results.put([e.model_copy(update={"agreement": round(share, 5)}) for e, share in pairs])
+            pairs = zip(entries, compared, strict=True)
+            self.results.put([entry.model_copy(update=found) for entry, found in pairs])
 
     def measure(self, planned: list[Planned]) -> None:
         """Measure the latency of every method and column, with the first seed only: other seeds give similar ones."""
@@ -251,6 +251,17 @@ class _Invocation:
         line = f"{run}: {' '.join(why.split())}"
         self.failed.append(line)
         console.print(f"✗ {line}", style="bold red", markup=False)
+
+
+def _compare(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> dict[str, float]:
+    """`agreement` and `distance` of an entry, from the logits of both (N, C)."""
+    import torch
+
+    from compress.training.evaluation import distance
+
+    same = float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+    apart = float(distance(torch.from_numpy(student), torch.from_numpy(teacher)))
+    return {"agreement": round(same, 5), "distance": round(apart, 5)}
 
 
 def _state(table: Table, run: Run, key: str, results: Results) -> str:

@@ -12,28 +12,33 @@ from bench.tables.table import Table
 from bench.text import MISSING, millions, significant
 from export.facts import share_of_gap
 
+Figure = Literal["value", "agreement", "distance"]  # of an entry
+# What a figure is multiplied with to be shown, and its decimals: percent or points, and nats.
+SHOWN: dict[Figure, tuple[float, int]] = {"value": (100.0, 1), "agreement": (100.0, 1), "distance": (1.0, 3)}
+
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over seeds or runs, in points (0 … 100)."""
+    """A mean over seeds or runs: in points (0 … 100), or in nats."""
 
     mean: float
     spread: float | None  # sample standard deviation, or standard error where a method says so; None: one value
     seeds: int  # number of values
+    decimals: int = 1
 
     @property
     def text(self) -> str:
         """`83.0 ± 3.6`: mean ± spread."""
-        return f"{self.mean:.1f}{self._spread}"
+        return f"{self.mean:.{self.decimals}f}{self._spread}"
 
     @property
     def signed(self) -> str:
         """`+4.0 ± 1.1`: a difference with its sign, ± its spread."""
-        return f"{self.mean:+.1f}{self._spread}"
+        return f"{self.mean:+.{self.decimals}f}{self._spread}"
 
     @property
     def _spread(self) -> str:
-        return "" if self.spread is None else f" ± {self.spread:.1f}"
+        return "" if self.spread is None else f" ± {self.spread:.{self.decimals}f}"
 
 
 class Summary:
@@ -46,12 +51,12 @@ class Summary:
 
     def score(self, method: str, data: str, precision: str) -> Score | None:
         """Mean and sample standard deviation over the finished seeds, in the column's metric."""
-        return _over_seeds([entry.value for entry in self.of(method, data, precision)])
+        return _over_seeds([entry.value for entry in self.of(method, data, precision)], "value")
 
-    def agreement(self, method: str, data: str) -> Score | None:
-        """Likewise, of the share of texts with the same label from student and teacher."""
-        shares = [entry.agreement for entry in self.of(method, data, self.main)]
-        return _over_seeds([share for share in shares if share is not None])
+    def of_teacher(self, method: str, data: str, figure: Figure) -> Score | None:
+        """Likewise, of a comparison with the teacher: the agreement or the distance."""
+        found = [getattr(entry, figure) for entry in self.of(method, data, self.main)]
+        return _over_seeds([value for value in found if value is not None], figure)
 
     @property
     def main(self) -> str:
@@ -114,8 +119,8 @@ class Summary:
         each = [statistics.mean(values[seed] for values in of) for seed in seeds]
         return Score(statistics.mean(means), statistics.stdev(each) if len(each) > 1 else None, len(each))
 
-    def gain(self, method: str, over: str, figure: Literal["value", "agreement"] = "value") -> Score | None:
-        """How much better the runs of a row are than the runs of another row on the same column and seed, in points.
+    def gain(self, method: str, over: str, figure: Figure = "value") -> Score | None:
+        """What the runs of a row have more than the runs of another row on the same column and seed, in points, or in nats.
 
         The spread is the standard error of the mean over these pairs of runs. None: there are no pairs.
 
@@ -129,7 +134,7 @@ class Summary:
             }
             for row in (over, method)
         )
-        return _mean_gain([own[run] - theirs[run] for run in own.keys() & theirs.keys()])
+        return _mean_gain([own[run] - theirs[run] for run in own.keys() & theirs.keys()], figure)
 
     @property
     def at_home(self) -> Score | None:
@@ -147,7 +152,7 @@ class Summary:
             for entry in filter(self._is_main, self.of(method)):
                 values.setdefault((entry.data, entry.seed), ([], []))[entry.data != row.searched_on].append(entry.value)
         pairs = [(own, others) for own, others in values.values() if own and others]
-        return _mean_gain([statistics.mean(own) - statistics.mean(others) for own, others in pairs])
+        return _mean_gain([statistics.mean(own) - statistics.mean(others) for own, others in pairs], "value")
 
     def _is_main(self, entry: Entry) -> bool:
         return entry.metric == self.table.metric(entry.data, self.table.shown_precision(entry.method))
@@ -207,9 +212,9 @@ class Summary:
             rows.append(row)
         return header, rows
 
-    def agreement_rows(self) -> tuple[list[str], list[list[str]]] | None:
-        """Header and rows of the agreements; None if no run has one."""
-        found = {(m, d): self.agreement(m, d) for m in self.table.method for d in self.table.data}
+    def rows_of_teacher(self, figure: Figure) -> tuple[list[str], list[list[str]]] | None:
+        """Header and rows of the comparisons with the teacher; None if no run has one."""
+        found = {(m, d): self.of_teacher(m, d, figure) for m in self.table.method for d in self.table.data}
         columns = [d for d in self.table.data if any(found[m, d] for m in self.table.method)]
         methods = [m for m in self.table.method if any(found[m, d] for d in columns)]
         if not methods:
@@ -241,20 +246,22 @@ class Summary:
         return len(self.table.seeds_of(data))
 
 
-def _over_seeds(values: list[float]) -> Score | None:
-    """Mean and sample standard deviation of fractions of 1, in points; None without values."""
-    points = [100 * value for value in values]
-    if not points:
+def _over_seeds(values: list[float], figure: Figure) -> Score | None:
+    """Mean and sample standard deviation of a figure; None without values."""
+    if not values:
         return None
-    return Score(statistics.mean(points), statistics.stdev(points) if len(points) > 1 else None, len(points))
+    scale, decimals = SHOWN[figure]
+    spread = scale * statistics.stdev(values) if len(values) > 1 else None
+    return Score(scale * statistics.mean(values), spread, len(values), decimals)
 
 
-def _mean_gain(gains: list[float]) -> Score | None:
-    """Mean of differences between fractions of 1, in points, ± its standard error; None without values."""
+def _mean_gain(gains: list[float], figure: Figure) -> Score | None:
+    """Mean of differences of a figure ± its standard error; None without values."""
     if not gains:
         return None
-    error = 100 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
-    return Score(100 * statistics.mean(gains), error, len(gains))
+    scale, decimals = SHOWN[figure]
+    error = scale * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    return Score(scale * statistics.mean(gains), error, len(gains), decimals)
 
 
 def _share_text(shares: tuple[float | None, float] | None) -> str:

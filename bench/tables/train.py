@@ -151,7 +151,7 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
     value = card["accuracy"][split] if domain is None else card["domain_accuracy"][split][domain]
     if positive := table.data[run.data].positive:
         corpus = load_student_corpus(recipe)
-        predicted = teacher_predictions(directory, recipe.target.max_length, corpus.splits[split])
+        predicted = teacher_logits(directory, recipe.target.max_length, corpus.splits[split]).argmax(axis=1)
         value = _f1(predicted, corpus, split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
@@ -172,7 +172,8 @@ def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
         value = _accuracy(models[precision], split)
         if positive := table.data[run.data].positive:
             corpus = load_student_corpus(recipe)
-            value = _f1(student_predictions(bundle, precision, corpus.splits[split]), corpus, split, positive)
+            predicted = student_logits(bundle, precision, corpus.splits[split]).argmax(axis=1)
+            value = _f1(predicted, corpus, split, positive)
         values[table.metric(run.data, precision)] = value
     seconds = sum(workspace.seconds(stage.name) or 0 for stage in stages_of(recipe) if stage.name in OWN_STAGES)
     parameters = count_weights(bundle.directory / next(iter(models.values())).file)
@@ -194,21 +195,22 @@ def _f1(predicted: NDArray[np.int64], corpus: Corpus, split: str, positive: str)
     return round(float(f1_score(right, predicted == wanted, zero_division=0)), 5)
 
 
-def student_predictions(bundle: Bundle, precision: str, split: Split) -> NDArray[np.int64]:
-    """Index of each text's label by the student, (N,)."""
-    return BundleSession(bundle, precision=precision).predict(split.texts, split.texts_b).argmax(axis=1)
+def student_logits(bundle: Bundle, precision: str, split: Split) -> NDArray[np.float32]:
+    """The student's logits on each text, (N, C), before any calibration."""
+    session = BundleSession(bundle, precision=precision)
+    return session.logits(session.encoder.encode(split.texts, split.texts_b))
 
 
-def teacher_predictions(directory: Path, max_length: int, split: Split) -> NDArray[np.int64]:
-    """Index of each text's label by a fine-tuned teacher in PyTorch, (N,)."""
+def teacher_logits(directory: Path, max_length: int, split: Split) -> NDArray[np.float32]:
+    """The logits of a fine-tuned teacher in PyTorch on each text, (N, C)."""
     from compress.data.batches import encode_split
     from compress.teachers.finetune import open_teacher
     from compress.training.accelerator import make_accelerator
-    from compress.training.evaluation import predict_labels
+    from compress.training.evaluation import predict_logits
 
     model, encoder = open_teacher(directory, max_length)
     model.to(make_accelerator().device)
-    return predict_labels(model, encode_split(split, encoder)).numpy()
+    return predict_logits(model, encode_split(split, encoder)).numpy()
 
 
 def _count_parameters(teacher: Path) -> int:

@@ -182,22 +182,32 @@ def test_without_the_model_latency_stays_open_and_it_is_said(bench_table, finish
     assert finished.read_text() == before
 
 
-def test_agreement_is_counted_for_runs_that_are_kept(folder, bench_table, finished, tmp_path):
+def test_runs_that_are_kept_are_compared_with_their_teachers(folder, bench_table, finished, tmp_path):
     teacher = AutoModelForSequenceClassification.from_pretrained(folder / "artifacts/tables/mini/a-0/teacher/teacher")
     tokenizer = Tokenizer.from_file(str(folder / "artifacts/tables/mini/a-0/teacher/teacher/tokenizer.json"))
     bundle = Bundle(folder / "artifacts/tables/mini/a-0/adabert/bundle")
     texts = [line.split("\t")[0] for line in (folder / "dev.tsv").read_text().splitlines()[1:]]
     with torch.no_grad():
-        teachers = [teacher(torch.tensor([tokenizer.encode(text).ids])).logits.argmax().item() for text in texts]
+        logits = torch.cat([teacher(torch.tensor([tokenizer.encode(text).ids])).logits for text in texts])
+    teachers, wanted = logits.argmax(dim=1).tolist(), logits.softmax(dim=1)
     for metric, precision in (("accuracy", "fp32"), ("int8_accuracy", "int8")):
-        own = BundleSession(bundle, precision=precision).predict(texts).argmax(axis=1).tolist()
+        session = BundleSession(bundle, precision=precision)
+        own = session.predict(texts).argmax(axis=1).tolist()
+        student = torch.from_numpy(session.logits(session.encoder.encode(texts))).softmax(dim=1)
+        apart = (wanted * (wanted / student).log()).sum(dim=1).mean().item()
+        assert read(finished)["adabert", metric]["distance"] == pytest.approx(apart, abs=1e-4)
         expected = sum(a == b for a, b in zip(own, teachers, strict=True)) / len(texts)
         assert read(finished)["adabert", metric]["agreement"] == pytest.approx(expected, abs=1e-5)
     assert read(finished)["teacher", "accuracy"]["agreement"] is None
-    assert "## Agreement with the teacher" in (finished.parent / "mini.md").read_text()
-    # Old results have no agreement. It is counted later, if the models are still there.
+    assert read(finished)["teacher", "accuracy"]["distance"] is None
+    text = (finished.parent / "mini.md").read_text()
+    assert "## Agreement with the teacher" in text
+    assert "## Distance from the teacher" in text
+    # Old results have neither. They are compared later, if the models are still there.
     entries = json.loads(finished.read_text())
-    (tmp_path / "mini.json").write_text(json.dumps([{**entry, "agreement": None} for entry in entries]))
+    (tmp_path / "mini.json").write_text(
+        json.dumps([{**entry, "agreement": None, "distance": None} for entry in entries])
+    )
     bench_table("--no-latency", "--results", str(tmp_path), "--artifacts", str(tmp_path))
     assert {entry["agreement"] for entry in read(tmp_path / "mini.json").values()} == {None}
     model = bundle.directory / bundle.manifest.models["fp32"].file
@@ -205,7 +215,7 @@ def test_agreement_is_counted_for_runs_that_are_kept(folder, bench_table, finish
     output = bench_table("--no-latency", "--results", str(tmp_path))
     (tmp_path / model.name).rename(model)
     assert bench_table.status == 1
-    assert "✗ adabert · a · seed 0: agreement: " in output
+    assert "✗ adabert · a · seed 0: comparison with the teacher: " in output
     assert "▸" not in bench_table("--no-latency", "--results", str(tmp_path))
     assert read(tmp_path / "mini.json") == read(finished)
 

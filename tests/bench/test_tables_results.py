@@ -184,24 +184,35 @@ def test_markdown_tells_what_was_cut_how_it_was_made_and_the_command(results):
         assert line in text
 
 
-def test_agreement_has_a_table_of_its_own(tmp_path):
+def test_comparisons_with_the_teacher_have_tables_of_their_own(tmp_path):
     f1 = TABLE.data["sst"].model_copy(update={"metric": "f1", "positive": "good"})
     table = TABLE.model_copy(update={"against": "soft", "data": TABLE.data | {"sst": f1}})
     results = Results(table, tmp_path)
     results.put([entry("soft", "mr", seed, "accuracy", 0.5) for seed in range(3)])
-    assert Summary(table, results.read()).agreement_rows() is None
-    assert "Agreement" not in to_markdown(Summary(table, results.read()))
+    assert Summary(table, results.read()).rows_of_teacher("agreement") is None
+    assert Summary(table, results.read()).rows_of_teacher("distance") is None
+    assert "teacher\n" not in to_markdown(Summary(table, results.read()))
     shares = {"soft": [0.80, 0.82, 0.87], "hard": [0.83, 0.84]}  # gains 3 and 2 points: 2.5 ± 0.5
     for method, values in shares.items():
         results.put([entry(method, "mr", seed, "accuracy", 0.5, agreement=a) for seed, a in enumerate(values)])
         results.put([entry(method, "mr", seed, "int8_accuracy", 0.5, agreement=0.1) for seed in range(len(values))])
     results.put([entry("soft", "sst", 0, "f1", 0.5, agreement=0.75), entry("teacher", "mr", 0, "accuracy", 0.5)])
     summary = Summary(table, results.read())
-    assert summary.agreement_rows() == (
+    assert summary.rows_of_teacher("agreement") == (
         ["Method", "mr (3 seeds)", "sst"],
         [["soft", "83.0 ± 3.6", "75.0"], ["hard", "83.5 ± 0.7 (n = 2)", "–"]],
     )
     assert "in points, ± the standard error of the mean: hard +2.5 ± 0.5 (n = 2)." in to_markdown(summary)
+    assert "## Distance" not in to_markdown(summary)
+
+    for method, apart in {"soft": [0.10, 0.11, 0.12], "hard": [0.09, 0.102]}.items():
+        results.put([entry(method, "mr", seed, "accuracy", 0.5, distance=a) for seed, a in enumerate(apart)])
+    summary = Summary(table, results.read())
+    assert summary.rows_of_teacher("distance") == (
+        ["Method", "mr (3 seeds)"],
+        [["soft", "0.110 ± 0.010"], ["hard", "0.096 ± 0.008 (n = 2)"]],
+    )
+    assert "in nats, ± the standard error of the mean: hard -0.009 ± 0.001 (n = 2)." in to_markdown(summary)
 
 
 def test_render_writes_markdown_and_a_plot_of_every_method(results):
