@@ -137,10 +137,12 @@ class WideSpace(Space):
         self._most: float | None = None
 
     def first(self) -> list[Genotype]:
-        """The smallest student, and cells made by hand: at the recipe's sizes, and of every width at half of the positions."""
+        """The smallest student, and cells made by hand: at the recipe's sizes, and of every width at all and at half of the positions."""
         own = {"width": self.options.width, "members": self.options.members, "halvings": self.options.halvings}
         smallest = self._sized(identity_genotype(), self.widths[0], 1, 0)
-        by_hand = [self._sized(residual_genotype(1), width, 1, 1) for width in self.widths]
+        by_hand = [
+            self._sized(residual_genotype(1), width, 1, halvings) for halvings in (0, 1) for width in self.widths
+        ]
         return list(dict.fromkeys([smallest, self._sized(residual_genotype(1), **own), *by_hand]))
 
     def price(self, genotype: Genotype) -> Price:

@@ -260,7 +260,7 @@ def test_the_wide_space_begins_with_sizes_of_every_kind_and_knows_the_costliest(
     first = wide.first()
     assert (first[0].width, first[0].members, first[0].halvings) == (16, 1, 0)
     assert (first[1].width, first[1].members, first[1].halvings) == (16, 2, 1)  # the recipe's own
-    assert [one.width for one in first[2:]] == WIDTHS
+    assert [(one.width, one.halvings) for one in first[2:]] == [(width, h) for h in (0, 1) for width in WIDTHS]
     assert wide.price(wide.costliest()).cost == 1.0
     rng = random.Random(1)
     assert all(milliseconds(wide.draw(rng)) <= milliseconds(wide.costliest()) for _ in range(300))
