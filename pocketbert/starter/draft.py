@@ -41,6 +41,7 @@ LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
 BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; sampled or joined, and as many with replaced words
 BANK_PAIRS, OWN_PAIRS = 50_000, 100_000  # for a task on pairs, which takes longer
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
+SHORT = 32  # `max_length` up to which the cells see all positions: their half is no faster there, and farther from the teacher
 COMMENT_COLUMN = 36
 
 
@@ -241,7 +242,12 @@ class _Writer:
     def _student(self) -> Iterator[str]:
         yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
         yield _line("width", 128, "channels of each; 64 to 256")
-        yield _line("halvings", 1, "the cells see half of the positions: faster, and as a rule nearer to the teacher")
+        if self.corpus.pair or self.settings["max_length"] > SHORT:
+            yield _line(
+                "halvings", 1, "the cells see half of the positions: faster, and as a rule nearer to the teacher"
+            )
+        else:
+            yield _line("halvings", 0, "1: the cells see half of the positions, which short texts do not gain by")
         if self.language.english:
             yield _line("dropout", 0.0, "with so many texts there is nothing to regularise")
             yield "token_dropout = 0.0"

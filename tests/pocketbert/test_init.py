@@ -66,6 +66,20 @@ def test_many_classes_and_many_rows_get_a_teacher_of_more_steps(folder: Path) ->
     assert steps["long"] == pytest.approx(20_000 / 32, abs=10)  # one pass: a fifth of the rows is held out
 
 
+def test_only_short_texts_are_seen_at_all_positions(folder: Path) -> None:
+    made = {}
+    for name, times in {"short": 1, "long": 4}.items():
+        rows = [(" ".join([text] * times), label) for text, label in ROWS]
+        made[name] = draft_recipe(table(folder / f"{name}.csv", rows, ("text", "label"))).write()
+    assert [(recipe.target.max_length > 32, recipe.student.halvings) for recipe in made.values()] == [
+        (False, 0),
+        (True, 1),
+    ]  # type: ignore[union-attr]
+    pairs = [(text, text, label) for text, label in ROWS]
+    pair = draft_recipe(table(folder / "pairs.csv", pairs, ("text_a", "text_b", "label"))).write()
+    assert pair.student.halvings == 1  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("kind", "separator", "encoding", "wanted"),
     [
