@@ -155,7 +155,7 @@ def _train_teacher(table: Table, run: Run, recipe: Recipe, workspace: Workspace,
         value = _f1(predicted, corpus, split, positive)
     seconds = workspace.seconds("teacher")
     assert seconds is not None  # it has just been made
-    return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, _count_parameters(directory))
+    return Outcome({table.metric(run.data, "fp32"): value}, split, seconds, count_parameters(directory))
 
 
 def _train_student(table: Table, run: Run, recipe: Recipe, workspace: Workspace, force: bool) -> Outcome:
@@ -213,7 +213,8 @@ def teacher_logits(directory: Path, max_length: int, split: Split) -> NDArray[np
     return predict_logits(model, encode_split(split, encoder)).numpy()
 
 
-def _count_parameters(teacher: Path) -> int:
-    from transformers import AutoModelForSequenceClassification
+def count_parameters(teacher: Path) -> int:
+    """Number of weights of a fine-tuned teacher."""
+    from compress.teachers.finetune import open_teacher
 
-    return AutoModelForSequenceClassification.from_pretrained(teacher).num_parameters()
+    return open_teacher(teacher, 1)[0].num_parameters()

@@ -1,7 +1,9 @@
 """`python -m bench table` from end to end, on a small task."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from bench.tables import runner
 from compress.runtime.errors import UserError
 from export.bundle import Bundle
 from export.session import BundleSession
-from tests.tiny_task import tiny_recipe
+from tests.compress.test_teacher_heads import mean_classifier
+from tests.tiny_task import tiny_recipe, tiny_teacher
 
 MINI = """
 title = "Mini"
@@ -230,6 +233,17 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(folder, bench_table, 
     assert "✓ adabert · a · seed 0" in output
     assert list(read(tmp_path / "mini.json")) == [("adabert", "accuracy"), ("adabert", "int8_accuracy")]
     assert "–" in (tmp_path / "mini.md").read_text()
+
+
+def test_the_weights_of_a_teacher_with_a_head_on_the_mean_are_counted_in_a_process_that_did_not_train_it(tmp_path):
+    model = mean_classifier(bert := tiny_teacher(tmp_path / "bert"))
+    model.save_pretrained(tmp_path / "mean")
+    shutil.copy(bert / "tokenizer.json", tmp_path / "mean")
+    program = "from pathlib import Path\nfrom bench.tables.train import count_parameters\nprint(count_parameters(Path('mean')))"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) == sum(weight.numel() for weight in model.parameters())
 
 
 def test_a_column_may_report_the_f1_of_a_label(folder, bench_table, finished):
