@@ -160,7 +160,7 @@ def test_of_what_was_tried_the_best_within_the_bounds_is_taken(search: Path) -> 
     losses = [0.5 - 0.01 * cost for cost in costs]
     losses[best] = 0.3
     entries = [
-        {"genotype": genotype.dump(), "cost": cost, "loss": loss, "accuracy": 0.8}
+        {"genotype": genotype.dump(), "cost": cost, "loss": loss, "accuracy": 0.8, "steps": 200}
         for genotype, cost, loss in zip(tried, costs, losses, strict=True)
     ]
     (search / "trials").mkdir()

@@ -187,7 +187,7 @@ def selected(whole: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
         # Trials 1 and 2 are read back, the third goes on in its middle.
         pytest.param("trials", Kill(STEP, 25), id="trials, in a trial"),
         # The third is trained, but not written down.
-        pytest.param("trials", Kill("compress.search.trials._write", 3), id="trials, after a trial"),
+        pytest.param("trials", Kill("compress.search.trials.write_trials", 3), id="trials, after a trial"),
     ],
 )
 def test_a_killed_stage_ends_as_an_undisturbed_one(whole: Made, stage: str, kill: Kill, tmp_path: Path) -> None:
