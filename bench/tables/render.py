@@ -81,32 +81,31 @@ def _shares(summary: Summary) -> list[str]:
     return ["## Share of the gap", markdown_table(*rows), text]
 
 
-def _agreement(summary: Summary) -> list[str]:
-    """How often students give the same label as their teachers; empty if that was not counted."""
-    rows = summary.rows_of_teacher("agreement")
+def _of_teacher(summary: Summary, figure: Figure, title: str, reading: str) -> list[str]:
+    """A comparison of students with their teachers; empty if no run has one."""
+    rows = summary.rows_of_teacher(figure)
     if rows is None:
         return []
-    lines = [
+    gains = _gains(summary, figure)
+    return [f"## {title}", markdown_table(*rows), _list([reading, *([gains] if gains else [])])]
+
+
+def _agreement(summary: Summary) -> list[str]:
+    """How often students give the same label as their teachers."""
+    reading = (
         f"In % of the same texts: those to which the {summary.main} student gives its teacher's label, right or wrong. That is what it "
         "is distilled for."
-    ]
-    if (gains := _gains(summary, "agreement")) is not None:
-        lines.append(gains)
-    return ["## Agreement with the teacher", markdown_table(*rows), _list(lines)]
+    )
+    return _of_teacher(summary, "agreement", "Agreement with the teacher", reading)
 
 
 def _distance(summary: Summary) -> list[str]:
-    """How far students lie from their teachers; empty if that was not measured."""
-    rows = summary.rows_of_teacher("distance")
-    if rows is None:
-        return []
-    lines = [
+    """How far students lie from their teachers."""
+    reading = (
         f"The mean KL divergence of the {summary.main} student's probabilities from its teacher's, in nats, on the same texts: less is nearer. It "
         "tells students apart that have as many texts right."
-    ]
-    if (gains := _gains(summary, "distance")) is not None:
-        lines.append(gains)
-    return ["## Distance from the teacher", markdown_table(*rows), _list(lines)]
+    )
+    return _of_teacher(summary, "distance", "Distance from the teacher", reading)
 
 
 def _gains(summary: Summary, figure: Figure) -> str | None:
