@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import sys
@@ -18,6 +17,7 @@ from packaging.requirements import Requirement
 
 from compress import __version__
 from compress.html import html_table
+from compress.runtime.cpus import own_cpus
 from compress.runtime.errors import UserError
 from compress.runtime.wordpiece import PACKAGE as NANOTOKEN
 from compress.runtime.wordpiece import nanotoken_version
@@ -104,7 +104,7 @@ def _machine() -> Iterator[Finding]:
 
     yield Finding("pocketbert", "info", f"{__version__}, Python {platform.python_version()} in {sys.prefix}")
     flags = cpu_flags()
-    yield Finding("CPU", "info", f"{cpu_name()}, {_cores()} cores for this process")
+    yield Finding("CPU", "info", f"{cpu_name()}, {own_cpus()} CPUs for this process")
     for what, names, having, lacking in SIMD:
         present = [name for name in names if name in flags]
         if present:
@@ -113,10 +113,6 @@ def _machine() -> Iterator[Finding]:
             yield Finding(what, "no", lacking)
         else:
             yield Finding(what, "info", "this system does not tell")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _storage() -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compress.busy import BUSY_SHARE, busy_share
+from compress.busy import BUSY_SHARE, GLANCE_S, busy_share, use_free_cpus
 from compress.data.corpus import Corpus
 from compress.data.domains import student_corpus, teacher_corpus
 from compress.pipeline.stage import TaskTexts
@@ -241,7 +241,8 @@ def make_plan(recipe: Recipe, workspace: Workspace, task: TaskTexts, *, force: b
 
     from compress.pipeline.speeds import Speeds
 
-    busy = busy_share(seconds=0.2)
+    use_free_cpus()
+    busy = busy_share(seconds=GLANCE_S)
     with torch.random.fork_rng():
         work = Work(recipe, corpus, Speeds(recipe, student_corpus(recipe, corpus)))
         return Plan({name: FORECASTS[name](work) for name in todo}, len(keys), busy)

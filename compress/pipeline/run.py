@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress import processes
+from compress.busy import use_free_cpus
 from compress.console import console
 from compress.data.corpus import Corpus
 from compress.pipeline.check import check
@@ -135,6 +136,7 @@ def run_stage(
     def make(directory: Path, scratch: Path) -> None:
         if stage.alone(recipe) and not processes.is_first():
             return
+        use_free_cpus()
         present = {earlier.name for earlier in stages_of(recipe)}
         context = StageContext(
             stage=stage,

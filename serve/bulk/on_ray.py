@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
+from compress.runtime.cpus import own_cpus
 from compress.runtime.errors import UserError, one_line
 from export.bundle import MANIFEST, Bundle
 from serve.bulk.chunks import Chunk, Reader
 from serve.bulk.options import BulkOptions
 from serve.bulk.urls import is_url
-from serve.bulk.worker import Answered, Answers, Setup, Worker, own_cores
+from serve.bulk.worker import Answered, Answers, Setup, Worker
 
 CHUNKS = 8  # of a task, which then takes about a second: Ray has some milliseconds of work with each
 LOSSES = 5  # of actors, one behind the other without an answer between them, until the job ends
@@ -63,7 +64,7 @@ def ray_cluster(options: BulkOptions) -> Iterator[RayCluster]:
         raise UserError(f"{options.source}: is in the memory of this process, where the actors of --ray cannot read it")
     started = not ray.is_initialized()
     if started:
-        alone = {"num_cpus": own_cores(), "include_dashboard": False} if address == "local" else {}
+        alone = {"num_cpus": own_cpus(), "include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
         except (ConnectionError, ValueError, RuntimeError) as error:

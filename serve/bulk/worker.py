@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Protocol
 
+from compress.runtime.cpus import own_cpus
 from compress.runtime.errors import UserError
 from serve.bulk.chunks import Chunk, Reader
 from serve.bulk.layout import Layout
@@ -215,7 +216,7 @@ class OwnProcesses:
     """
 
     def __init__(self, options: BulkOptions) -> None:
-        cores = own_cores()
+        cores = own_cpus()
         if (options.workers or 1) > MOST_PER_CORE * cores:
             raise UserError(
                 f"--workers {options.workers}: this machine has {cores} cores; give at most {MOST_PER_CORE * cores}, {MOST_PER_CORE} for each"
@@ -224,7 +225,7 @@ class OwnProcesses:
 
     def workers(self, setup: Setup) -> int:
         """See `Engine`."""
-        return self._options.workers or (1 if setup.settings.get("device") == "cuda" else own_cores())
+        return self._options.workers or (1 if setup.settings.get("device") == "cuda" else own_cpus())
 
     def answers(self, setup: Setup, first: int) -> Answers:
         """See `Engine`."""
@@ -241,11 +242,6 @@ class OwnProcesses:
                     yield Answered(part, share, result_of(future))
                 if chunk is None:
                     return
-
-
-def own_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def result_of(future: Future[Done]) -> Done:
