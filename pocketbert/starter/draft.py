@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from compress.data.corpus import Corpus, load_corpus
@@ -40,6 +41,7 @@ SPECIAL_TOKENS = 3
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens
 BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; sampled or joined, and as many with replaced words
 BANK_PAIRS, OWN_PAIRS = 50_000, 100_000  # for a task on pairs, which takes longer
+LONG = 60  # tokens of the mean text, or pair, from which fewer are made of the task's own, so that their answers take no longer
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
 SHORT = 32  # `max_length` up to which the cells see all positions: their half is no faster there, and farther from the teacher
 COMMENT_COLUMN = 36
@@ -162,7 +164,7 @@ class _Writer:
         yield ""
         yield "[compress]"
         yield _line("preset", "adabert", "a searched convolutional network; or tinybert, distilbert, bilstm, …")
-        if self.language.english and not self.corpus.pair:  # else the usual 10,000
+        if self.language.english and not self.corpus.pair and self._tokens <= LONG:  # else the usual 10,000
             yield _line("steps", 20_000, "of the student's training; with 10_000 it is half as long")
         yield ""
         yield "[export]"
@@ -228,16 +230,31 @@ class _Writer:
             yield '# bank = "texts.txt"                a file of your own texts without labels, a text a line'
             yield "# texts = 80_000"
         if self.corpus.pair:
-            yield _line("joined", OWN_PAIRS, "a first text of yours beside the second one of another of your pairs")
+            yield _line(
+                "joined", self._own(OWN_PAIRS), "a first text of yours beside the second one of another of your pairs"
+            )
         else:
             if self.language.english:
-                yield _line("sampled", OWN_TEXTS, "new texts in the words and turns of yours")
+                yield _line("sampled", self._own(OWN_TEXTS), "new texts in the words and turns of yours")
             else:
-                yield _line("joined", OWN_TEXTS, "joined from spans of your texts")
-            replaced = _line("replaced", OWN_TEXTS, "your texts with some words replaced by near ones")
+                yield _line("joined", self._own(OWN_TEXTS), "joined from spans of your texts")
+            replaced = _line("replaced", self._own(OWN_TEXTS), "your texts with some words replaced by near ones")
             yield replaced if self.teacher is None else f"# {replaced}; if the model's tokenizer is WordPiece"
         if self.language.english:
             yield _line("share", 0.8, "of what the student hears; the rest are your labelled texts")
+
+    @property
+    def _tokens(self) -> float:
+        """About how many tokens a training text, or both texts of a pair, has in the mean."""
+        train, most = self.corpus.splits["train"], self.settings["max_length"]
+        per_token = CHARACTERS_PER_TOKEN[_kind(self.language)]
+        characters = [sum(map(len, texts)) for texts in zip(*filter(None, (train.texts, train.texts_b)), strict=True)]
+        return fmean(min(count / per_token + SPECIAL_TOKENS, most) for count in characters)
+
+    def _own(self, count: int) -> int:
+        """`count` texts made of the task's own, or fewer where these are long."""
+        share = min(1.0, LONG / self._tokens)
+        return count if share == 1.0 else round(count * share / 5_000) * 5_000
 
     def _student(self) -> Iterator[str]:
         yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
@@ -293,10 +310,14 @@ def _teacher_steps(corpus: Corpus) -> int:
 
 def _max_length(summary: TableSummary, language: Language) -> int:
     """A length in tokens that cuts few texts. Most Latin texts of a language that is not plain are short English ones."""
-    script = next(iter(language.scripts), "Latin")
-    kind = "English" if language.english else script if script in ("Latin", "Han") else "Other"
-    needed = summary.characters["p95"] / CHARACTERS_PER_TOKEN[kind] + SPECIAL_TOKENS
+    needed = summary.characters["p95"] / CHARACTERS_PER_TOKEN[_kind(language)] + SPECIAL_TOKENS
     return _at_least(LENGTHS, needed)
+
+
+def _kind(language: Language) -> str:
+    """A key of `CHARACTERS_PER_TOKEN`."""
+    script = next(iter(language.scripts), "Latin")
+    return "English" if language.english else script if script in ("Latin", "Han") else "Other"
 
 
 def _at_least(sizes: Sequence[int], needed: float) -> int:

@@ -66,6 +66,21 @@ def test_many_classes_and_many_rows_get_a_teacher_of_more_steps(folder: Path) ->
     assert steps["long"] == pytest.approx(20_000 / 32, abs=10)  # one pass: a fifth of the rows is held out
 
 
+def test_of_long_texts_fewer_are_made_and_the_student_learns_for_the_usual_steps(folder: Path) -> None:
+    made = {}
+    for name, times in {"short": 4, "long": 60, "longest": 2_000}.items():
+        rows = [(" ".join([text] * times), label) for text, label in ROWS]
+        made[name] = draft_recipe(table(folder / f"{name}.csv", rows, ("text", "label"))).write()
+    short, long, longest = made["short"].transfer, made["long"].transfer, made["longest"].transfer
+    assert 10_000 <= longest.sampled <= long.sampled < short.sampled == 125_000
+    assert longest.sampled == pytest.approx(125_000 * 60 / 512, abs=2_500)  # it has as many tokens as others
+    assert (long.replaced, long.texts) == (long.sampled, short.texts)
+    assert [recipe.compress.steps for recipe in made.values()] == [20_000, 10_000, 10_000]
+    pairs = [(" ".join([text] * 60), text, label) for text, label in ROWS]
+    pair = draft_recipe(table(folder / "pairs.csv", pairs, ("text_a", "text_b", "label"))).write()
+    assert 10_000 <= pair.transfer.joined < 100_000
+
+
 def test_only_short_texts_are_seen_at_all_positions(folder: Path) -> None:
     made = {}
     for name, times in {"short": 1, "long": 4}.items():
