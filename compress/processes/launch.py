@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 
 from compress import processes
+from compress.runtime.cpus import own_cpus
 from compress.runtime.errors import UserError
 
 AGAIN = "run the same command again, which carries on"
@@ -18,7 +19,7 @@ AGAIN = "run the same command again, which carries on"
 def launch(count: int, arguments: Sequence[str]) -> int:
     """Run `python ARGUMENTS` in `count` processes, and wait for all of them. If one ends with an error, the others are stopped.
 
-    Without a GPU they share the cores of this machine, unless `OMP_NUM_THREADS` says how many threads each has.
+    Without a GPU they share the CPUs that this process may use, unless `OMP_NUM_THREADS` says how many threads each has.
 
     :returns: the exit status. A process that failed has said why.
     :raises UserError: there are too few GPUs, or a process was killed or the command stopped.
@@ -34,7 +35,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         raise UserError(
             f"--processes {count}: each takes a GPU, and there are {torch.cuda.device_count()}; CUDA_VISIBLE_DEVICES= keeps to the CPU"
         )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, min(torch.get_num_threads(), own_cpus()) // count)))
     os.environ[processes.LAUNCHED] = str(count)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stacks of broken connections
     logging.disable(logging.CRITICAL)  # the agent's own reports of a failure, with its stack
