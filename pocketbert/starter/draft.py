@@ -43,7 +43,6 @@ BANK_TEXTS, OWN_TEXTS = 200_000, 125_000  # of a bank; sampled or joined, and as
 BANK_PAIRS, OWN_PAIRS = 50_000, 100_000  # for a task on pairs, which takes longer
 LONG = 60  # tokens of the mean text, or pair, from which fewer are made of the task's own, so that their answers take no longer
 MANY_CLASSES_STEPS, MOST_STEPS = 1_500, 2_000  # of the teacher
-SHORT = 22  # tokens of the mean text up to which the cells see all positions: their half is no faster there, and farther from the teacher
 COMMENT_COLUMN = 36
 
 
@@ -259,12 +258,14 @@ class _Writer:
     def _student(self) -> Iterator[str]:
         yield _line("members", 2, "networks whose logits are averaged, served as one; 1: faster, less accurate")
         yield _line("width", 128, "channels of each; 64 to 256")
-        if self.corpus.pair or self._tokens > SHORT:
+        if len(self.corpus.labels) <= MANY_CLASSES:
             yield _line(
                 "halvings", 1, "the cells see half of the positions: faster, and as a rule nearer to the teacher"
             )
         else:
-            yield _line("halvings", 0, "1: the cells see half of the positions, which short texts do not gain by")
+            yield _line(
+                "halvings", 0, "1: the cells see half of the positions, which loses too much with so many classes"
+            )
         if self.language.english:
             yield _line("dropout", 0.0, "with so many texts there is nothing to regularise")
             yield "token_dropout = 0.0"
