@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Rates of what is not timed beforehand, from runs on two cores of an EPYC with AVX2 (2026-11-29).
 LINEAR = 0.75e-3  # seconds to train the linear model, for each training text
 BANK = 20.0  # seconds to read and compare the embedded bank, or one of that size
+BANK_TOKENS = 18  # of a text of the embedded bank in the mean
+MADE = 1e-4  # seconds to make a text of the task's own
 INT8 = 2.0  # how much faster a teacher judges in INT8 than in the precision of its training, on a CPU (fp32; bf16 where there is VNNI)
 EVALUATION = 1 / 3  # of the time of a training step: answers on as many texts
 TIMED = 4.0  # seconds to make and time the INT8 graph of a student
@@ -96,12 +98,17 @@ class Work:
         return self._texts * self.speeds.judge + vocabulary
 
     def transfer_set(self) -> float:
-        """Reading the bank, and the choice."""
-        return BANK if self.recipe.transfer.texts else 1.0
+        """Reading the bank, the choice, and making further texts."""
+        options = self.recipe.transfer
+        return (BANK if options.texts else 1.0) + MADE * (options.size - options.texts)
 
     def transfer_outputs(self) -> float:
-        """Texts of the bank are taken to be as long as the task's own."""
-        return self._transfer * self.speeds.judge / self._faster(self.recipe.transfer.judge)
+        """All texts are taken to be as long as the task's own, but those of the embedded bank where they are shorter."""
+        options = self.recipe.transfer
+        drawn: float = options.texts
+        if options.bank == "embedded":
+            drawn *= min(1.0, (2 if self.corpus.pair else 1) * BANK_TOKENS / self.speeds.tokens)
+        return (drawn + options.size - options.texts) * self.speeds.judge / self._faster(options.judge)
 
     def _faster(self, judge: str) -> float:
         """How much faster than in the precision of its training a model labels with this setting of `transfer.judge`."""

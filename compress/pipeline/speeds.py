@@ -64,7 +64,12 @@ class Speeds:
     def vocabulary(self) -> float:
         """The teacher's states of each token of its vocabulary as a text of its own."""
         tokens = 3 * min(self._teacher.config.vocab_size, MOST_TOKENS)  # with two special tokens around each
-        return tokens * self.judge / (sum(self._texts.lengths) / len(self._texts))
+        return tokens * self.judge / self.tokens
+
+    @cached_property
+    def tokens(self) -> float:
+        """Of a training text, or of both texts of a pair, in the mean."""
+        return sum(self._texts.lengths) / len(self._texts)
 
     @cached_property
     def learn(self) -> float:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from compress.__main__ import app
 from compress.data.corpus import load_corpus
-from compress.pipeline.plan import FORECASTS, INT8, TIMED, Plan, Work, duration, make_plan
+from compress.pipeline.plan import BANK, BANK_TOKENS, FORECASTS, INT8, MADE, TIMED, Plan, Work, duration, make_plan
 from compress.pipeline.run import compress
 from compress.pipeline.speeds import Speeds
 from compress.pipeline.stage import TaskTexts
@@ -19,7 +19,7 @@ from compress.pipeline.workspace import Workspace
 from compress.recipe import Recipe, load_recipe
 from tests.tiny_task import SEARCH, sentences, tiny_recipe
 
-SPEEDS = SimpleNamespace(teach=1.0, judge=0.01, vocabulary=7.0, learn=0.1, search=0.5)
+SPEEDS = SimpleNamespace(teach=1.0, judge=0.01, vocabulary=7.0, learn=0.1, search=0.5, tokens=BANK_TOKENS)
 
 
 def work(recipe: Recipe) -> Work:
@@ -44,6 +44,10 @@ def test_forecasts_are_steps_times_their_speed(tmp_path: Path, monkeypatch: pyte
     settings = ["transfer.texts=5000", "transfer.joined=1000", "transfer.share=0.5", "student.members=2"]
     more = work(load_recipe(file, settings))
     assert more.transfer_outputs() == pytest.approx(6000 * 0.01 / INT8)
+    assert more.transfer_set() == pytest.approx(BANK + 1000 * MADE)
+    long = work(load_recipe(file, settings))
+    long.speeds = SimpleNamespace(**vars(SPEEDS) | {"tokens": 10 * BANK_TOKENS})  # type: ignore[assignment]
+    assert long.transfer_outputs() == pytest.approx((500 + 1000) * 0.01 / INT8)  # those of the bank are a tenth as long
     assert more.trials() == pytest.approx(plain.trials() / 2)
     assert more.student() == pytest.approx((4 * 2400 / 16 + 4 * 100 / 16 / 3) * 0.1)
     few = work(load_recipe(file, ["transfer.joined=100", "transfer.share=0.5"]))  # no text is taken twice in an epoch
