@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
@@ -41,9 +42,11 @@ def use_free_cpus() -> int:
     if THREADS in os.environ:
         return torch.get_num_threads()
     most = min(_threads_of_torch(), own_cpus())
+    started = time.process_time()
     used = _used(GLANCE_S)
+    own = (time.process_time() - started) / GLANCE_S  # threads of this process that still wait for work
     pinned = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(used))
-    free = sum(1 - used[cpu] for cpu in pinned if cpu < len(used))
+    free = own + sum(1 - used[cpu] for cpu in pinned if cpu < len(used))
     threads = min(most, max(1, round(free)))
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)

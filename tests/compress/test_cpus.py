@@ -15,6 +15,15 @@ HOG = "while True: pass"
 LOOK = """
 import sys, os
 os.sched_setaffinity(0, {int(cpu) for cpu in sys.argv[1:]})
+if "BUSY_ITSELF" in os.environ:  # one CPU is in use for as long as it is watched, and it is this process that uses it
+    import time
+    from compress import busy
+    def used(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+        return [1.0] + [0.0] * (os.cpu_count() - 1)
+    busy._used = used
 from compress.busy import use_free_cpus
 print("threads", use_free_cpus())
 import torch
@@ -79,6 +88,11 @@ def test_what_the_user_says_of_waiting_threads_stays(set_by_user: dict[str, str]
     code = "import compress, os; print(os.environ.get('GOMP_SPINCOUNT'))"
     found = subprocess.run([sys.executable, "-c", code], env=environment | set_by_user, capture_output=True, text=True)
     assert found.stdout.split() == [str(spins)], found.stderr
+
+
+@two_cpus
+def test_threads_of_its_own_take_no_cpu_from_it() -> None:
+    assert look(sorted(os.sched_getaffinity(0))[:2], BUSY_ITSELF="1") == "threads 2 torch 2"
 
 
 def look(chosen: list[int], **variables: str) -> str:
