@@ -7,9 +7,8 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
-# How often a thread of libgomp looks whether there is new work before it sleeps: about a third of a millisecond. By itself it does so
-# for some 10 ms. On a core with two CPUs that takes time from the thread that does the work in between, and beside other programs
-# from all of them (docs/findings.md, "Training time").
+# How often a thread of libgomp looks whether there is new work before it sleeps; by itself it looks 300,000 times. On a core with two
+# CPUs that takes time from the thread that does the work in between (docs/findings.md, "Training time").
 _SPINS = "10000"
 
 
@@ -36,7 +35,9 @@ def _quota() -> float:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = _CGROUPS / controllers if controllers else _CGROUPS
+        root = (
+            _CGROUPS / "cpu" if controllers else _CGROUPS
+        )  # of version 1: a link to where the group's controllers are
         place = root / path.lstrip("/")
         # Each group above may have a quota too. In a container the path is often that of the host, and only the root is there.
         for group in (place, *place.parents):

@@ -67,9 +67,12 @@ def test_the_tightest_quota_of_nested_groups_counts(cgroups: Path) -> None:
 
 def test_groups_of_version_1(cgroups: Path) -> None:
     # In a container the path is that of the host, which is not there.
-    write(cgroups / "own", "5:memory:/docker/a\n4:cpu,cpuacct:/docker/a\n0::/\n")
+    write(
+        cgroups / "own", "5:memory:/docker/a\n4:cpuacct,cpu:/docker/a\n0::/\n"
+    )  # the folder is cpu,cpuacct, or in another order
     write(cgroups / "cpu,cpuacct" / "cpu.cfs_quota_us", "800000\n")
     write(cgroups / "cpu,cpuacct" / "cpu.cfs_period_us", "100000\n")
+    (cgroups / "cpu").symlink_to("cpu,cpuacct")
     assert cpus.own_cpus() == 8
     write(cgroups / "cpu,cpuacct" / "cpu.cfs_quota_us", "-1\n")
     assert cpus.own_cpus() == 64
